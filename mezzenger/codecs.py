@@ -1,0 +1,77 @@
+"""How a payload becomes bytes and comes back: pickle, msgpack, json or raw bytes.
+
+The codec's number travels in the frame header, so a receiver never guesses. The server only checks that the number is
+a known one; it never reads a payload.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from mezzenger.errors import PayloadNotDecodable, PayloadNotEncodable
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Codec(NamedTuple):
+    """One way to write a payload."""
+
+    number: int
+    name: str
+    dumps: Callable[[object], bytes]
+    loads: Callable[[Buffer], object]
+
+
+def _dump_pickle(payload: object) -> bytes:
+    return pickle.dumps(payload, protocol=5)
+
+
+def _dump_raw(payload: object) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, bytearray | memoryview):
+        return bytes(payload)
+    raise TypeError("the raw codec takes bytes, bytearray or memoryview")
+
+
+RAW: Final = Codec(0, "raw", _dump_raw, bytes)
+PICKLE: Final = Codec(1, "pickle", _dump_pickle, pickle.loads)
+MSGPACK: Final = Codec(2, "msgpack", msgspec.msgpack.encode, msgspec.msgpack.decode)
+JSON: Final = Codec(3, "json", msgspec.json.encode, msgspec.json.decode)
+
+BY_NUMBER: Final = {codec.number: codec for codec in (RAW, PICKLE, MSGPACK, JSON)}
+BY_NAME: Final = {codec.name: codec for codec in BY_NUMBER.values()}
+
+
+def encode_payload(codec: Codec, name: str, payload: object) -> bytes:
+    """Write ``payload`` for a message called ``name``.
+
+    Raises:
+        PayloadNotEncodable: The codec cannot write this object; the text names the message, the type and the cause.
+    """
+    try:
+        return codec.dumps(payload)
+    except Exception as error:
+        kind = type(payload)
+        raise PayloadNotEncodable(
+            f"message {name!r}: a payload of type {kind.__module__}.{kind.__qualname__} "
+            f"cannot be encoded with {codec.name}: {error}"
+        ) from error
+
+
+def decode_payload(codec: Codec, name: str, data: Buffer) -> object:
+    """Read back what ``encode_payload`` wrote.
+
+    Only call this with ``PICKLE`` for bytes from a server that is trusted: un-pickling runs code.
+
+    Raises:
+        PayloadNotDecodable: The bytes are not of this codec, or name a class that this process does not have.
+    """
+    try:
+        return codec.loads(data)
+    except Exception as error:
+        raise PayloadNotDecodable(
+            f"message {name!r}: {len(data)} bytes of {codec.name} cannot be decoded: {error}"
+        ) from error

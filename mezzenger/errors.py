@@ -1,0 +1,123 @@
+"""Every error Mezzenger raises, in one tree.
+
+    MezzengerError
+    ├── ConfigurationError        a setting is wrong: file, line, key and what to write instead
+    ├── InvalidName               a message name that cannot be used
+    ├── InvalidMessage            ack is not 0 or 1, or headers that cannot travel
+    ├── InvalidCallback           subscribe() was given something that cannot be called back
+    ├── PayloadError
+    │   ├── PayloadNotEncodable   the sender's codec cannot write this object
+    │   ├── PayloadNotDecodable   the receiver's codec cannot read these bytes
+    │   └── UntrustedPayload      a pickle from a server there is no reason to trust
+    ├── MessageTooLarge           above the server's ``max_message_size``; nothing was sent
+    ├── AlreadySubscribed         this client has a callback for that name
+    ├── NotSubscribed             this client has none
+    ├── ServerUnreachable         no answer within ``send_timeout`` x (1 + ``connection_retries``)
+    ├── Rejected                  the server answered, and refused; ``reason`` says why
+    ├── ClientStopped             the client was stopped
+    ├── UsedAfterFork             the client belongs to the parent process
+    ├── ProtocolError             bytes from the other end that are not Mezzenger's protocol
+    ├── BindError                 the server cannot listen on its address
+    └── StorageError              the server cannot keep what it was asked to keep
+"""
+
+
+class MezzengerError(Exception):
+    """Base of every error that Mezzenger raises on purpose."""
+
+
+class ConfigurationError(MezzengerError):
+    """Settings that cannot be used.
+
+    Attributes:
+        problems: One line for each thing that is wrong, such as
+            ``mezzenger.yaml:12: server.pub_port: must be at most 65535 (got 99999)``.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class InvalidName(MezzengerError):
+    """A message name that is empty, too long, or holds ``|`` or a control character."""
+
+
+class InvalidMessage(MezzengerError):
+    """A message whose ``ack`` or ``headers`` cannot travel."""
+
+
+class InvalidCallback(MezzengerError):
+    """A callback that is not callable with ``(payload, msg_obj)``."""
+
+
+class PayloadError(MezzengerError):
+    """A payload that cannot be written to bytes, or read back from them."""
+
+
+class PayloadNotEncodable(PayloadError):
+    """The codec cannot write the payload; nothing was sent."""
+
+
+class PayloadNotDecodable(PayloadError):
+    """The codec cannot read the payload's bytes."""
+
+
+class UntrustedPayload(PayloadError):
+    """A pickled payload came from a server that this client has no reason to trust."""
+
+
+class MessageTooLarge(MezzengerError):
+    """The message is larger than the server takes; nothing was sent."""
+
+
+class AlreadySubscribed(MezzengerError):
+    """This client has a callback for the name already."""
+
+
+class NotSubscribed(MezzengerError):
+    """This client has no callback for the name."""
+
+
+class ServerUnreachable(MezzengerError):
+    """The server did not answer in time."""
+
+
+class Rejected(MezzengerError):
+    """The server refused what it was asked.
+
+    Attributes:
+        reason: A stable word for programs, such as ``digest`` or ``storage``.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(f"{text} ({reason})")
+        self.reason = reason
+
+
+class ClientStopped(MezzengerError):
+    """The client was stopped and cannot be used any more; make a new one."""
+
+
+class UsedAfterFork(MezzengerError):
+    """The client was made before ``fork()``; the child process must make its own."""
+
+
+class ProtocolError(MezzengerError):
+    """Bytes that are not a Mezzenger frame.
+
+    Attributes:
+        reason: A stable word for counters, such as ``version`` or ``digest``.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class BindError(MezzengerError):
+    """The server cannot listen on its address."""
+
+
+class StorageError(MezzengerError):
+    """The store did not keep what it was given; nothing of it may be confirmed."""

@@ -1,0 +1,156 @@
+"""The message, and what its name may be."""
+
+import hashlib
+import struct
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Final, Generic, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
+
+from mezzenger.codecs import PICKLE, Buffer, encode_payload
+from mezzenger.errors import InvalidMessage, InvalidName
+
+MAX_NAME_BYTES: Final = 255
+MAX_HEADER_BYTES: Final = 8192
+
+T = TypeVar("T")
+
+_STAMP = struct.Struct("!Bd")
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if a message may be called that.
+
+    Raises:
+        InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character,
+            or one of its ``.``-separated tokens is ``*`` or its last is ``>``, which are kept for wildcards.
+    """
+    if not isinstance(name, str):
+        raise InvalidName(f"a message name must be a str, not {type(name).__name__}: {name!r}")
+    return _check_text(name)
+
+
+@lru_cache(maxsize=65536)
+def _check_text(name: str) -> str:
+    if not name:
+        raise InvalidName("a message name must not be empty")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidName(f"message name {name!r} cannot be written as UTF-8") from None
+    if size > MAX_NAME_BYTES:
+        raise InvalidName(f"message name {name[:20]!r}... is {size} bytes of UTF-8; at most {MAX_NAME_BYTES} are allowed")
+    if "|" in name:
+        raise InvalidName(f"message name {name!r} holds '|', which separates the name from the rest; use another character")
+    for character in name:
+        if unicodedata.category(character) == "Cc":
+            raise InvalidName(f"message name {name!r} holds the control character {character!r}; remove it")
+    tokens = name.split(".")
+    if "*" in tokens or tokens[-1] == ">":
+        raise InvalidName(f"message name {name!r} has a wildcard token ('*', or '>' at the end); name one message")
+    return name
+
+
+def check_ack(ack: object) -> object:
+    """Return ``ack`` if it is 0 or 1 (``False`` and ``True`` count as such).
+
+    Raises:
+        InvalidMessage: It is anything else.
+    """
+    if isinstance(ack, int) and ack in (0, 1):
+        return int(ack)
+    raise InvalidMessage(f"ack must be 0 (may be lost) or 1 (resent until acknowledged), not {ack!r}")
+
+
+def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return ``headers`` if they are text and at most 8 KiB in all.
+
+    Raises:
+        InvalidMessage: A key or value is not a ``str``, or they are too long together.
+    """
+    size = 0
+    for key, value in headers.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidMessage(f"headers must map str to str; got {key!r}: {value!r}")
+        try:
+            size += len(key.encode()) + len(value.encode())
+        except UnicodeEncodeError:
+            raise InvalidMessage(f"header {key!r} cannot be written as UTF-8") from None
+    if size > MAX_HEADER_BYTES:
+        raise InvalidMessage(f"headers are {size} bytes in all; at most {MAX_HEADER_BYTES} are allowed")
+    return headers
+
+
+class Message(BaseModel, Generic[T]):
+    """What a subscriber's callback receives beside the payload. It cannot be changed.
+
+    ``msg["name"]`` reads a field as ``msg.name`` does.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="forbid")
+
+    name: Annotated[str, BeforeValidator(check_name)]
+    """What the message is called."""
+    payload: T
+    """The object that was sent."""
+    ack: Annotated[Literal[0, 1], BeforeValidator(check_ack)] = 0
+    """1 if the server stores the message and resends it until it was acknowledged."""
+    timestamp: float
+    """When it was created, in Unix seconds by the publisher's clock."""
+    id: str = ""
+    """The publisher's client id and the message's sequence number; equal for every delivery of one message."""
+    attempt: int = Field(default=1, ge=1)
+    """1 for the first delivery, more when the server sends it again."""
+    headers: Annotated[Mapping[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
+    """Text that travels beside the payload."""
+
+    _encoded: Buffer | None = PrivateAttr(default=None)
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not take a decorator above @property
+    @property
+    def checksum(self) -> str:
+        """MD5, in hexadecimal, over name, payload bytes, ack and timestamp; worked out when asked for."""
+        encoded = self._encoded
+        if encoded is None:
+            encoded = encode_payload(PICKLE, self.name, self.payload)
+        digest = hashlib.md5(self.name.encode() + b"|", usedforsecurity=False)
+        digest.update(encoded)
+        digest.update(_STAMP.pack(self.ack, self.timestamp))
+        return digest.hexdigest()
+
+    def __getitem__(self, field: str) -> object:
+        """Read a field by its name.
+
+        Raises:
+            KeyError: There is no such field.
+        """
+        if field in type(self).model_fields or field == "checksum":
+            value: object = getattr(self, field)
+            return value
+        raise KeyError(field)
+
+    @classmethod
+    def received(
+        cls,
+        name: str,
+        payload: T,
+        ack: Literal[0, 1],
+        timestamp: float,
+        *,
+        id: str,  # noqa: A002  # the field's name
+        attempt: int,
+        headers: Mapping[str, str],
+        encoded: Buffer,
+    ) -> Self:
+        """Build a message from a frame whose digest was verified, without validating each field again.
+
+        Args:
+            encoded: The payload's bytes as they came; ``checksum`` is taken over them.
+        """
+        message = cls.model_construct(
+            name=name, payload=payload, ack=ack, timestamp=timestamp, id=id, attempt=attempt, headers=headers
+        )
+        message._encoded = encoded
+        return message

@@ -1,0 +1,140 @@
+"""The commands of the wire, one small type each.
+
+They travel as control frames over the client's DEALER and the server's ROUTER socket; ``wire.py`` writes and reads
+them, ``docs/protocol.md`` shows who sends which, and when.
+"""
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+PROTOCOL_VERSION: Final = 1
+TOKEN_BYTES: Final = 17
+"""A zero byte, which no name starts with, and 16 random ones."""
+NAMES_PER_SUBSCRIBE: Final = 200
+"""Keeps the largest Subscribe below the smallest ``max_message_size``."""
+MAX_ERROR_CHARACTERS: Final = 4000
+
+Number = Annotated[int, Meta(ge=0)]
+Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
+Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Word = Annotated[str, Meta(max_length=64)]
+Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
+
+
+class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all commands."""
+
+
+class Hello(Command, tag="hello", frozen=True):
+    """C: who I am. The first command on every connection."""
+
+    version: Number
+    client: Number
+    """Random, chosen once by the client; part of every message id."""
+    key: Key
+    """Random and secret: shows that a later connection is of the same client."""
+    token: Token
+    """The link token, to which the client's SUB socket has subscribed."""
+    oldest: Number
+    """The lowest sequence that this client may still send again."""
+
+
+class Welcome(Command, tag="welcome", frozen=True):
+    """S: you are known; these are my limits."""
+
+    version: Number
+    max_message_size: Number
+
+
+class Linked(Command, tag="linked", frozen=True):
+    """S: your link token has surfaced, so your SUB connection stands too."""
+
+
+class Goodbye(Command, tag="goodbye", frozen=True):
+    """S: this connection is not, or no longer, served."""
+
+    reason: Word
+    text: Text
+    retry: bool
+    """False if a new connection would fare no better."""
+
+
+class Subscribe(Command, tag="subscribe", frozen=True):
+    """C: send me the messages of these names."""
+
+    request: Number
+    names: Annotated[list[str], Meta(max_length=NAMES_PER_SUBSCRIBE)]
+    token: Token
+    """The sync token: the client's SUB socket subscribed to it after the names."""
+
+
+class Subscribed(Command, tag="subscribed", frozen=True):
+    """S: the sync token has surfaced; from here on you miss nothing."""
+
+    request: Number
+
+
+class Unsubscribe(Command, tag="unsubscribe", frozen=True):
+    """C: no more messages of this name, please."""
+
+    name: str
+
+
+class Confirm(Command, tag="confirm", frozen=True):
+    """S: the frames with these first sequences are stored."""
+
+    sequences: list[Number]
+
+
+class Refuse(Command, tag="refuse", frozen=True):
+    """S: the frame with this first sequence is not stored."""
+
+    sequence: Number
+    reason: Word
+    text: Text
+
+
+class Deliver(Command, tag="deliver", frozen=True):
+    """S: the data frame behind this one is for you; acknowledge it."""
+
+    delivery: Number
+    attempt: Annotated[int, Meta(ge=1)]
+    indexes: list[Number] | None
+    """Which messages of a batch; all of them where None."""
+
+
+class Ack(Command, tag="ack", frozen=True):
+    """C: these deliveries were handled."""
+
+    deliveries: list[Number]
+
+
+class Failure(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Why the callback did not handle one message of a delivery."""
+
+    index: Number
+    error: Text
+
+
+class Nack(Command, tag="nack", frozen=True):
+    """C: of this delivery these failed; what is not named was handled."""
+
+    delivery: Number
+    failures: Annotated[list[Failure], Meta(min_length=1)]
+
+
+class Ping(Command, tag="ping", frozen=True):
+    """C: are you there? All that was sent before has arrived once this is answered."""
+
+    number: Number
+
+
+class Pong(Command, tag="pong", frozen=True):
+    """S: yes."""
+
+    number: Number
+
+
+ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping
+ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Pong

@@ -1,0 +1,240 @@
+"""Frames to bytes and back. Any bytes at all either decode or raise ``ProtocolError``.
+
+A data frame carries one message, or a batch of messages of one name::
+
+    name "|" | version flags codec 0 | extra count | client sequence timestamp | extra | body | digest
+             |    1      1     1   1 |   2     2   |    8       8        8     |       |      |   8
+
+    body of a single message    the payload
+    body of a batch             count times: microseconds since the timestamp (4), length (4), payload
+
+All numbers are big-endian. ``extra`` is the length of a msgpack map of what most messages do not have, such as headers.
+``digest`` is XXH3-64 over all before it: it finds damage, it is no signature.
+
+A control frame is a frame for the empty name: ``"|"`` and the msgpack of one command.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from mezzenger import codecs
+from mezzenger.errors import InvalidName, ProtocolError
+from mezzenger.message import MAX_NAME_BYTES, check_name
+from mezzenger.protocol.commands import ClientCommand, Command, ServerCommand
+
+VERSION: Final = 1
+FLAG_ACK: Final = 1
+FLAG_BATCH: Final = 2
+MAX_BATCH: Final = 65535
+FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
+"""More than a data frame without headers adds to its payload."""
+
+_SEPARATOR = b"|"
+_HEADER = struct.Struct("!BBBxHHQQd")
+_ITEM = struct.Struct("!II")
+_DIGEST = struct.Struct("!Q")
+_MAX_OFFSET = 2**32 - 1
+_MAX_TIMESTAMP = 1e11
+
+
+class Header(NamedTuple):
+    """What a data frame says before its payload."""
+
+    name: str
+    ack: Literal[0, 1]
+    batch: bool
+    codec: int
+    count: int
+    client: int
+    sequence: int
+    """Of the first message; the others of a batch follow one by one."""
+    timestamp: float
+    extra_start: int
+    body_start: int
+
+
+class Item(NamedTuple):
+    """One message of a data frame."""
+
+    timestamp: float
+    payload: memoryview
+
+
+class Extra(msgspec.Struct, omit_defaults=True):
+    """What most messages do not have."""
+
+    headers: dict[str, str] = {}
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_extra = msgspec.msgpack.Decoder(Extra).decode
+_decode_client_command = msgspec.msgpack.Decoder(ClientCommand).decode
+_decode_server_command = msgspec.msgpack.Decoder(ServerCommand).decode
+
+
+def encode_data(
+    name: str,
+    items: Sequence[tuple[float, bytes]],
+    *,
+    ack: int,
+    codec: int,
+    client: int,
+    sequence: int,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Write one message, or several of one name as a batch, as a data frame.
+
+    Args:
+        items: Timestamp and payload bytes of each message, 1 to ``MAX_BATCH`` of them.
+    """
+    extra = _encode(Extra(headers=dict(headers))) if headers else b""
+    timestamp = items[0][0]
+    batch = len(items) > 1
+    flags = FLAG_ACK * ack | FLAG_BATCH * batch
+    head = _HEADER.pack(VERSION, flags, codec, len(extra), len(items), client, sequence, timestamp)
+    parts = [name.encode(), _SEPARATOR, head, extra]
+    if batch:
+        for created, payload in items:
+            offset = min(max(round((created - timestamp) * 1e6), 0), _MAX_OFFSET)
+            parts += (_ITEM.pack(offset, len(payload)), payload)
+    else:
+        parts.append(items[0][1])
+    content = b"".join(parts)
+    return content + _DIGEST.pack(xxh3_64_intdigest(content))
+
+
+def read_header(frame: bytes) -> Header:
+    """Read a data frame's header, without looking at the payload or the digest.
+
+    Raises:
+        ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags`` or
+            ``codec``.
+    """
+    end = frame.find(_SEPARATOR, 0, MAX_NAME_BYTES + 1)
+    if end <= 0:
+        raise ProtocolError("name", "a data frame starts with a name of 1 to 255 bytes and '|'")
+    start = end + 1
+    body_start = start + _HEADER.size
+    if len(frame) < body_start + _DIGEST.size:
+        raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its header")
+    version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(frame, start)
+    if version != VERSION:
+        raise ProtocolError("version", f"frame version {version} is not known here; this is version {VERSION}")
+    if flags > FLAG_ACK | FLAG_BATCH or count == 0 or (count > 1) != bool(flags & FLAG_BATCH):
+        raise ProtocolError("flags", f"flags {flags} do not go with {count} messages")
+    if codec not in codecs.BY_NUMBER:
+        raise ProtocolError("codec", f"codec number {codec} is not known here")
+    if len(frame) < body_start + extra + _DIGEST.size:
+        raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
+    if not 0 <= timestamp <= _MAX_TIMESTAMP:
+        raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
+    ack: Literal[0, 1] = 1 if flags & FLAG_ACK else 0
+    return Header(
+        _read_name(frame[:end]),
+        ack,
+        bool(flags & FLAG_BATCH),
+        codec,
+        count,
+        client,
+        sequence,
+        timestamp,
+        body_start,
+        body_start + extra,
+    )
+
+
+
+def _read_name(raw: bytes) -> str:
+    try:
+        return check_name(raw.decode())
+    except (UnicodeDecodeError, InvalidName) as error:
+        raise ProtocolError("name", f"a data frame's name cannot be used: {error}") from None
+
+
+def verify_digest(frame: bytes) -> None:
+    """Check that a data frame arrived as it was written.
+
+    Raises:
+        ProtocolError: It did not (reason ``digest``).
+    """
+    size = len(frame) - _DIGEST.size
+    if xxh3_64_intdigest(memoryview(frame)[:size]) != _DIGEST.unpack_from(frame, size)[0]:
+        raise ProtocolError("digest", f"a data frame of {len(frame)} bytes was damaged on its way")
+
+
+def read_headers(frame: bytes, header: Header) -> Mapping[str, str]:
+    """Read the message headers of a data frame.
+
+    Raises:
+        ProtocolError: They are malformed (reason ``extra``).
+    """
+    if header.extra_start == header.body_start:
+        return {}
+    try:
+        return _decode_extra(memoryview(frame)[header.extra_start : header.body_start]).headers
+    except msgspec.DecodeError as error:
+        raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
+
+
+def read_items(frame: bytes, header: Header) -> list[Item]:
+    """Read the messages of a data frame; the payloads are views of the frame, not copies.
+
+    Raises:
+        ProtocolError: The lengths in a batch do not add up (reason ``truncated``).
+    """
+    view = memoryview(frame)
+    end = len(frame) - _DIGEST.size
+    if not header.batch:
+        return [Item(header.timestamp, view[header.body_start : end])]
+    items = []
+    at = header.body_start
+    for _ in range(header.count):
+        start = at + _ITEM.size
+        if start > end:
+            raise ProtocolError("truncated", "a batch ends before its last message")
+        offset, length = _ITEM.unpack_from(frame, at)
+        at = start + length
+        if at > end:
+            raise ProtocolError("truncated", "a batch ends inside a message")
+        items.append(Item(header.timestamp + offset / 1e6, view[start:at]))
+    if at != end:
+        raise ProtocolError("truncated", "a batch has bytes after its last message")
+    return items
+
+
+def is_control(frame: bytes) -> bool:
+    """Whether a frame is a control frame; else it is to be read as a data frame."""
+    return frame.startswith(_SEPARATOR)
+
+
+def encode_command(command: Command) -> bytes:
+    """Write a command as a control frame."""
+    return _SEPARATOR + _encode(command)
+
+
+def decode_client_command(frame: bytes) -> ClientCommand:
+    """Read a control frame that a client sent.
+
+    Raises:
+        ProtocolError: It is not one (reason ``command``).
+    """
+    try:
+        return _decode_client_command(memoryview(frame)[1:])
+    except msgspec.DecodeError as error:
+        raise ProtocolError("command", f"not a command of a client: {error}") from None
+
+
+def decode_server_command(frame: bytes) -> ServerCommand:
+    """Read a control frame that the server sent.
+
+    Raises:
+        ProtocolError: It is not one (reason ``command``).
+    """
+    try:
+        return _decode_server_command(memoryview(frame)[1:])
+    except msgspec.DecodeError as error:
+        raise ProtocolError("command", f"not a command of a server: {error}") from None

@@ -1,0 +1,1 @@
+"""The tests of Mezzenger; the folders mirror those of the package."""
