@@ -7,7 +7,8 @@ FILE ?= CHANGELOG.md
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-PURE_LAYERS = mezzenger/errors.py,mezzenger/message.py,mezzenger/codecs.py,mezzenger/protocol/*,mezzenger/broker/*
+# To grow with the tests: message, codecs, protocol/* and broker/* belong here as soon as theirs are written.
+PURE_LAYERS = mezzenger/errors.py,mezzenger/units.py
 
 .PHONY: help install test format-check lint types tests test-all demo format clean
 

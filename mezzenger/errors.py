@@ -1,24 +1,24 @@
 """Every error Mezzenger raises, in one tree.
 
-    MezzengerError
-    ├── ConfigurationError        a setting is wrong: file, line, key and what to write instead
-    ├── InvalidName               a message name that cannot be used
-    ├── InvalidMessage            ack is not 0 or 1, or headers that cannot travel
-    ├── InvalidCallback           subscribe() was given something that cannot be called back
-    ├── PayloadError
-    │   ├── PayloadNotEncodable   the sender's codec cannot write this object
-    │   ├── PayloadNotDecodable   the receiver's codec cannot read these bytes
-    │   └── UntrustedPayload      a pickle from a server there is no reason to trust
-    ├── MessageTooLarge           above the server's ``max_message_size``; nothing was sent
-    ├── AlreadySubscribed         this client has a callback for that name
-    ├── NotSubscribed             this client has none
-    ├── ServerUnreachable         no answer within ``send_timeout`` x (1 + ``connection_retries``)
-    ├── Rejected                  the server answered, and refused; ``reason`` says why
-    ├── ClientStopped             the client was stopped
-    ├── UsedAfterFork             the client belongs to the parent process
-    ├── ProtocolError             bytes from the other end that are not Mezzenger's protocol
-    ├── BindError                 the server cannot listen on its address
-    └── StorageError              the server cannot keep what it was asked to keep
+MezzengerError
+├── ConfigurationError        a setting is wrong: file, line, key and what to write instead
+├── InvalidName               a message name that cannot be used
+├── InvalidMessage            ack is not 0 or 1, or headers that cannot travel
+├── InvalidCallback           subscribe() was given something that cannot be called back
+├── PayloadError
+│   ├── PayloadNotEncodable   the sender's codec cannot write this object
+│   ├── PayloadNotDecodable   the receiver's codec cannot read these bytes
+│   └── UntrustedPayload      a pickle from a server there is no reason to trust
+├── MessageTooLarge           above the server's ``max_message_size``; nothing was sent
+├── AlreadySubscribed         this client has a callback for that name
+├── NotSubscribed             this client has none
+├── ServerUnreachable         no answer within ``send_timeout`` x (1 + ``connection_retries``)
+├── Rejected                  the server answered, and refused; ``reason`` says why
+├── ClientStopped             the client was stopped
+├── UsedAfterFork             the client belongs to the parent process
+├── ProtocolError             bytes from the other end that are not Mezzenger's protocol
+├── BindError                 the server cannot listen on its address
+└── StorageError              the server cannot keep what it was asked to keep
 """
 
 

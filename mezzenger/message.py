@@ -5,7 +5,7 @@ import struct
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
 
@@ -41,9 +41,13 @@ def _check_text(name: str) -> str:
     except UnicodeEncodeError:
         raise InvalidName(f"message name {name!r} cannot be written as UTF-8") from None
     if size > MAX_NAME_BYTES:
-        raise InvalidName(f"message name {name[:20]!r}... is {size} bytes of UTF-8; at most {MAX_NAME_BYTES} are allowed")
+        raise InvalidName(
+            f"message name {name[:20]!r}... is {size} bytes of UTF-8; at most {MAX_NAME_BYTES} are allowed"
+        )
     if "|" in name:
-        raise InvalidName(f"message name {name!r} holds '|', which separates the name from the rest; use another character")
+        raise InvalidName(
+            f"message name {name!r} holds '|', which separates the name from the rest; use another character"
+        )
     for character in name:
         if unicodedata.category(character) == "Cc":
             raise InvalidName(f"message name {name!r} holds the control character {character!r}; remove it")
@@ -143,7 +147,7 @@ class Message(BaseModel, Generic[T]):
         attempt: int,
         headers: Mapping[str, str],
         encoded: Buffer,
-    ) -> Self:
+    ) -> "Message[T]":
         """Build a message from a frame whose digest was verified, without validating each field again.
 
         Args:

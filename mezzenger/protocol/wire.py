@@ -48,7 +48,7 @@ class Header(NamedTuple):
     ack: Literal[0, 1]
     batch: bool
     codec: int
-    count: int
+    messages: int
     client: int
     sequence: int
     """Of the first message; the others of a batch follow one by one."""
@@ -147,7 +147,6 @@ def read_header(frame: bytes) -> Header:
     )
 
 
-
 def _read_name(raw: bytes) -> str:
     try:
         return check_name(raw.decode())
@@ -192,7 +191,7 @@ def read_items(frame: bytes, header: Header) -> list[Item]:
         return [Item(header.timestamp, view[header.body_start : end])]
     items = []
     at = header.body_start
-    for _ in range(header.count):
+    for _ in range(header.messages):
         start = at + _ITEM.size
         if start > end:
             raise ProtocolError("truncated", "a batch ends before its last message")
@@ -223,7 +222,8 @@ def decode_client_command(frame: bytes) -> ClientCommand:
         ProtocolError: It is not one (reason ``command``).
     """
     try:
-        return _decode_client_command(memoryview(frame)[1:])
+        command: ClientCommand = _decode_client_command(memoryview(frame)[1:])
+        return command
     except msgspec.DecodeError as error:
         raise ProtocolError("command", f"not a command of a client: {error}") from None
 
@@ -235,6 +235,7 @@ def decode_server_command(frame: bytes) -> ServerCommand:
         ProtocolError: It is not one (reason ``command``).
     """
     try:
-        return _decode_server_command(memoryview(frame)[1:])
+        command: ServerCommand = _decode_server_command(memoryview(frame)[1:])
+        return command
     except msgspec.DecodeError as error:
         raise ProtocolError("command", f"not a command of a server: {error}") from None
