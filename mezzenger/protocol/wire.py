@@ -223,9 +223,9 @@ def decode_client_command(frame: bytes) -> ClientCommand:
     """
     try:
         command: ClientCommand = _decode_client_command(memoryview(frame)[1:])
-        return command
     except msgspec.DecodeError as error:
         raise ProtocolError("command", f"not a command of a client: {error}") from None
+    return command
 
 
 def decode_server_command(frame: bytes) -> ServerCommand:
@@ -236,6 +236,6 @@ def decode_server_command(frame: bytes) -> ServerCommand:
     """
     try:
         command: ServerCommand = _decode_server_command(memoryview(frame)[1:])
-        return command
     except msgspec.DecodeError as error:
         raise ProtocolError("command", f"not a command of a server: {error}") from None
+    return command
