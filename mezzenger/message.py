@@ -5,9 +5,9 @@ import struct
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
 
 from mezzenger.codecs import PICKLE, Buffer, encode_payload
 from mezzenger.errors import InvalidMessage, InvalidName
@@ -72,8 +72,10 @@ def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return ``headers`` if they are text and at most 8 KiB in all.
 
     Raises:
-        InvalidMessage: A key or value is not a ``str``, or they are too long together.
+        InvalidMessage: They are no mapping, a key or value is not a ``str``, or they are too long together.
     """
+    if not isinstance(headers, Mapping):
+        raise InvalidMessage(f"headers must map str to str, not be a {type(headers).__name__}")
     size = 0
     for key, value in headers.items():
         if not isinstance(key, str) or not isinstance(value, str):
@@ -107,12 +109,12 @@ class Message(BaseModel, Generic[T]):
     """The publisher's client id and the message's sequence number; equal for every delivery of one message."""
     attempt: int = Field(default=1, ge=1)
     """1 for the first delivery, more when the server sends it again."""
-    headers: Annotated[Mapping[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
+    headers: Annotated[Mapping[str, str], BeforeValidator(check_headers)] = Field(default_factory=dict)
     """Text that travels beside the payload."""
 
     _encoded: Buffer | None = PrivateAttr(default=None)
 
-    @computed_field  # type: ignore[prop-decorator]  # mypy does not take a decorator above @property
+    @computed_field(repr=False)  # type: ignore[prop-decorator]  # mypy does not take a decorator above @property
     @property
     def checksum(self) -> str:
         """MD5, in hexadecimal, over name, payload bytes, ack and timestamp; worked out when asked for."""
@@ -134,6 +136,19 @@ class Message(BaseModel, Generic[T]):
             value: object = getattr(self, field)
             return value
         raise KeyError(field)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        self._own_bytes()
+        return super().__getstate__()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        self._own_bytes()
+        return super().__deepcopy__(memo)
+
+    def _own_bytes(self) -> None:
+        """Copy the payload's bytes out of the frame: a view of it can be neither pickled nor deep-copied."""
+        if self._encoded is not None:
+            self._encoded = bytes(self._encoded)
 
     @classmethod
     def received(

@@ -39,6 +39,8 @@ _ITEM = struct.Struct("!II")
 _DIGEST = struct.Struct("!Q")
 _MAX_OFFSET = 2**32 - 1
 _MAX_TIMESTAMP = 1e11
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for malformed bytes, text that is not UTF-8, and values nested without end."""
 
 
 class Header(NamedTuple):
@@ -62,6 +64,14 @@ class Item(NamedTuple):
 
     timestamp: float
     payload: memoryview
+
+
+class Contents(NamedTuple):
+    """All that a data frame holds, checked to the last byte."""
+
+    header: Header
+    headers: Mapping[str, str]
+    items: list[Item]
 
 
 class Extra(msgspec.Struct, omit_defaults=True):
@@ -175,7 +185,7 @@ def read_headers(frame: bytes, header: Header) -> Mapping[str, str]:
         return {}
     try:
         return _decode_extra(memoryview(frame)[header.extra_start : header.body_start]).headers
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
 
 
@@ -205,6 +215,17 @@ def read_items(frame: bytes, header: Header) -> list[Item]:
     return items
 
 
+def read_contents(frame: bytes) -> Contents:
+    """Read and check a whole data frame, so that nothing later on can fail but the payload's codec.
+
+    Raises:
+        ProtocolError: It is malformed or damaged.
+    """
+    header = read_header(frame)
+    verify_digest(frame)
+    return Contents(header, read_headers(frame, header), read_items(frame, header))
+
+
 def is_control(frame: bytes) -> bool:
     """Whether a frame is a control frame; else it is to be read as a data frame."""
     return frame.startswith(_SEPARATOR)
@@ -223,7 +244,7 @@ def decode_client_command(frame: bytes) -> ClientCommand:
     """
     try:
         command: ClientCommand = _decode_client_command(memoryview(frame)[1:])
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ProtocolError("command", f"not a command of a client: {error}") from None
     return command
 
@@ -236,6 +257,6 @@ def decode_server_command(frame: bytes) -> ServerCommand:
     """
     try:
         command: ServerCommand = _decode_server_command(memoryview(frame)[1:])
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ProtocolError("command", f"not a command of a server: {error}") from None
     return command
