@@ -1,7 +1,75 @@
 """Mezzenger: typed messages between Python processes, through one server."""
 
+from typing import TYPE_CHECKING
+
+from mezzenger.client.stats import ClientStats
+from mezzenger.client.sync import Mezzenger
+from mezzenger.errors import (
+    AlreadySubscribed,
+    BindError,
+    ClientStopped,
+    ConfigurationError,
+    InvalidCallback,
+    InvalidMessage,
+    InvalidName,
+    MessageTooLarge,
+    MezzengerError,
+    NotSubscribed,
+    PayloadError,
+    PayloadNotDecodable,
+    PayloadNotEncodable,
+    ProtocolError,
+    Rejected,
+    ServerUnreachable,
+    StorageError,
+    UntrustedPayload,
+    UsedAfterFork,
+)
 from mezzenger.message import Message
+from mezzenger.protocol.states import State
+from mezzenger.settings import ClientSettings, ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from mezzenger.server.server import MezzengerServer
 
 __version__ = "0.1.0"
 
-__all__ = ["Message", "__version__"]
+__all__ = [
+    "AlreadySubscribed",
+    "BindError",
+    "ClientSettings",
+    "ClientStats",
+    "ClientStopped",
+    "ConfigurationError",
+    "InvalidCallback",
+    "InvalidMessage",
+    "InvalidName",
+    "Message",
+    "MessageTooLarge",
+    "Mezzenger",
+    "MezzengerError",
+    "MezzengerServer",
+    "NotSubscribed",
+    "PayloadError",
+    "PayloadNotDecodable",
+    "PayloadNotEncodable",
+    "ProtocolError",
+    "Rejected",
+    "ServerSettings",
+    "ServerUnreachable",
+    "Settings",
+    "State",
+    "StorageError",
+    "UntrustedPayload",
+    "UsedAfterFork",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Clients do without the server's half, and need not wait for it to load.
+    if name == "MezzengerServer":
+        from mezzenger.server.server import MezzengerServer
+
+        return MezzengerServer
+    raise AttributeError(f"module 'mezzenger' has no attribute {name!r}")

@@ -447,12 +447,17 @@ def test_good_source_passes(rule: Rule) -> None:
     assert list(rule(read_package(GOOD))) == []
 
 
-@pytest.mark.parametrize("use", ["mezzenger", "mezzenger.Message"])
+@pytest.mark.parametrize("use", ["mezzenger", "mezzenger.Message", "mezzenger.Mezzenger"])
 def test_a_real_client_process_does_not_load_the_server(use: str) -> None:
     """After importing mezzenger and touching a client's name, no module of the broker, storage or server is loaded."""
     loaded = modules_after(f"import mezzenger; {use}")
     assert "mezzenger.message" in loaded
     assert {name for name in loaded if part_of(name) in NEVER_LOADS["client"]} == set()
+
+
+def test_the_server_is_loaded_when_it_is_asked_for() -> None:
+    """The test above can fail: touching MezzengerServer loads what it forbids."""
+    assert {"mezzenger.server", "mezzenger.broker"} <= modules_after("import mezzenger; mezzenger.MezzengerServer")
 
 
 def modules_after(code: str) -> set[str]:

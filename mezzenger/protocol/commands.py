@@ -13,6 +13,8 @@ TOKEN_BYTES: Final = 17
 """A zero byte, which no name starts with, and 16 random ones."""
 NAMES_PER_SUBSCRIBE: Final = 200
 """Keeps the largest Subscribe below the smallest ``max_message_size``."""
+DELIVERIES_PER_ACK: Final = 4096
+"""Likewise for Ack."""
 MAX_ERROR_CHARACTERS: Final = 4000
 
 Number = Annotated[int, Meta(ge=0)]

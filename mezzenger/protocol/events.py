@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.wire import Header
+from mezzenger.protocol.wire import Contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,9 @@ Action = Connect | Disconnect | Send | Listen | Ignore
 
 
 class Delivery(NamedTuple):
-    """A verified data frame for the callback of ``header.name``."""
+    """A data frame for the callback of its name, checked to the last byte."""
 
-    header: Header
-    frame: bytes
+    contents: Contents
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""

@@ -1,15 +1,28 @@
 """Deliveries on the subscriber's side: which are being handled, which were, and what to answer."""
 
 from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import Ack, Failure, Nack
+from mezzenger.protocol.commands import (
+    DELIVERIES_PER_ACK,
+    MAX_ERROR_CHARACTERS,
+    Ack,
+    Deliver,
+    Failure,
+    Nack,
+    ServerCommand,
+)
 from mezzenger.protocol.events import Delivery
 
 REMEMBERED: Final = 10_000
 """How many handled frames a subscriber recognises when they are delivered again."""
+_FRAMES_OF_DELIVER: Final = 2
+"""The command and the data frame."""
+_NACK_CHARACTERS: Final = 8192
+"""Of error text in one command; UTF-8 may need four bytes for each."""
 
 
 class Inbox:
@@ -20,46 +33,66 @@ class Inbox:
     across connections and servers; the delivery number does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Container[str]) -> None:
+        self._names = names
         self._in_hand: dict[tuple[int, int], int | None] = {}
         self._handled: dict[tuple[int, int], None] = {}
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
 
-    def verify(self, frame: bytes) -> wire.Header:
-        """Read and check a data frame, so that nothing later on can fail but the payload.
+    def read(self, frames: Sequence[bytes]) -> ServerCommand | None:
+        """Read the command of a multipart message; None, and counted, if nobody can read it."""
+        try:
+            command = wire.decode_server_command(frames[0])
+        except ProtocolError as error:
+            self.malformed[error.reason] += 1
+            return None
+        expected = _FRAMES_OF_DELIVER if isinstance(command, Deliver) else 1
+        if wire.is_control(frames[0]) and len(frames) == expected:
+            return command
+        self.malformed["command"] += 1
+        return None
 
-        Raises:
-            ProtocolError: It is malformed or damaged.
-        """
-        header = wire.read_header(frame)
-        wire.verify_digest(frame)
-        return header
+    def broadcast(self, frame: bytes) -> Delivery | None:
+        """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
+        contents = self._read_contents(frame)
+        return None if contents is None else Delivery(contents, 1, None)
 
-    def count_malformed(self, error: ProtocolError) -> None:
-        """Count what the server sent and nobody can read."""
-        self.malformed[error.reason] += 1
-
-    def is_new(self, delivery: Delivery, number: int) -> bool:
-        """Whether a callback should see this delivery; if it was handled before, it is acknowledged again."""
+    def deliver(self, command: Deliver, frame: bytes) -> Delivery | None:
+        """Return the delivery if a callback should see it; if it was handled before, it is acknowledged again."""
+        contents = self._read_contents(frame)
+        if contents is None:
+            return None
+        if command.indexes and max(command.indexes) >= contents.header.messages:
+            self.malformed["command"] += 1
+            return None
+        delivery = Delivery(contents, command.attempt, command.indexes)
         key = _key(delivery)
         if key in self._handled:
-            self._acks.append(number)
+            self._acks.append(command.delivery)
         elif key not in self._in_hand:
-            self._in_hand[key] = number
-            return True
+            self._in_hand[key] = command.delivery
+            return delivery
         else:
-            self._in_hand[key] = number
+            self._in_hand[key] = command.delivery
         self.duplicates += 1
-        return False
+        return None
+
+    def _read_contents(self, frame: bytes) -> wire.Contents | None:
+        try:
+            contents = wire.read_contents(frame)
+        except ProtocolError as error:
+            self.malformed[error.reason] += 1
+            return None
+        return contents if contents.header.name in self._names else None
 
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
         key = _key(delivery)
         number = self._in_hand.pop(key, None)
         if failures:
-            return None if number is None else Nack(number, failures)
+            return None if number is None else Nack(number, _shortened(failures))
         self._remember(key)
         if number is not None:
             self._acks.append(number)
@@ -69,12 +102,11 @@ class Inbox:
         """Take note that no callback will see this delivery; it is neither acknowledged nor remembered."""
         self._in_hand.pop(_key(delivery), None)
 
-    def take_acks(self) -> Ack | None:
-        """Return the collected acks as one command, if there are any."""
-        if not self._acks:
-            return None
+    def take_acks(self) -> Iterator[Ack]:
+        """Yield the collected acks, as many at once as one command holds."""
         acks, self._acks = self._acks, []
-        return Ack(acks)
+        for start in range(0, len(acks), DELIVERIES_PER_ACK):
+            yield Ack(acks[start : start + DELIVERIES_PER_ACK])
 
     def disconnected(self) -> None:
         """Forget the delivery numbers: they meant something only on the connection that is gone."""
@@ -88,4 +120,12 @@ class Inbox:
 
 
 def _key(delivery: Delivery) -> tuple[int, int]:
-    return delivery.header.client, delivery.header.sequence
+    return delivery.contents.header.client, delivery.contents.header.sequence
+
+
+def _shortened(failures: list[Failure]) -> list[Failure]:
+    """Cut the texts so that the command stays within what any server takes, and can be written as UTF-8."""
+    characters = min(MAX_ERROR_CHARACTERS, _NACK_CHARACTERS // len(failures))
+    # The text of an exception may hold half a character, such as a file's name that is not UTF-8.
+    texts = [failure.error[:characters].encode(errors="replace").decode() for failure in failures]
+    return [Failure(failure.index, text) for failure, text in zip(failures, texts, strict=True)]

@@ -1,18 +1,23 @@
 """Publishes on their way: held back, sent and not yet confirmed, and the flushes that wait for them."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from mezzenger.errors import MessageTooLarge
+from mezzenger.protocol import wire
 
 
 @dataclass(slots=True)
 class Parcel:
     """A data frame that somebody waits for."""
 
-    ticket: int
+    name: str
     frame: bytes
     sequence: int
+    messages: int
     ack: int
+    ticket: int = 0
 
 
 @dataclass(slots=True)
@@ -27,16 +32,57 @@ class Flush:
 class Outgoing:
     """The publisher's half of a session.
 
-    Its whole state: ``held`` in order of sending, ``unconfirmed`` in order of sequence, ``flushes`` in order of mark.
+    Its whole state: ``held`` in order of sending, ``unconfirmed`` in order of sequence, ``flushes`` in order of mark,
+    and how many ``ack=0`` messages were sent and how many of them are known to have arrived.
+
     A frame is in ``held`` while it may not be sent (no connection, or the window is full), and, with ``ack=1``, in
     ``unconfirmed`` from then on until the server has answered.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, client: int, window: int) -> None:
+        self._client = client
         self._window = window
+        self.max_message_size: int | None = None
+        """What the server takes at most; None before the first Welcome."""
+        self._sequence = 1
         self.held: deque[Parcel] = deque()
         self.unconfirmed: dict[int, Parcel] = {}
         self.flushes: deque[Flush] = deque()
+        self._last_ping = 0
+        self._pings: deque[tuple[int, int]] = deque()
+        self._sent = 0
+        self._arrived = 0
+        self.uncertain = 0
+        """``ack=0`` messages that were under way when a connection broke, and that no flush has reported yet."""
+
+    def pack(
+        self,
+        name: str,
+        items: Sequence[tuple[float, bytes]],
+        *,
+        ack: int,
+        codec: int,
+        headers: Mapping[str, str] | None,
+    ) -> Parcel:
+        """Write a data frame with the next sequence.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit.
+        """
+        client, sequence = self._client, self._sequence
+        frame = wire.encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, headers=headers)
+        if self.max_message_size is not None and len(frame) > self.max_message_size:
+            raise _too_large(name, len(frame), self.max_message_size, may_be_stored=False)
+        self._sequence += len(items)
+        return Parcel(name, frame, sequence, len(items), ack)
+
+    def limit(self, size: int) -> Iterator[tuple[Parcel, MessageTooLarge]]:
+        """Set what the server takes at most; stop sending, and yield, what it would refuse."""
+        self.max_message_size = size
+        for parcel in [*self.unconfirmed.values(), *self.held]:
+            if len(parcel.frame) > size:
+                may_be_stored = self.withdraw(parcel.ticket)
+                yield parcel, _too_large(parcel.name, len(parcel.frame), size, may_be_stored=may_be_stored)
 
     def sendable(self) -> Iterator[Parcel]:
         """Yield what may be sent now; what is yielded is no longer held."""
@@ -46,31 +92,83 @@ class Outgoing:
                 if len(self.unconfirmed) >= self._window:
                     return
                 self.unconfirmed[parcel.sequence] = parcel
+            else:
+                self.sent(parcel)
             self.held.popleft()
             yield parcel
+
+    def sent(self, parcel: Parcel) -> None:
+        """Count the ``ack=0`` messages of a frame that is handed to the transport."""
+        self._sent += parcel.messages
 
     def settle(self, sequence: int) -> Parcel | None:
         """Take out the frame that the server confirmed or refused; None if it was not waited for."""
         return self.unconfirmed.pop(sequence, None)
 
-    def withdraw(self, ticket: int) -> None:
-        """Stop sending what has this ticket."""
+    def withdraw(self, ticket: int) -> bool:
+        """Stop sending what has this ticket.
+
+        Returns:
+            Whether the server may have stored it.
+        """
         self.held = deque(parcel for parcel in self.held if parcel.ticket != ticket)
         self.flushes = deque(flush for flush in self.flushes if flush.ticket != ticket)
         for parcel in self.unconfirmed.values():
             if parcel.ticket == ticket:
                 del self.unconfirmed[parcel.sequence]
-                return
+                return True
+        return False
 
-    def oldest(self, following: int) -> int:
-        """The lowest sequence that may still be sent (again); ``following`` if there is none."""
-        return min([following, *self.unconfirmed, *(parcel.sequence for parcel in self.held)])
+    def oldest(self) -> int:
+        """The lowest sequence that may still be sent, or sent again."""
+        for sequence in self.unconfirmed:
+            return sequence
+        return self.held[0].sequence if self.held else self._sequence
+
+    def flush(self, ticket: int) -> None:
+        """Begin to wait until all that was packed so far has arrived."""
+        self.flushes.append(Flush(ticket, self._sequence))
 
     def ready_flushes(self) -> Iterator[Flush]:
         """Yield the flushes before which everything is confirmed and whose ping is not yet sent."""
         if not self.flushes:
             return
-        oldest = self.oldest(self.flushes[-1].mark)
+        oldest = self.oldest()
         for flush in self.flushes:
             if flush.mark <= oldest and flush.ping is None:
                 yield flush
+
+    def next_ping(self) -> int:
+        """Return the number of a ping that is sent now: its answer shows that all that was sent so far has arrived."""
+        self._last_ping += 1
+        self._pings.append((self._last_ping, self._sent))
+        return self._last_ping
+
+    def ponged(self, number: int) -> Iterator[Flush]:
+        """Take note of a ping's answer; yield, and forget, the flushes that it completes."""
+        while self._pings and self._pings[0][0] <= number:
+            self._arrived = self._pings.popleft()[1]
+        while self.flushes and self.flushes[0].ping is not None and self.flushes[0].ping <= number:
+            yield self.flushes.popleft()
+
+    def take_uncertain(self) -> int:
+        """Return how many ``ack=0`` messages may have been lost since this was asked last."""
+        count, self.uncertain = self.uncertain, 0
+        return count
+
+    def disconnected(self) -> None:
+        """Take note that nothing more will be heard on this connection."""
+        self.uncertain += self._sent - self._arrived
+        self._arrived = self._sent
+        self._pings.clear()
+        for flush in self.flushes:
+            flush.ping = None
+
+
+def _too_large(name: str, size: int, limit: int, *, may_be_stored: bool) -> MessageTooLarge:
+    # What was sent on an earlier connection may have met a higher limit.
+    end = "it may have been stored before" if may_be_stored else "nothing was stored"
+    return MessageTooLarge(
+        f"message {name!r} is {size} bytes on the wire; the server takes at most {limit} "
+        f"(its setting server.max_message_size); {end}"
+    )

@@ -29,7 +29,8 @@ from mezzenger.protocol.commands import ClientCommand, Command, ServerCommand
 VERSION: Final = 1
 FLAG_ACK: Final = 1
 FLAG_BATCH: Final = 2
-MAX_BATCH: Final = 65535
+MAX_BATCH: Final = 4096
+"""Keeps a Nack of every message below the smallest ``max_message_size``."""
 FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 """More than a data frame without headers adds to its payload."""
 
@@ -134,7 +135,7 @@ def read_header(frame: bytes) -> Header:
     version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(frame, start)
     if version != VERSION:
         raise ProtocolError("version", f"frame version {version} is not known here; this is version {VERSION}")
-    if flags > FLAG_ACK | FLAG_BATCH or count == 0 or (count > 1) != bool(flags & FLAG_BATCH):
+    if flags > FLAG_ACK | FLAG_BATCH or count == 0 or (count > 1) != bool(flags & FLAG_BATCH) or count > MAX_BATCH:
         raise ProtocolError("flags", f"flags {flags} do not go with {count} messages")
     if codec not in codecs.BY_NUMBER:
         raise ProtocolError("codec", f"codec number {codec} is not known here")

@@ -1,0 +1,199 @@
+"""Who is sent which stored frame, and when.
+
+A round offers an entry to every subscriber of its name. A subscriber with credit is sent it; for one without, it waits
+until there is credit, and if too much waits already it is left out until that is less. As long as some subscriber has
+the entry in hand, the next round is ``pause`` seconds away; when nobody has, there is none: it will be offered when a
+subscriber comes, when credit comes, or at once if the one who had it went away.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from mezzenger.broker.effects import Effect, Send, Settle
+from mezzenger.broker.peers import Peer
+from mezzenger.broker.pending import Entry, Pending
+from mezzenger.broker.routing import Routing
+from mezzenger.broker.stats import Counters
+from mezzenger.errors import ProtocolError
+from mezzenger.protocol import wire
+from mezzenger.protocol.commands import Deliver, Nack
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOptions:
+    """What deliveries need to know of the settings; durations in seconds."""
+
+    credit: int
+    send_queue: int
+    resend_initial: float
+    resend_multiplier: float
+    resend_max: float
+
+
+class Deliveries:
+    """Brings what is pending to the subscribers.
+
+    Args:
+        options: Limits and pauses.
+        routing: Who subscribed to what.
+        counters: What is counted here is counted there.
+        effects: What is to be done is appended there.
+    """
+
+    def __init__(self, options: DeliveryOptions, routing: Routing, counters: Counters, effects: list[Effect]) -> None:
+        self._options = options
+        self._routing = routing
+        self._counters = counters
+        self._effects = effects
+        self.pending = Pending()
+        self._behind: set[Peer] = set()
+        """Peers for which entries were left out because too much waited for them already."""
+
+    def stored(self, entry: Entry, now: float) -> None:
+        """Deliver a frame that the store has."""
+        self.pending.add(entry)
+        self._round(entry, now)
+
+    def subscribed(self, peer: Peer, name: str, now: float) -> None:
+        """Deliver all that is pending of a name to a peer that has just subscribed to it."""
+        for entry in self.pending.named(name):
+            if entry.due is None:
+                self._round(entry, now)
+            else:
+                self._offer(peer, entry, now)
+
+    def unsubscribed(self, peer: Peer, name: str, now: float) -> None:
+        """Take back what a peer has of a name from which it has just unsubscribed.
+
+        What it has in hand it may still acknowledge, but nobody waits for that.
+        """
+        peer.waiting = OrderedDict((number, entry) for number, entry in peer.waiting.items() if entry.name != name)
+        peer.late = {number for number in peer.late if self.pending.get(number) is not None}
+        in_hand = sorted(number for number, entry in peer.in_flight.items() if entry.name == name)
+        for number in in_hand:
+            entry = peer.in_flight.pop(number)
+            if entry in self.pending:
+                peer.late.add(number)
+                self._release(peer, entry, now)
+        self._use_credit(peer, now)
+
+    def lost(self, peer: Peer, now: float) -> None:
+        """Take back what a peer had that is gone; it must be out of the routing already."""
+        self._behind.discard(peer)
+        for number in sorted(peer.in_flight):
+            entry = peer.in_flight[number]
+            if entry in self.pending:
+                self._release(peer, entry, now)
+
+    def acked(self, peer: Peer, numbers: list[int], now: float) -> None:
+        """Settle what a peer has handled."""
+        for number in numbers:
+            entry = self._taken_from(peer, number)
+            if entry is not None:
+                self._settle(entry)
+        self._use_credit(peer, now)
+
+    def nacked(self, peer: Peer, nack: Nack, now: float) -> None:
+        """Settle what a peer has handled, and send again, after the pause, what it could not.
+
+        Raises:
+            ProtocolError: The nack names a message that is not in the frame.
+        """
+        failed = {failure.index for failure in nack.failures}
+        entry = self.pending.get(nack.delivery)
+        if entry is not None and max(failed) >= entry.messages:
+            raise ProtocolError("nack", f"a nack of message {max(failed)} in a frame of {entry.messages}")
+        entry = self._taken_from(peer, nack.delivery)
+        if entry is not None:
+            entry.holders.discard(peer.id)
+            self._counters.nacked += 1
+            self._narrow(entry, failed)
+            if entry.due is not None and not entry.holders:
+                self.pending.schedule(entry, now + entry.pause)
+        self._use_credit(peer, now)
+
+    def tick(self, now: float) -> None:
+        """Begin the rounds that are due."""
+        for entry in self.pending.take_due(now):
+            self._round(entry, now)
+
+    def _round(self, entry: Entry, now: float) -> None:
+        """Offer an entry to all subscribers, also to those who have it in hand: they may have lost it."""
+        entry.due = None
+        for peer in self._routing.subscribers(entry.name):
+            self._offer(peer, entry, now)
+
+    def _offer(self, peer: Peer, entry: Entry, now: float) -> None:
+        if entry.number in peer.in_flight:
+            self._send(peer, entry, entry.indexes, now)
+        elif entry.number in peer.waiting:
+            return
+        elif not peer.waiting and len(peer.in_flight) < self._options.credit:
+            self._send(peer, entry, entry.indexes, now)
+        elif len(peer.waiting) < self._options.send_queue:
+            peer.waiting[entry.number] = entry
+        else:
+            self._behind.add(peer)
+
+    def _use_credit(self, peer: Peer, now: float) -> None:
+        while peer.waiting and len(peer.in_flight) < self._options.credit:
+            _, entry = peer.waiting.popitem(last=False)
+            # All of it: what others have handled meanwhile, this subscriber has not seen.
+            self._send(peer, entry, None, now)
+        if peer in self._behind and len(peer.waiting) <= self._options.send_queue // 2:
+            self._behind.remove(peer)
+            self._catch_up(peer, now)
+
+    def _catch_up(self, peer: Peer, now: float) -> None:
+        for name in peer.names:
+            for entry in self.pending.named(name):
+                if entry.due is None:
+                    self._offer(peer, entry, now)
+                if peer in self._behind:
+                    return
+
+    def _send(self, peer: Peer, entry: Entry, indexes: tuple[int, ...] | None, now: float) -> None:
+        if entry.due is None and entry in self.pending:
+            self._begin_attempt(entry, now)
+        entry.holders.add(peer.id)
+        peer.in_flight[entry.number] = entry
+        self._counters.delivered += 1
+        self._counters.redelivered += entry.attempts > 1
+        command = Deliver(entry.number, max(entry.attempts, 1), None if indexes is None else list(indexes))
+        self._effects.append(Send(peer.id, (wire.encode_command(command), entry.frame)))
+
+    def _begin_attempt(self, entry: Entry, now: float) -> None:
+        entry.attempts += 1
+        longer = entry.pause * self._options.resend_multiplier
+        entry.pause = min(longer, self._options.resend_max) if entry.pause else self._options.resend_initial
+        self.pending.schedule(entry, now + entry.pause)
+
+    def _taken_from(self, peer: Peer, number: int) -> Entry | None:
+        """Take an entry out of a peer's hands; None if it is settled, or was never there."""
+        was_sent = number in peer.in_flight or number in peer.late
+        peer.in_flight.pop(number, None)
+        peer.late.discard(number)
+        return self.pending.get(number) if was_sent else None
+
+    def _release(self, peer: Peer, entry: Entry, now: float) -> None:
+        """Begin a round at once if nobody has the entry in hand but a peer that is to be counted on no more."""
+        entry.holders.remove(peer.id)
+        if not entry.holders:
+            self._round(entry, now)
+
+    def _narrow(self, entry: Entry, failed: set[int]) -> None:
+        left = range(entry.messages) if entry.indexes is None else entry.indexes
+        still = tuple(index for index in left if index in failed)
+        if not still:
+            self._settle(entry)
+        elif len(still) < len(left):
+            self._counters.acked += len(left) - len(still)
+            entry.indexes = still
+
+    def _settle(self, entry: Entry) -> None:
+        self.pending.remove(entry)
+        self._counters.acked += entry.messages if entry.indexes is None else len(entry.indexes)
+        for peer in self._behind:
+            if entry.name in peer.names and peer.id not in entry.holders and entry.number not in peer.waiting:
+                self._counters.dropped["send_queue"] += entry.messages
+        self._effects.append(Settle(entry.number))

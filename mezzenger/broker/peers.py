@@ -1,0 +1,29 @@
+"""What the broker knows of one connected client."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from mezzenger.broker.pending import Entry
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One connection of a client, from its Hello until it is gone."""
+
+    id: bytes
+    """The routing id that the ROUTER socket gave the connection."""
+    client: int
+    token: bytes
+    """The link token; while it is subscribed on the XPUB socket, the client lives."""
+    names: set[str] = field(default_factory=set)
+    sync_tokens: set[bytes] = field(default_factory=set)
+    """Of its Subscribe commands that are not answered yet."""
+    in_flight: dict[int, Entry] = field(default_factory=dict)
+    """The entries that it has in hand, by number: sent and not yet answered; at most ``credit``.
+
+    The entry itself, for it may be settled by another subscriber's ack and is in this one's hands all the same.
+    """
+    waiting: OrderedDict[int, Entry] = field(default_factory=OrderedDict)
+    """Entries to be sent as soon as there is credit, in order; at most ``send_queue``. Likewise."""
+    late: set[int] = field(default_factory=set)
+    """Numbers of pending entries that it had in hand when it unsubscribed from their name."""

@@ -1,0 +1,51 @@
+"""What the broker has counted: typed, and safe to hand out."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """Everything that is counted as it happens; all of it since the server started."""
+
+    published: int = 0
+    """Messages with ``ack=0`` that were handed on to subscribers."""
+    stored: int = 0
+    """Messages with ``ack=1``."""
+    repeated: int = 0
+    """Frames that were published again and had been stored before."""
+    delivered: int = 0
+    """Deliveries of ``ack=1`` frames, redeliveries among them."""
+    redelivered: int = 0
+    acked: int = 0
+    """Messages settled by an ack."""
+    nacked: int = 0
+    """Nacks: a subscriber's callback failed."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """By reason: messages that were published and will not be delivered to some or any subscriber."""
+    malformed: Counter[str] = field(default_factory=Counter)
+    """By reason: frames from peers that were not as the protocol has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStats:
+    """A snapshot of the broker."""
+
+    peers: int
+    """Clients that are connected."""
+    names: int
+    """Names with a subscriber."""
+    pending: int
+    """Frames stored and not yet acknowledged."""
+    in_flight: int
+    """Deliveries sent and not yet acknowledged."""
+    published: int
+    stored: int
+    repeated: int
+    delivered: int
+    redelivered: int
+    acked: int
+    nacked: int
+    dropped: Mapping[str, int]
+    malformed: Mapping[str, int]

@@ -1,0 +1,1 @@
+"""The client: real sockets, a real clock and threads around a ``ClientSession``."""

@@ -1,0 +1,161 @@
+"""Runs callbacks, one after the other, on a thread of their own."""
+
+import inspect
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mezzenger.client.payloads import Payloads
+from mezzenger.errors import InvalidCallback
+from mezzenger.message import Message
+from mezzenger.protocol.commands import Failure
+from mezzenger.protocol.events import Delivery
+
+logger = logging.getLogger("mezzenger.client")
+
+Callback = Callable[[Any, Message[Any]], object]
+"""What a callback looks like when its payload's type is of no interest."""
+
+
+def check_callback(name: str, callback: object) -> None:
+    """See to it that a callback can be called with a payload and a message.
+
+    Raises:
+        InvalidCallback: It cannot.
+    """
+    if not callable(callback):
+        raise InvalidCallback(f"the callback for {name!r} must be callable, not a {type(callback).__name__}")
+    if inspect.iscoroutinefunction(callback):
+        raise InvalidCallback(f"the callback for {name!r} is a coroutine function, which nobody here would await")
+    try:
+        inspect.signature(callback).bind(None, None)
+    except TypeError as error:
+        raise InvalidCallback(
+            f"the callback for {name!r} must take two arguments, (payload, msg_obj), as in callback(payload, msg_obj): "
+            f"{error}"
+        ) from None
+    except ValueError:
+        pass  # some built-in functions do not tell what they take
+
+
+class Dispatcher:
+    """A queue of deliveries and the thread that brings them to their callbacks.
+
+    Args:
+        payloads: Decodes.
+        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1`` are
+            limited by the server's credit.
+        handled: Is told of each delivery whose callback has returned, and of the messages of it that failed.
+        ignored: Is told of each delivery for which there is no callback any more.
+        ended: Is called at the end of the thread.
+    """
+
+    def __init__(
+        self,
+        payloads: Payloads,
+        limit: int,
+        *,
+        handled: Callable[[Delivery, list[Failure]], None],
+        ignored: Callable[[Delivery], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._payloads = payloads
+        self._limit = limit
+        self._handled = handled
+        self._ignored = ignored
+        self._ended = ended
+        self.callbacks: dict[str, Callback] = {}
+        self._queue: deque[Delivery] = deque()
+        self._unacked_waiting = 0
+        self._changed = threading.Condition()
+        self._is_stopping = False
+        self._thread: threading.Thread | None = None
+        self.received = 0
+        self.dropped = 0
+        self.failed = 0
+
+    def start(self) -> None:
+        """Begin to call back; does nothing if it has begun."""
+        with self._changed:
+            if self._thread is None and not self._is_stopping:
+                # Not a daemon: a program whose main thread has subscribed and ended goes on.
+                self._thread = threading.Thread(target=self._run, name="mezzenger-callbacks", daemon=False)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no further callback."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+
+    def join(self) -> None:
+        """Wait until the callback that runs has returned; not to be called from a callback."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def is_current_thread(self) -> bool:
+        """Whether a callback is asking."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Take in what has arrived; never waits."""
+        with self._changed:
+            for delivery in deliveries:
+                header = delivery.contents.header
+                if not header.ack:
+                    if self._unacked_waiting + header.messages > self._limit:
+                        self.dropped += header.messages
+                        continue
+                    self._unacked_waiting += header.messages
+                self._queue.append(delivery)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (delivery := self._next()) is not None:
+                self._dispatch(delivery)
+        finally:
+            self._ended()
+
+    def _next(self) -> Delivery | None:
+        with self._changed:
+            while not self._queue and not self._is_stopping:
+                self._changed.wait()
+            if self._is_stopping:
+                return None
+            delivery = self._queue.popleft()
+            if not delivery.contents.header.ack:
+                self._unacked_waiting -= delivery.contents.header.messages
+            return delivery
+
+    def _dispatch(self, delivery: Delivery) -> None:
+        header = delivery.contents.header
+        if header.name not in self.callbacks:
+            self._ignored(delivery)
+            return
+        indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
+        failures = [failure for index in indexes if (failure := self._call(delivery, index)) is not None]
+        if header.ack:
+            self._handled(delivery, failures)
+
+    def _call(self, delivery: Delivery, index: int) -> Failure | None:
+        name = delivery.contents.header.name
+        callback = self.callbacks.get(name)
+        if callback is None:
+            return Failure(index, "unsubscribed while the batch was handled")
+        try:
+            message = self._payloads.message(delivery, index)
+            self.received += 1
+            callback(message.payload, message)
+        except BaseException as error:  # whatever a callback raises, the next message must be handled
+            self.failed += 1
+            logger.exception("message %r was not handled", name)
+            return Failure(index, f"{type(error).__name__}: {error}")
+        return None

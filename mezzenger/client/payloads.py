@@ -1,0 +1,67 @@
+"""Payloads in and out, and whom a client trusts with un-pickling."""
+
+from ipaddress import ip_address
+from typing import Final
+
+from mezzenger import codecs
+from mezzenger.errors import UntrustedPayload
+from mezzenger.message import Message
+from mezzenger.protocol.events import Delivery
+from mezzenger.settings import ClientSettings
+
+_CLIENT_DIGITS: Final = 16
+
+
+class Payloads:
+    """Encodes what is sent and decodes what arrives, as the settings have it."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.codec = codecs.BY_NAME[settings.codec]
+        self._server = settings.server_address
+        self._allow_pickle = settings.allow_pickle
+        self._may_unpickle = settings.allow_pickle == "always" or (
+            settings.allow_pickle == "loopback" and is_loopback(settings.server_address)
+        )
+
+    def encode(self, name: str, payload: object) -> bytes:
+        """Write a payload.
+
+        Raises:
+            PayloadNotEncodable: The codec cannot write it.
+        """
+        return codecs.encode_payload(self.codec, name, payload)
+
+    def message(self, delivery: Delivery, index: int) -> Message[object]:
+        """Return one message of a delivery, with its payload decoded.
+
+        Raises:
+            PayloadNotDecodable: The payload's bytes are not of its codec, or name an unknown class.
+            UntrustedPayload: It is pickled, and came from a server that the settings do not trust.
+        """
+        header, headers, items = delivery.contents
+        codec = codecs.BY_NUMBER[header.codec]
+        if codec is codecs.PICKLE and not self._may_unpickle:
+            raise UntrustedPayload(
+                f"message {header.name!r} from the server at {self._server} is pickled, and un-pickling runs code: "
+                f"with client.allow_pickle set to {self._allow_pickle!r} it is not read; set it to 'always' if you "
+                "trust everybody who can reach that server, or let the sender use another codec"
+            )
+        timestamp, payload = items[index]
+        return Message.received(
+            header.name,
+            codecs.decode_payload(codec, header.name, payload),
+            header.ack,
+            timestamp,
+            id=f"{header.client:0{_CLIENT_DIGITS}x}-{header.sequence + index}",
+            attempt=delivery.attempt,
+            headers=headers,
+            encoded=payload,
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a server's address is certainly this machine; a host name other than ``localhost`` is not."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address.lower() == "localhost"

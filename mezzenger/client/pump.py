@@ -1,0 +1,249 @@
+"""Threads around one session: any of them may use it, and one at a time waits on the sockets for all.
+
+The one who waits is the leader. With an I/O thread, that thread leads for good; without one (``auto_start=False``)
+whoever waits for an answer leads until it is there, and passes the lead on to the next who still waits.
+"""
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from mezzenger.client.connection import Connection
+from mezzenger.errors import MezzengerError
+from mezzenger.protocol.events import Arrived, Delivery
+from mezzenger.protocol.session import ClientSession
+from mezzenger.protocol.states import State
+
+_LONGEST_WAIT: Final = 60.0
+_AT_ONCE: Final = 0.0
+_FRESH: Final = 0.1
+"""Seconds; shorter than any silence that matters."""
+
+R = TypeVar("R")
+
+logger = logging.getLogger("mezzenger.client")
+
+
+class Waiter:
+    """Somebody who waits: for a ticket, or for the lead."""
+
+    def __init__(self, ticket: int = 0) -> None:
+        self.ticket = ticket
+        self.event = threading.Event()
+        self.is_done = False
+        self.error: MezzengerError | None = None
+
+
+class Pump:
+    """Runs a session with real sockets.
+
+    Args:
+        session: To be used through this object only.
+        connection: Its sockets.
+        arrived: Is given what comes for callbacks; called with the lock held, so it must not wait.
+    """
+
+    def __init__(
+        self, session: ClientSession, connection: Connection, arrived: Callable[[Sequence[Delivery]], None]
+    ) -> None:
+        self.session = session
+        self._connection = connection
+        self._arrived = arrived
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Waiter] = {}
+        self._followers: dict[Waiter, None] = {}
+        self._leader_deadline: float | None = None
+        """When the leader will look by itself; None if there is no leader."""
+        self._generation = -1
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        for end in (self._wake_reader, self._wake_writer):
+            end.setblocking(False)  # noqa: FBT003  # the standard library's way
+        self._pumped = 0.0
+        self._selector: selectors.BaseSelector | None = None
+        self._state = session.state
+
+    def run(self, request: Callable[[ClientSession, float], R]) -> R:
+        """Use the session for what needs no waiting."""
+        with self._lock:
+            try:
+                return request(self.session, self._take_in())
+            finally:
+                self._carry_out()
+
+    def submit(self, request: Callable[[ClientSession, float], int | None]) -> Waiter | None:
+        """Use the session for what gives a ticket; ``wait`` for what is returned, unless that is None."""
+        with self._lock:
+            try:
+                ticket = request(self.session, self._take_in())
+                if ticket is None:
+                    return None
+                waiter = self._waiting[ticket] = Waiter(ticket)
+                return waiter
+            finally:
+                self._carry_out()
+
+    def wait(self, waiter: Waiter | None) -> None:
+        """Wait until a ticket is done.
+
+        Raises:
+            MezzengerError: It has failed.
+        """
+        if waiter is None:
+            return
+        try:
+            self._lead_or_follow(waiter, lambda: waiter.is_done)
+        except BaseException:
+            self.abandon(waiter)
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+
+    def abandon(self, waiter: Waiter | None) -> None:
+        """Wait no more for a ticket."""
+        if waiter is not None and not waiter.is_done:
+            with self._lock:
+                self._waiting.pop(waiter.ticket, None)
+                self.session.abandon(waiter.ticket)
+                self._carry_out()
+
+    def lead(self) -> None:
+        """Pump until the session is closed."""
+        try:
+            self._lead_or_follow(Waiter(), lambda: self.session.state is State.CLOSED)
+        except Exception as error:
+            logger.exception("the client fails")
+            self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
+
+    def close(self, error: MezzengerError | None = None) -> None:
+        """Close the session; whoever waits gets an error."""
+        with self._lock:
+            self.session.close(error)
+            self._carry_out()
+            self._wake()
+            self._pass_lead_on()
+
+    # Waiting, without the lock.
+
+    def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:
+        try:
+            while not is_over():
+                with self._lock:
+                    leads = self._leader_deadline is None
+                    if leads:
+                        self._leader_deadline = _AT_ONCE
+                    else:
+                        self._followers[waiter] = None
+                if leads:
+                    self._lead(is_over)
+                else:
+                    waiter.event.wait()
+                    waiter.event.clear()
+        finally:
+            with self._lock:
+                self._followers.pop(waiter, None)
+                self._pass_lead_on()
+
+    def _lead(self, is_over: Callable[[], bool]) -> None:
+        try:
+            while not is_over():
+                with self._lock:
+                    self._carry_out()
+                    selector = self._selector_of_now()
+                    now, deadline = time.monotonic(), self.session.next_deadline()
+                    self._leader_deadline = now + _LONGEST_WAIT if deadline is None else deadline
+                if not is_over():
+                    selector.select(max(self._leader_deadline - now, 0.0))
+                    self._drain_wakes()
+        finally:
+            with self._lock:
+                self._leader_deadline = None
+
+    def _pass_lead_on(self) -> None:
+        if self._leader_deadline is None:
+            for follower in self._followers:
+                follower.event.set()
+                return
+            self._dispose()
+
+    def _dispose(self) -> None:
+        """Close what waiting needs, once nobody will ever wait again."""
+        if self.session.state is State.CLOSED:
+            self._wake_reader.close()
+            self._wake_writer.close()
+            if self._selector is not None:
+                self._selector.close()
+
+    def _selector_of_now(self) -> selectors.BaseSelector:
+        if self._selector is None or self._generation != self._connection.generation:
+            if self._selector is not None:
+                self._selector.close()
+            self._generation = self._connection.generation
+            self._selector = selectors.DefaultSelector()
+            for descriptor in (*self._connection.descriptors(), self._wake_reader.fileno()):
+                self._selector.register(descriptor, selectors.EVENT_READ)
+        return self._selector
+
+    def _drain_wakes(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wake_reader.recv(4096):
+                pass
+
+    # With the lock held.
+
+    def _take_in(self) -> float:
+        """Let the session see what has arrived before it is used: it must not count a silence that is over."""
+        now = time.monotonic()
+        if now - self._pumped > _FRESH:
+            self._pump(now)
+        return now
+
+    def _carry_out(self) -> None:
+        """Do what the session asks for, take in what came meanwhile, and tell those who wait."""
+        more = self._pump(time.monotonic())
+        self._log_state()
+        # Unless there is a leader who sleeps too long, too deep or on the wrong descriptors, there is nobody to wake.
+        if self._leader_deadline is not None:
+            deadline = self.session.next_deadline()
+            is_earlier = deadline is not None and deadline < self._leader_deadline
+            if more or is_earlier or self._generation != self._connection.generation:
+                self._wake()
+
+    def _pump(self, now: float) -> bool:
+        self._pumped = now
+        more = self._connection.pump(now)
+        self._pass_on()
+        return more
+
+    def _pass_on(self) -> None:
+        arrived = []
+        for event in self.session.take_events():
+            if isinstance(event, Arrived):
+                arrived.append(event.delivery)
+                continue
+            waiter = self._waiting.pop(event.ticket, None)
+            if waiter is not None:
+                waiter.error = event.error
+                waiter.is_done = True
+                waiter.event.set()
+        if arrived:
+            self._arrived(arrived)
+
+    def _wake(self) -> None:
+        # If so many wakes are on their way that the buffer is full, one more would tell nothing.
+        with suppress(OSError):
+            self._wake_writer.send(b"\0")
+
+    def _log_state(self) -> None:
+        state, before = self.session.state, self._state
+        self._state = state
+        if state is before:
+            return
+        if before is State.OPEN and state is not State.CLOSED:
+            logger.warning("the connection is lost (%s); trying to connect again", self.session.reason)
+        elif state is State.OPEN:
+            logger.info("connected")

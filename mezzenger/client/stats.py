@@ -1,0 +1,22 @@
+"""What a client has counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStats:
+    """A snapshot; all counts are of messages since the client was made, where nothing else is said."""
+
+    received: int
+    """Given to callbacks."""
+    failed: int
+    """Callbacks that raised, and payloads that could not be decoded."""
+    dropped: int
+    """With ``ack=0``, because ``receive_queue`` of them waited for callbacks already."""
+    duplicates: int
+    """Deliveries that were recognised as handled or being handled, and not given to a callback again."""
+    uncertain: int
+    """Sent with ``ack=0`` and under way when a connection broke; the next ``flush`` reports them."""
+    malformed: Mapping[str, int]
+    """Frames from the server that could not be read, by reason."""

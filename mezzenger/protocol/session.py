@@ -1,0 +1,400 @@
+"""The client's side of the protocol: every rule that a client keeps, whatever it waits with.
+
+A shell (``client/sync.py``) owns the sockets and the clock. It calls a method here for everything that happens, then
+performs ``take_actions()`` and passes on ``take_events()``. After each wait it first hands in all that has arrived and
+only then calls ``tick``: a client that slept must see the answers before it counts the silence.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.protocol import commands, wire
+from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
+from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
+from mezzenger.protocol.inbox import Inbox
+from mezzenger.protocol.liveness import Liveness
+from mezzenger.protocol.outgoing import Outgoing
+from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
+from mezzenger.protocol.subscriptions import Subscriptions
+from mezzenger.protocol.tickets import Tickets
+
+
+class ClientSession:
+    """One client's session with the server, over as many connections as it takes.
+
+    Args:
+        identity: Who the client is.
+        options: Time limits and sizes.
+        random_token: Returns a fresh token at each call: a zero byte and 16 random ones.
+        jitter: Returns a random number between 0 and 1 at each call.
+
+    Each ``publish``, ``subscribe``, ``flush`` and ``opened`` has a ticket; a ``Done`` event with that ticket follows,
+    at the latest at the deadline given.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        options: SessionOptions,
+        *,
+        random_token: Callable[[], bytes],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._identity = identity
+        self._options = options
+        self._random_token = random_token
+        self.state = State.NEW
+        self.outgoing = Outgoing(identity.client, options.window)
+        self._subscriptions = Subscriptions()
+        self.inbox = Inbox(self._subscriptions)
+        self._tickets = Tickets()
+        self._opening: set[int] = set()
+        self._liveness = Liveness(options, jitter)
+        self._is_blocked = False
+        self.reason = "no connection was made yet"
+        self._closed_by: MezzengerError | None = None
+        self._actions: list[Action] = []
+        self._events: list[Event] = []
+
+    # What the application asks for.
+
+    def start(self, now: float) -> None:
+        """Begin to connect, once; raises ClientStopped if the session is closed."""
+        self._require_usable()
+        self.state = TRANSITIONS[self.state, "start"]
+        self._connect(now)
+
+    def opened(self, deadline: float) -> int:
+        """Return a ticket that is done when the server was reached.
+
+        Raises:
+            ClientStopped: The session is closed.
+        """
+        ticket = self._new_ticket(deadline)
+        if self.state is State.OPEN:
+            self._done(ticket)
+        else:
+            self._opening.add(ticket)
+        return ticket
+
+    def publish(
+        self,
+        name: str,
+        items: Sequence[tuple[float, bytes]],
+        *,
+        ack: int,
+        codec: int,
+        headers: Mapping[str, str] | None,
+        now: float,
+        deadline: float,
+    ) -> int | None:
+        """Send one message, or several of one name as a batch.
+
+        Returns:
+            A ticket, done when the server has confirmed it (``ack=1``) or it was handed to the transport (``ack=0``);
+            None if that has happened already.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit; nothing was sent.
+            ClientStopped: The session is closed.
+        """
+        self._require_usable()
+        parcel = self.outgoing.pack(name, items, ack=ack, codec=codec, headers=headers)
+        if not ack and not self.outgoing.held and self._may_send(now):
+            self.outgoing.sent(parcel)
+            self._actions.append(Send(parcel.frame))
+            return None
+        parcel.ticket = self._new_ticket(deadline)
+        self.outgoing.held.append(parcel)
+        self._send_held(now)
+        return parcel.ticket
+
+    def flush(self, now: float, deadline: float) -> int:
+        """Return a ticket that is done when the server has all that was published before.
+
+        It fails if ``ack=0`` messages were under way when a connection broke, for nobody knows whether they arrived.
+
+        Raises:
+            ClientStopped: The session is closed.
+        """
+        ticket = self._new_ticket(deadline)
+        self.outgoing.flush(ticket)
+        self._send_held(now)
+        return ticket
+
+    def subscribe(self, name: str, deadline: float) -> int:
+        """Ask for the messages of ``name``; the ticket is done when none published from then on is missed.
+
+        Raises:
+            AlreadySubscribed: It was asked for before.
+            ClientStopped: The session is closed.
+        """
+        self._require_usable()
+        self._subscriptions.require_new(name)
+        ticket = self._new_ticket(deadline)
+        self._subscriptions.add(name, ticket)
+        if self.state is State.OPEN:
+            self._request([name])
+        return ticket
+
+    def unsubscribe(self, name: str) -> None:
+        """Ask for no more messages of ``name``.
+
+        Raises:
+            NotSubscribed: It was not asked for.
+            ClientStopped: The session is closed.
+        """
+        self._require_usable()
+        ticket = self._subscriptions.remove(name)
+        if ticket is not None:
+            self._done(ticket, NotSubscribed(f"{name!r} was unsubscribed before the server had answered"))
+        self._forget_name(name)
+
+    def abandon(self, ticket: int) -> None:
+        """Forget a ticket that nobody waits for any more, and undo what it stands for as far as that can be."""
+        if self._tickets.redeem(ticket):
+            self._withdraw(ticket)
+
+    def handled(self, delivery: Delivery, failures: list[Failure]) -> None:
+        """Acknowledge a delivery whose callback has returned, or report which of its messages failed."""
+        answer = self.inbox.handled(delivery, failures)
+        if answer is not None and self.state is State.OPEN:
+            self._send(answer)
+
+    def close(self, error: MezzengerError | None = None) -> None:
+        """End the session; whatever is not done fails with ``error``."""
+        if self.state is State.CLOSED:
+            return
+        self.state = TRANSITIONS[self.state, "close"]
+        self._closed_by = error
+        self._actions.append(Disconnect())
+        for ticket in self._tickets.waiting():
+            self._done(ticket, error or ClientStopped("the client was stopped before this was done"))
+
+    # What happens outside.
+
+    def receive(self, frames: Sequence[bytes], now: float) -> None:
+        """Take a multipart message from the DEALER socket."""
+        if self.state not in {State.CONNECTING, State.OPEN}:
+            return
+        self._liveness.heard(now)
+        command = self.inbox.read(frames)
+        if command is not None:
+            self._on_command(command, frames[-1], now)
+        self._send_held(now)
+
+    def broadcast(self, frame: bytes, now: float) -> None:
+        """Take a frame from the SUB socket."""
+        if self.state in {State.CONNECTING, State.OPEN}:
+            self._liveness.heard(now)
+            self._arrived(self.inbox.broadcast(frame))
+
+    def blocked(self) -> None:
+        """Take note that the DEALER socket takes no more frames for now; publishes are held back."""
+        self._is_blocked = True
+
+    def unblocked(self, now: float) -> None:
+        """Take note that the DEALER socket has taken all that was waiting for it."""
+        self._is_blocked = False
+        self._send_held(now)
+
+    def lost(self, reason: str, now: float) -> None:
+        """Take note that the connection broke, or could not be made."""
+        if self.state not in {State.CONNECTING, State.OPEN}:
+            return
+        self.state = TRANSITIONS[self.state, "lost"]
+        self.reason = reason
+        self._is_blocked = False
+        self._subscriptions.disconnected()
+        self.inbox.disconnected()
+        self.outgoing.disconnected()
+        self._actions = [Disconnect()]
+        self._liveness.lost(now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: heartbeats, reconnecting, and giving up what has passed its deadline."""
+        for ticket in self._tickets.expired(now):
+            self._give_up(ticket)
+        self._send_held(now)
+        due = self._due()
+        if due is None or now < due:
+            return
+        if self.state is State.RECONNECTING:
+            self.state = TRANSITIONS[self.state, "retry"]
+            self._connect(now)
+        elif self.state is State.CONNECTING:
+            self.lost(f"no answer within {self._options.attempt_timeout:g} s", now)
+        elif self._liveness.is_asking:
+            self.lost(f"no heartbeat within {self._options.heartbeat_timeout:g} s", now)
+        else:
+            self._ping(now)
+
+    def next_deadline(self) -> float | None:
+        """When ``tick`` must be called next, if nothing happens before."""
+        moments = (self._tickets.next_deadline(), self._due())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def take_actions(self) -> list[Action]:
+        """Return what the shell must do now, in order."""
+        if self.state is State.OPEN and not self._is_blocked:
+            for ack in self.inbox.take_acks():
+                self._send(ack)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def take_events(self) -> list[Event]:
+        """Return what the shell must pass on, in order."""
+        events, self._events = self._events, []
+        return events
+
+    # The connection.
+
+    def _connect(self, now: float) -> None:
+        token = self._random_token()
+        self._liveness.connecting(now)
+        self._actions.append(Connect(token))
+        me = self._identity
+        self._send(commands.Hello(PROTOCOL_VERSION, me.client, me.key, token, self.outgoing.oldest()))
+
+    def _on_command(self, command: commands.ServerCommand, last_frame: bytes, now: float) -> None:
+        match command:
+            case commands.Welcome():
+                self._on_welcome(command)
+            case commands.Linked():
+                self._on_linked()
+            case commands.Goodbye():
+                self._on_goodbye(command, now)
+            case commands.Subscribed():
+                self._on_subscribed(command)
+            case commands.Confirm():
+                for sequence in command.sequences:
+                    self._settle(sequence, None)
+            case commands.Refuse():
+                self._settle(command.sequence, Rejected(command.reason, command.text))
+            case commands.Deliver():
+                self._arrived(self.inbox.deliver(command, last_frame))
+            case _:
+                self._on_pong(command)
+
+    def _on_welcome(self, command: commands.Welcome) -> None:
+        for parcel, error in self.outgoing.limit(command.max_message_size):
+            self._done(parcel.ticket, error)
+
+    def _on_linked(self) -> None:
+        if self.state is not State.CONNECTING:
+            return
+        self.state = TRANSITIONS[self.state, "linked"]
+        self._liveness.linked()
+        for names in self._subscriptions.all_names():
+            self._request(names)
+        self._actions += [Send(parcel.frame) for parcel in self.outgoing.unconfirmed.values()]
+        while self._opening:
+            self._done(self._opening.pop())
+
+    def _on_goodbye(self, command: commands.Goodbye, now: float) -> None:
+        if command.retry:
+            self.lost(command.text, now)
+        else:
+            self.close(Rejected(command.reason, f"{self._options.server} does not serve this client: {command.text}"))
+
+    def _due(self) -> float | None:
+        """When the connection needs something, if nothing happens before."""
+        if self.state is State.OPEN:
+            return self._liveness.ask_or_give_up()
+        return self._liveness.deadline if self.state in {State.CONNECTING, State.RECONNECTING} else None
+
+    def _ping(self, now: float) -> int:
+        number = self.outgoing.next_ping()
+        self._liveness.asked(now)
+        self._send(commands.Ping(number))
+        return number
+
+    def _may_send(self, now: float) -> bool:
+        return self.state is State.OPEN and not self._is_blocked and self._liveness.is_alive(now)
+
+    # Subscriptions and deliveries.
+
+    def _request(self, names: list[str]) -> None:
+        command = self._subscriptions.request(names, self._random_token())
+        self._actions += [*(Listen(_prefix(name)) for name in names), Listen(command.token)]
+        self._send(command)
+
+    def _on_subscribed(self, command: commands.Subscribed) -> None:
+        request = self._subscriptions.answered(command.request)
+        if request is not None:
+            self._actions.append(Ignore(request.token))
+            for ticket in self._subscriptions.activate(request):
+                self._done(ticket)
+
+    def _arrived(self, delivery: Delivery | None) -> None:
+        if delivery is not None:
+            self._events.append(Arrived(delivery))
+
+    # Publishes.
+
+    def _send_held(self, now: float) -> None:
+        if self.state is not State.OPEN or self._is_blocked:
+            return
+        if not self._liveness.is_alive(now):
+            if not self._liveness.is_asking:
+                self._ping(now)
+            return
+        for parcel in self.outgoing.sendable():
+            self._actions.append(Send(parcel.frame))
+            if not parcel.ack:
+                self._done(parcel.ticket)
+        for flush in self.outgoing.ready_flushes():
+            flush.ping = self._ping(now)
+
+    def _settle(self, sequence: int, error: MezzengerError | None) -> None:
+        parcel = self.outgoing.settle(sequence)
+        if parcel is not None:
+            self._done(parcel.ticket, error)
+
+    def _on_pong(self, command: commands.Pong) -> None:
+        for flush in self.outgoing.ponged(command.number):
+            count = self.outgoing.take_uncertain()
+            text = f"the connection broke while {count} messages with ack=0 were under way; they may be lost"
+            self._done(flush.ticket, ServerUnreachable(text) if count else None)
+
+    # Tickets.
+
+    def _require_usable(self) -> None:
+        if self.state is State.CLOSED:
+            # One error is raised many times; its traceback must not grow each time.
+            raise (self._closed_by or ClientStopped("the client was stopped; make a new one")).with_traceback(None)
+
+    def _new_ticket(self, deadline: float) -> int:
+        self._require_usable()
+        return self._tickets.issue(deadline)
+
+    def _done(self, ticket: int, error: MezzengerError | None = None) -> None:
+        self._tickets.redeem(ticket)
+        self._events.append(Done(ticket, error))
+
+    def _give_up(self, ticket: int) -> None:
+        may_be_stored = self._withdraw(ticket)
+        cause = "it is slow to answer" if self.state is State.OPEN else self.reason
+        suffix = "; the message may have been stored all the same" if may_be_stored else ""
+        text = f"no answer in time from the server at {self._options.server}: {cause}{suffix}"
+        self._done(ticket, ServerUnreachable(text))
+
+    def _withdraw(self, ticket: int) -> bool:
+        self._opening.discard(ticket)
+        name = self._subscriptions.waits_with(ticket)
+        if name is not None:
+            self._subscriptions.remove(name)
+            self._forget_name(name)
+        return self.outgoing.withdraw(ticket)
+
+    def _forget_name(self, name: str) -> None:
+        if self.state is State.OPEN:
+            self._actions.append(Ignore(_prefix(name)))
+            self._send(commands.Unsubscribe(name))
+
+    def _send(self, command: Command) -> None:
+        self._actions.append(Send(wire.encode_command(command)))
+
+
+def _prefix(name: str) -> bytes:
+    return name.encode() + b"|"

@@ -1,0 +1,272 @@
+"""The server's loop: wait, let the broker decide, commit, send."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mezzenger.broker.core import Broker
+from mezzenger.broker.effects import Change, Effect, Publish, Send, Settle, Store
+from mezzenger.broker.stats import BrokerStats
+from mezzenger.errors import StorageError
+from mezzenger.protocol.commands import TOKEN_BYTES
+from mezzenger.storage.base import Storage
+from mezzenger.transport.sockets import Sent, ServerSockets, can_receive, receive, send
+
+_SLICE: Final = 512
+"""Messages taken from a socket before everything else has its turn."""
+_RETRY_SECONDS: Final = 0.01
+"""Between two attempts to send to a peer whose queue was full: ZeroMQ does not tell when it is not any more."""
+_DRAIN_SECONDS: Final = 0.02
+"""Between two looks at whether all is done, when the server stops."""
+_REPORT_SECONDS: Final = 10.0
+
+logger = logging.getLogger("mezzenger.server")
+
+
+class ServerLoop:
+    """Joins a broker, a store and the sockets; all of it runs in one asyncio loop.
+
+    Args:
+        broker: Decides.
+        storage: Keeps.
+        sockets: Bound; closed when the loop ends.
+        send_queue: How many messages may wait for one peer before it is given up.
+        drain_timeout: How many seconds a stop may take.
+        verbose: Log every message.
+    """
+
+    def __init__(  # noqa: PLR0913  # what it joins, and its limits
+        self,
+        broker: Broker,
+        storage: Storage,
+        sockets: ServerSockets,
+        *,
+        send_queue: int,
+        drain_timeout: float,
+        verbose: bool,
+    ) -> None:
+        self._broker = broker
+        self._storage = storage
+        self._sockets = sockets
+        self._send_queue = send_queue
+        self._drain_timeout = drain_timeout
+        self._verbose = verbose
+        self._outboxes: dict[bytes, deque[list[bytes]]] = {}
+        self._changes: list[Change] = []
+        self._is_committing = False
+        self._has_changes = asyncio.Event()
+        self._is_hurried = False
+        self._stop_requested = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._malformed: dict[str, int] = {}
+
+    def request_stop(self) -> None:
+        """Begin to drain; asked a second time, stop at once."""
+        self._is_hurried = self._stop_requested.is_set()
+        self._stop_requested.set()
+
+    def stats(self) -> BrokerStats:
+        """Return what the broker has counted."""
+        return self._broker.stats()
+
+    async def run(self, when_ready: Callable[[], None]) -> None:
+        """Serve until a stop is requested and what was under way is done.
+
+        Raises:
+            StorageError: The store cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._broker.restored(await self._storage.load())
+            committer = loop.create_task(self._commit_forever())
+            reporter = loop.create_task(self._report_forever())
+            for socket in (self._sockets.router, self._sockets.xpub):
+                loop.add_reader(socket.fileno(), self._pump)
+            self._pump()
+            when_ready()
+            await self._stop_requested.wait()
+            await self._drain()
+            committer.cancel()
+            reporter.cancel()
+            for socket in (self._sockets.router, self._sockets.xpub):
+                loop.remove_reader(socket.fileno())
+        finally:
+            await self._storage.close()
+            self._sockets.close()
+
+    # Waiting.
+
+    def _pump(self) -> None:
+        """Take what has arrived and do what follows from it."""
+        now = asyncio.get_running_loop().time()
+        for _ in range(_SLICE):
+            frames = receive(self._sockets.xpub)
+            if frames is None:
+                break
+            self._on_subscription(frames, now)
+        for _ in range(_SLICE):
+            frames = receive(self._sockets.router)
+            if frames is None:
+                break
+            self._broker.receive(frames[0], frames[1:], now)
+        self._perform()
+        # Every use of a socket may have taken the signal that was meant to wake us.
+        if can_receive(self._sockets.router) or can_receive(self._sockets.xpub):
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _on_subscription(self, frames: Sequence[bytes], now: float) -> None:
+        is_subscribed, prefix = frames[0][:1], frames[0][1:]
+        if is_subscribed not in {b"\0", b"\1"}:
+            self._broker.malformed("subscription")
+        elif len(prefix) == TOKEN_BYTES and prefix.startswith(b"\0"):
+            if is_subscribed == b"\1":
+                self._broker.surfaced(prefix)
+            else:
+                self._broker.sunk(prefix, now)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._broker.tick(asyncio.get_running_loop().time())
+        self._pump()
+
+    def _set_timer(self) -> None:
+        deadline = self._broker.next_deadline()
+        if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._on_timer)
+
+    # Doing.
+
+    def _perform(self) -> None:
+        # A send that fails makes the broker give a peer up, and that has effects of its own.
+        while effects := self._broker.take_effects():
+            for effect in effects:
+                self._do(effect)
+        if self._changes:
+            self._has_changes.set()
+        self._set_timer()
+
+    def _do(self, effect: Effect) -> None:
+        if self._verbose:
+            logger.debug("%s", _describe(effect))
+        match effect:
+            case Publish():
+                send(self._sockets.xpub, [effect.frame])
+            case Send():
+                self._send(effect.peer, [effect.peer, *effect.frames])
+            case Store() | Settle():
+                self._changes.append(effect)
+
+    def _send(self, peer: bytes, frames: list[bytes]) -> None:
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            match send(self._sockets.router, frames):
+                case Sent.FULL:
+                    self._outboxes[peer] = deque([frames])
+                    self._retry_later()
+                case Sent.UNREACHABLE:
+                    self._give_up(peer)
+        elif len(outbox) < self._send_queue:
+            outbox.append(frames)
+        else:
+            self._give_up(peer)
+
+    def _give_up(self, peer: bytes) -> None:
+        self._outboxes.pop(peer, None)
+        self._broker.unreachable(peer, asyncio.get_running_loop().time())
+
+    def _retry_later(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._send_again)
+
+    def _send_again(self) -> None:
+        self._retry = None
+        for peer, outbox in list(self._outboxes.items()):
+            result = Sent.DONE
+            while outbox and result is Sent.DONE:
+                result = send(self._sockets.router, outbox[0])
+                if result is Sent.DONE:
+                    outbox.popleft()
+            if result is Sent.UNREACHABLE:
+                self._give_up(peer)
+            elif not outbox:
+                del self._outboxes[peer]
+        if self._outboxes:
+            self._retry_later()
+        self._pump()
+
+    # Committing.
+
+    async def _commit_forever(self) -> None:
+        """Commit all that has gathered while the last commit was under way, over and over."""
+        while True:
+            await self._has_changes.wait()
+            self._has_changes.clear()
+            changes, self._changes = self._changes, []
+            self._is_committing = True
+            await self._commit(changes)
+            self._is_committing = False
+            self._pump()
+
+    async def _commit(self, changes: Sequence[Change]) -> None:
+        stores = [change for change in changes if isinstance(change, Store)]
+        try:
+            await self._storage.commit(changes)
+        except Exception as error:
+            text = str(error) if isinstance(error, StorageError) else "the server's store failed; its log says why"
+            logger.exception("%d messages are refused: they could not be stored", len(stores))
+            self._broker.commit_failed(stores, "storage", text)
+        else:
+            self._broker.committed(stores, asyncio.get_running_loop().time())
+
+    # Watching and ending.
+
+    async def _report_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            self._report_malformed()
+
+    def _report_malformed(self) -> None:
+        malformed = dict(self._broker.stats().malformed)
+        if malformed != self._malformed:
+            self._malformed = malformed
+            logger.warning("malformed frames from peers so far, by reason: %s", malformed)
+
+    async def _drain(self) -> None:
+        self._broker.drain()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_timeout
+        # The end of being busy is no single event.
+        while self._is_busy() and not self._is_hurried and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_SECONDS)
+        self._broker.farewell(loop.time())
+        self._perform()
+        if self._changes:
+            await self._commit(self._changes)
+        self._report_malformed()
+        pending = self._broker.stats().pending
+        if pending and not self._storage.survives_restart:
+            logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)
+
+    def _is_busy(self) -> bool:
+        is_storing = bool(self._changes) or self._is_committing
+        return is_storing or bool(self._outboxes) or self._broker.stats().in_flight > 0
+
+
+def _describe(effect: Effect) -> str:
+    match effect:
+        case Publish():
+            return f"publish {len(effect.frame)} bytes"
+        case Send():
+            return f"send {sum(map(len, effect.frames))} bytes in {len(effect.frames)} frames to {effect.peer.hex()}"
+        case Store():
+            return f"store {effect.name!r} as {effect.number}: {len(effect.frame)} bytes"
+        case Settle():
+            return f"settle {effect.number}"

@@ -1,0 +1,1 @@
+"""Where the server keeps ``ack=1`` messages until they are acknowledged."""

@@ -1,0 +1,1 @@
+"""The sockets: every option that Mezzenger sets on them is in here."""

@@ -1,0 +1,220 @@
+"""Every socket option in one place, with its reason."""
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from mezzenger.errors import BindError
+
+_MAX_SOCKETS: Final = 65_535
+_BACKLOG: Final = 4096
+"""The default of 100 makes 2,000 clients that connect at once wait for 16 seconds."""
+_HANDSHAKE_SECONDS: Final = 5
+"""After which a peer that connects and says nothing is hung up on."""
+_SERVER_LINGER_SECONDS: Final = 0.5
+"""For the last words of a server that stops."""
+_DEALER_QUEUE: Final = 1000
+"""Frames; beyond them the session holds publishes back, where they can still be given up."""
+_FRAME_SLACK: Final = 64 * 2**10
+"""A frame a little too large is read, so that it can be refused; for a larger one libzmq cuts the connection."""
+_MAX_SUBSCRIPTION_SIZE: Final = 4096
+"""A name and a separator."""
+
+_contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
+
+
+def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return this process's context; a child process after a fork has its own."""
+    pid = os.getpid()
+    if pid not in _contexts:
+        context = zmq.Context[zmq.Socket[bytes]]()
+        context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+        _contexts[pid] = context
+    return _contexts[pid]
+
+
+def tcp_address(host: str, port: int | str) -> str:
+    """Return a ZeroMQ address; a port of 0 or ``*`` means any free one."""
+    return f"tcp://{f'[{host}]' if ':' in host else host}:{port or '*'}"
+
+
+class Sent(Enum):
+    """What came of a non-blocking send."""
+
+    DONE = auto()
+    FULL = auto()
+    """The queue is full; try again later."""
+    UNREACHABLE = auto()
+    """The peer is gone."""
+
+
+def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> Sent:
+    """Send a multipart message without ever waiting."""
+    try:
+        socket.send_multipart(frames, zmq.DONTWAIT)
+    except zmq.Again:
+        return Sent.FULL
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EHOSTUNREACH:
+            return Sent.UNREACHABLE
+        raise
+    return Sent.DONE
+
+
+def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
+    """Return the next multipart message, or None if none is there."""
+    try:
+        return socket.recv_multipart(zmq.DONTWAIT)
+    except zmq.Again:
+        return None
+
+
+def can_receive(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there; to be asked after every use, for the file descriptor tells only once."""
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+# The server's side.
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSocketOptions:
+    """What the server's sockets need to know of the settings; durations in seconds."""
+
+    bind: str
+    pub_port: int
+    recv_port: int
+    max_message_size: int
+    send_queue: int
+    credit: int
+    heartbeat_interval: float
+    heartbeat_timeout: float
+
+
+class ServerSockets(NamedTuple):
+    """Both sockets of the server, bound."""
+
+    router: zmq.Socket[bytes]
+    xpub: zmq.Socket[bytes]
+    recv_port: int
+    pub_port: int
+
+    def close(self) -> None:
+        """Close both; what is still to be sent has half a second."""
+        self.router.close()
+        self.xpub.close()
+
+
+def bind_server(options: ServerSocketOptions) -> ServerSockets:
+    """Make the server's sockets.
+
+    Raises:
+        BindError: It cannot listen on that address or one of the ports.
+    """
+    context = shared_context()
+    router, xpub = context.socket(zmq.ROUTER), context.socket(zmq.XPUB)
+    for socket in (router, xpub):
+        socket.linger = round(_SERVER_LINGER_SECONDS * 1000)
+        socket.set(zmq.BACKLOG, _BACKLOG)
+        socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_SECONDS * 1000)
+        socket.set(zmq.IPV6, ":" in options.bind)
+        _set_heartbeat(socket, options.heartbeat_interval, options.heartbeat_timeout)
+    # A send to a peer that is gone must fail, not vanish.
+    router.set(zmq.ROUTER_MANDATORY, 1)
+    router.set(zmq.MAXMSGSIZE, options.max_message_size + _FRAME_SLACK)
+    router.set(zmq.SNDHWM, 2 * options.credit + _DEALER_QUEUE)
+    xpub.set(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_SIZE)
+    xpub.set(zmq.SNDHWM, options.send_queue)
+    try:
+        pub_port = _bind(xpub, options.bind, options.pub_port, "pub_port")
+        recv_port = _bind(router, options.bind, options.recv_port, "recv_port")
+    except BindError:
+        router.close()
+        xpub.close()
+        raise
+    return ServerSockets(router, xpub, recv_port, pub_port)
+
+
+def _bind(socket: zmq.Socket[bytes], host: str, port: int, setting: str) -> int:
+    try:
+        socket.bind(tcp_address(host, port))
+    except zmq.ZMQError as error:
+        reason = {zmq.EADDRINUSE: "the port is in use", errno.ENODEV: "this machine does not have that address"}
+        text = reason.get(error.errno or 0, str(error))
+        raise BindError(f"cannot listen on {host}, {setting} {port}: {text}") from None
+    return int(socket.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+
+def _set_heartbeat(socket: zmq.Socket[bytes], interval: float, timeout: float) -> None:
+    """Have libzmq's own thread find out whether the other end lives; it does so while Python is busy, too."""
+    socket.set(zmq.HEARTBEAT_IVL, max(round(interval * 1000), 1))
+    socket.set(zmq.HEARTBEAT_TIMEOUT, max(round(timeout * 1000), 1))
+
+
+# The client's side.
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSocketOptions:
+    """What a client's sockets need to know of the settings; durations in seconds."""
+
+    server_address: str
+    send_port: int
+    sub_port: int
+    receive_queue: int
+    connect_timeout: float
+    heartbeat_interval: float
+    heartbeat_timeout: float
+
+
+class ClientSockets:
+    """One connection to the server: a DEALER and a SUB socket, each with a monitor that tells when it broke.
+
+    They never connect again by themselves: what was in their queues would travel to a server that did not ask for it.
+    For the next connection a new pair is made.
+    """
+
+    def __init__(self, options: ClientSocketOptions, token: bytes) -> None:
+        context = shared_context()
+        self.dealer = context.socket(zmq.DEALER)
+        self.sub = context.socket(zmq.SUB)
+        self.monitors: list[zmq.Socket[bytes]] = []
+        for socket in (self.dealer, self.sub):
+            socket.linger = 0
+            socket.set(zmq.RECONNECT_IVL, -1)
+            socket.set(zmq.CONNECT_TIMEOUT, max(round(options.connect_timeout * 1000), 1))
+            socket.set(zmq.HANDSHAKE_IVL, max(round(options.connect_timeout * 1000), 1))
+            socket.set(zmq.IPV6, ":" in options.server_address)
+            _set_heartbeat(socket, options.heartbeat_interval, options.heartbeat_timeout)
+            self.monitors.append(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED))
+        self.dealer.set(zmq.SNDHWM, _DEALER_QUEUE)
+        self.dealer.set(zmq.RCVHWM, 0)  # the server's credit bounds it
+        self.sub.set(zmq.RCVHWM, options.receive_queue)
+        self.sub.subscribe(token)
+        self.dealer.connect(tcp_address(options.server_address, options.send_port))
+        self.sub.connect(tcp_address(options.server_address, options.sub_port))
+
+    def all(self) -> list[zmq.Socket[bytes]]:
+        """Return all that can become readable."""
+        return [self.dealer, self.sub, *self.monitors]
+
+    def breakage(self) -> str | None:
+        """Return why the connection is broken, or None if it is not."""
+        for monitor in self.monitors:
+            if can_receive(monitor):
+                event = recv_monitor_message(monitor, zmq.DONTWAIT)["event"]
+                return "the connection was refused" if event == zmq.EVENT_CLOSED else "the connection broke"
+        return None
+
+    def close(self) -> None:
+        """Close all; what was not sent is dropped."""
+        for socket in (self.dealer, self.sub):
+            socket.disable_monitor()
+            socket.close()
+        for monitor in self.monitors:
+            monitor.close()
