@@ -198,6 +198,8 @@ class Broker:
         if len(frames) != 1:
             raise ProtocolError("frames", f"a multipart message of {len(frames)} frames")
         (frame,) = frames
+        if len(frame) > self._options.max_message_size:
+            raise ProtocolError("size", f"a frame of {len(frame)} bytes")
         if wire.is_control(frame):
             self._on_command(peer, wire.decode_client_command(frame), now)
         else:

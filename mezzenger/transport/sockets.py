@@ -140,12 +140,19 @@ def bind_server(options: ServerSocketOptions) -> ServerSockets:
     return ServerSockets(router, xpub, recv_port, pub_port)
 
 
+_BIND_PROBLEMS: Final = {
+    errno.EADDRINUSE: "the port is in use",
+    errno.EACCES: "only a privileged process may use that port",
+    errno.EADDRNOTAVAIL: "this machine does not have that address",
+    errno.ENODEV: "this machine does not have that address",
+}
+
+
 def _bind(socket: zmq.Socket[bytes], host: str, port: int, setting: str) -> int:
     try:
         socket.bind(tcp_address(host, port))
     except zmq.ZMQError as error:
-        reason = {zmq.EADDRINUSE: "the port is in use", errno.ENODEV: "this machine does not have that address"}
-        text = reason.get(error.errno or 0, str(error))
+        text = _BIND_PROBLEMS.get(error.errno or 0, str(error))
         raise BindError(f"cannot listen on {host}, {setting} {port}: {text}") from None
     return int(socket.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 

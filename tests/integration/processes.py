@@ -1,0 +1,92 @@
+"""Server and subscriber processes for the tests, with free ports and deadlines."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from mezzenger import ClientSettings, Mezzenger
+
+SERVER = """
+import logging, sys
+from mezzenger import MezzengerServer, ServerSettings
+logging.basicConfig(level=logging.INFO)
+MezzengerServer(ServerSettings(**eval(sys.argv[1]))).run()
+"""
+
+
+class Ports(NamedTuple):
+    """Where a server listens."""
+
+    send_port: int
+    sub_port: int
+
+
+def free_ports() -> Ports:
+    """Return two ports that nobody uses now."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return Ports(first.getsockname()[1], second.getsockname()[1])
+
+
+@contextmanager
+def running(program: str, *arguments: object, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run Python source in a process; kill it at the end if it has not ended by then."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    errors = None if log is None else log.open("a")
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.communicate()
+        if errors is not None:
+            errors.close()
+
+
+@contextmanager
+def server_process(ports: Ports, log: Path, **settings: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a server until the end of the block; it listens when this is entered."""
+    settings |= {"recv_port": ports.send_port, "pub_port": ports.sub_port}
+    before = count_lines(log, "listening")
+    with running(SERVER, settings, log=log) as process:
+        wait_for(lambda: count_lines(log, "listening") > before)
+        yield process
+
+
+def count_lines(file: Path, text: str) -> int:
+    """Return how many lines of a file hold a text."""
+    return sum(text in line for line in file.read_text().splitlines()) if file.exists() else 0
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a process prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until something is so; fail if it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def open_files() -> int:
+    """Return how many file descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def patient(ports: Ports, **settings: object) -> Mezzenger:
+    """Return a client that outlasts the stops of these tests."""
+    values = ports._asdict() | {"reconnect_max": 0.5, "connection_retries": 20} | settings
+    return Mezzenger(settings=ClientSettings.model_validate(values))

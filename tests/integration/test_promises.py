@@ -1,0 +1,102 @@
+"""The promises of docs/guarantees, each broken on purpose by stopping, killing or freezing a real process."""
+
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from mezzenger import MezzengerServer, State
+from tests.integration.conftest import Connect
+from tests.integration.processes import free_ports, patient, read_line, running, server_process, wait_for
+
+COUNTING_SUBSCRIBER = """
+import sys, threading
+from mezzenger import Mezzenger
+
+expected = int(sys.argv[3])
+numbers, complete = set(), threading.Event()
+
+def count(payload, msg_obj):
+    numbers.add(payload)
+    if len(numbers) == expected:
+        complete.set()
+
+with Mezzenger(send_port=int(sys.argv[1]), sub_port=int(sys.argv[2])) as mc:
+    mc.subscribe("numbers", count)
+    print("subscribed", flush=True)
+    complete.wait()
+    print(len(numbers), flush=True)
+"""
+
+
+def test_subscribe_then_publish_loses_nothing(connect: Connect) -> None:
+    """P5: 10,000 times, what another client publishes right after subscribe() has returned arrives."""
+    subscriber, publisher = connect(), connect()
+    arrived: list[object] = []
+    for number in range(10_000):
+        subscriber.subscribe(f"fresh.{number}", lambda payload, _msg: arrived.append(payload))
+        publisher.send_message(f"fresh.{number}", number)
+    wait_for(lambda: len(arrived) == 10_000)
+    assert sorted(map(str, arrived)) == sorted(map(str, range(10_000)))
+
+
+def test_a_stopped_subscriber_slows_nobody(tmp_path: Path) -> None:
+    """P1: of 100 subscriber processes one is frozen; the 99 others receive all of 20,000 messages."""
+    ports, count = free_ports(), 20_000
+    with ExitStack() as stack:
+        stack.enter_context(server_process(ports, tmp_path / "log"))
+        subscribers = [stack.enter_context(running(COUNTING_SUBSCRIBER, *ports, count)) for _ in range(100)]
+        for subscriber in subscribers:
+            assert read_line(subscriber) == "subscribed"
+        subscribers[50].send_signal(signal.SIGSTOP)
+        with patient(ports) as publisher:
+            publisher.send_messages("numbers", range(count))
+            publisher.flush()
+            for index, subscriber in enumerate(subscribers):
+                if index != 50:
+                    assert read_line(subscriber) == str(count)
+
+
+def test_a_server_restart_is_survived(tmp_path: Path) -> None:
+    """P4, P6: the server is down for 5 s amid 1,000 ack=1 sends; no send raises, and all sent afterwards arrive."""
+    ports, log = free_ports(), tmp_path / "log"
+    arrived: list[object] = []
+    sent_after: list[int] = []
+    with ExitStack() as stack:
+        first = stack.enter_context(server_process(ports, log))
+        subscriber = stack.enter_context(patient(ports))
+        publisher = stack.enter_context(patient(ports))
+        subscriber.subscribe("numbers", lambda payload, _msg: arrived.append(payload))
+        second_is_up = threading.Event()
+
+        def send_all() -> None:
+            for number in range(1000):
+                if second_is_up.is_set():
+                    sent_after.append(number)
+                publisher.send_message("numbers", number, ack=1)
+
+        sender = threading.Thread(target=send_all)
+        sender.start()
+        wait_for(lambda: len(arrived) >= 300)
+        first.terminate()
+        assert first.wait(10) == 0
+        wait_for(lambda: publisher.state is not State.OPEN)
+        threading.Event().wait(5)
+        stack.enter_context(server_process(ports, log))
+        second_is_up.set()
+        sender.join(60)
+        assert not sender.is_alive()
+        wait_for(lambda: set(sent_after) <= set(arrived))
+        assert len(sent_after) >= 300
+        wait_for(lambda: set(range(1000)) <= set(arrived))
+
+
+def test_nothing_is_resent_once_it_was_acknowledged(server: MezzengerServer, connect: Connect) -> None:
+    """P2, P7: every ack=1 message is handled exactly once as long as nothing breaks, and nothing stays pending."""
+    subscriber, publisher = connect(), connect()
+    arrived: list[object] = []
+    subscriber.subscribe("numbers", lambda payload, _msg: arrived.append(payload))
+    assert publisher.send_messages("numbers", range(5000), ack=1) == 5000
+    wait_for(lambda: len(arrived) == 5000)
+    wait_for(lambda: server.stats().pending == 0)
+    assert arrived == list(range(5000))
