@@ -4,9 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,37 @@ def server_process(ports: Ports, log: Path, **settings: object) -> Iterator[subp
     with running(SERVER, settings, log=log) as process:
         wait_for(lambda: count_lines(log, "listening") > before)
         yield process
+
+
+@contextmanager
+def slow_road(port: int, delay: float) -> Iterator[int]:
+    """Listen on a port of its own, and pass bytes on to another one some seconds later, in both directions."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ends: list[socket.socket] = []
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    near, _ = listener.accept()
+                    far = socket.create_connection(("127.0.0.1", port))
+                    ends.extend((near, far))
+                    for one, other in ((near, far), (far, near)):
+                        threading.Thread(target=carry, args=(one, other, delay), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        for end in ends:
+            end.close()
+
+
+def carry(one: socket.socket, other: socket.socket, delay: float) -> None:
+    """Pass on what comes from one socket to the other; what comes together stays together."""
+    with suppress(OSError):
+        while data := one.recv(65536):
+            time.sleep(delay)
+            other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
 
 
 def count_lines(file: Path, text: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mezzenger import MezzengerServer, State
 from tests.integration.conftest import Connect
-from tests.integration.processes import free_ports, patient, read_line, running, server_process, wait_for
+from tests.integration.processes import free_ports, patient, read_line, running, server_process, slow_road, wait_for
 
 COUNTING_SUBSCRIBER = """
 import sys, threading
@@ -38,6 +38,18 @@ def test_subscribe_then_publish_loses_nothing(connect: Connect) -> None:
         publisher.send_message(f"fresh.{number}", number)
     wait_for(lambda: len(arrived) == 10_000)
     assert sorted(map(str, arrived)) == sorted(map(str, range(10_000)))
+
+
+def test_subscribe_waits_for_a_slow_road(server: MezzengerServer, connect: Connect) -> None:
+    """P5: the same when subscriptions take 50 ms to the server's pub_port, while commands travel fast."""
+    arrived: list[object] = []
+    with slow_road(server.pub_port, 0.05) as sub_port:
+        subscriber, publisher = connect(sub_port=sub_port), connect()
+        for number in range(20):
+            subscriber.subscribe(f"fresh.{number}", lambda payload, _msg: arrived.append(payload))
+            publisher.send_message(f"fresh.{number}", number)
+        wait_for(lambda: arrived == list(range(20)))
+        subscriber.stop()
 
 
 def test_a_stopped_subscriber_slows_nobody(tmp_path: Path) -> None:
