@@ -1,0 +1,240 @@
+"""Drives a ``Broker`` in tests: plays the peers, the store, the sockets and the clock."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from mezzenger.broker.core import Broker, BrokerOptions
+from mezzenger.broker.deliveries import DeliveryOptions
+from mezzenger.broker.effects import Publish, Send, Settle, Store
+from mezzenger.protocol.commands import (
+    TOKEN_BYTES,
+    Ack,
+    Command,
+    Deliver,
+    Failure,
+    Goodbye,
+    Hello,
+    Nack,
+    ServerCommand,
+    Subscribe,
+    Unsubscribe,
+)
+from mezzenger.protocol.wire import decode_server_command, encode_command, encode_data
+
+A: Final = b"A"
+B: Final = b"B"
+C: Final = b"C"
+START: Final = 1000.0
+LIMIT: Final = 65536
+LINK_TIMEOUT: Final = 5.0
+OPTIONS: Final = DeliveryOptions(credit=3, send_queue=4, resend_initial=1.0, resend_multiplier=2.0, resend_max=5.0)
+
+
+def token_of(text: str) -> bytes:
+    """Return the token that a test calls by this name."""
+    return b"\0" + text.encode().rjust(TOKEN_BYTES - 1, b"_")
+
+
+def link_token(peer: bytes) -> bytes:
+    return token_of(f"link {peer.hex()}")
+
+
+def client_of(peer: bytes) -> int:
+    """Return the client id of a peer, unless a test says otherwise."""
+    return int.from_bytes(peer)
+
+
+def key_of(client: int) -> bytes:
+    return client.to_bytes(16)
+
+
+def store_of(number: int, name: str = "a", payloads: Sequence[bytes] = (b"x",)) -> Store:
+    """Return what the store has kept from an earlier run."""
+    frame = encode_data(name, [(1.5, payload) for payload in payloads], ack=1, codec=1, client=99, sequence=number)
+    return Store(number, 99, number, name, len(payloads), frame)
+
+
+class Driver:
+    """A broker, the time it is told, and all that came out of it and no test has looked at yet."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = START
+        self.broker = Broker(BrokerOptions(LIMIT, LINK_TIMEOUT, replace(OPTIONS, **options)))
+        self.published: list[bytes] = []
+        self.storing: list[Store] = []
+        """What the store was given and has not answered yet."""
+        self.settled: list[int] = []
+        self.frames: dict[int, bytes] = {}
+        """What came with each delivery."""
+        self._sent: defaultdict[bytes, list[ServerCommand]] = defaultdict(list)
+
+    # What peers do.
+
+    def say(self, peer: bytes, *commands: Command) -> None:
+        for command in commands:
+            self.give(peer, encode_command(command))
+
+    def give(self, peer: bytes, *frames: bytes) -> None:
+        """Let a peer send a multipart message of any bytes."""
+        self.broker.receive(peer, frames, self.now)
+
+    def hello(
+        self,
+        peer: bytes,
+        *,
+        client: int | None = None,
+        key: bytes | None = None,
+        token: bytes | None = None,
+        version: int = 1,
+        oldest: int = 1,
+    ) -> None:
+        client = client_of(peer) if client is None else client
+        self.say(peer, Hello(version, client, key or key_of(client), token or link_token(peer), oldest))
+
+    def subscribe(self, peer: bytes, *names: str, request: int = 1, token: bytes = token_of("sync")) -> None:
+        self.say(peer, Subscribe(request, list(names), token))
+
+    def join(self, peer: bytes, *names: str, client: int | None = None) -> None:
+        """Let a peer say Hello, be linked and subscribe; forget what it was answered, but for deliveries."""
+        self.hello(peer, client=client)
+        self.broker.surfaced(link_token(peer))
+        if names:
+            self.subscribe(peer, *names, token=token_of(f"sync {peer.hex()}"))
+            self.broker.surfaced(token_of(f"sync {peer.hex()}"))
+        self.look()
+        self._sent[peer] = [command for command in self._sent[peer] if isinstance(command, Deliver)]
+
+    def publish(
+        self,
+        peer: bytes,
+        sequence: int,
+        name: str = "a",
+        *,
+        payloads: Sequence[bytes] = (b"x",),
+        ack: int = 1,
+        client: int | None = None,
+    ) -> bytes:
+        """Let a peer publish; return the frame."""
+        client = client_of(peer) if client is None else client
+        items = [(1.5, payload) for payload in payloads]
+        frame = encode_data(name, items, ack=ack, codec=1, client=client, sequence=sequence)
+        self.give(peer, frame)
+        return frame
+
+    def stored(self, peer: bytes, *sequences: int, name: str = "a", payloads: Sequence[bytes] = (b"x",)) -> list[int]:
+        """Let a peer publish and the store keep it; forget the Confirm; return the numbers."""
+        for sequence in sequences:
+            self.publish(peer, sequence, name, payloads=payloads)
+        numbers = [store.number for store in self.commit()]
+        assert len(numbers) == len(sequences)
+        self.look()
+        self._sent[peer] = [command for command in self._sent[peer] if isinstance(command, Deliver)]
+        return numbers
+
+    def ack(self, peer: bytes, *numbers: int) -> None:
+        self.say(peer, Ack(list(numbers)))
+
+    def nack(self, peer: bytes, number: int, *indexes: int) -> None:
+        self.say(peer, Nack(number, [Failure(index, "no") for index in indexes]))
+
+    def unsubscribe(self, peer: bytes, name: str = "a") -> None:
+        self.say(peer, Unsubscribe(name))
+
+    # What happens elsewhere.
+
+    def commit(self) -> list[Store]:
+        """Let the store keep all it was given."""
+        self.look()
+        stores, self.storing = self.storing, []
+        self.broker.committed(stores, self.now)
+        return stores
+
+    def fail(self, text: str = "the disk is full") -> None:
+        """Let the store keep nothing of what it was given."""
+        self.look()
+        stores, self.storing = self.storing, []
+        self.broker.commit_failed(stores, "storage", text)
+
+    def sink(self, peer: bytes) -> None:
+        """Let a peer's SUB connection end."""
+        self.broker.sunk(link_token(peer), self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, of which the broker is told once."""
+        self.now += seconds
+        self.broker.tick(self.now)
+
+    # What came out.
+
+    def look(self) -> None:
+        """Sort what came out since this was called last."""
+        for effect in self.broker.take_effects():
+            match effect:
+                case Send():
+                    command = decode_server_command(effect.frames[0])
+                    if isinstance(command, Deliver):
+                        (self.frames[command.delivery],) = effect.frames[1:]
+                    else:
+                        assert len(effect.frames) == 1
+                    self._sent[effect.peer].append(command)
+                case Publish():
+                    self.published.append(effect.frame)
+                case Store():
+                    self.storing.append(effect)
+                case Settle():
+                    self.settled.append(effect.number)
+
+    def sent(self, peer: bytes) -> list[ServerCommand]:
+        """Return what was sent to a peer since this was asked last."""
+        self.look()
+        return self._sent.pop(peer, [])
+
+    def all_sent(self) -> dict[bytes, list[ServerCommand]]:
+        """Return what was sent to any peer and no test has looked at."""
+        self.look()
+        sent, self._sent = {peer: commands for peer, commands in self._sent.items() if commands}, defaultdict(list)
+        return sent
+
+    def delivered(self, peer: bytes) -> list[int]:
+        """Return the numbers of all that was sent to a peer, and that it was nothing else."""
+        return [number for number, _ in self.attempts(peer)]
+
+    def attempts(self, peer: bytes) -> list[tuple[int, int]]:
+        """Return the numbers and attempts of all that was sent to a peer, and that it was nothing else."""
+        sent = self.sent(peer)
+        assert all(isinstance(command, Deliver) for command in sent), sent
+        return [(command.delivery, command.attempt) for command in sent if isinstance(command, Deliver)]
+
+    def goodbye(self, peer: bytes) -> tuple[str, bool]:
+        """Return why a peer was dismissed, and whether it may come back; nothing else was sent to it."""
+        (command,) = self.sent(peer)
+        assert isinstance(command, Goodbye)
+        return command.reason, command.retry
+
+    @property
+    def next_round(self) -> float | None:
+        """When something is sent again; ``next_deadline`` may be a link timeout that has lost its meaning."""
+        return self.broker._deliveries.pending.next_deadline()
+
+    @property
+    def malformed(self) -> dict[str, int]:
+        return dict(self.broker.stats().malformed)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        return dict(self.broker.stats().dropped)
+
+
+def joined(*peers: bytes, names: Sequence[str] = ("a",), **options: Any) -> Driver:
+    """Return a driver with peers that are connected and subscribed to all names."""
+    driver = Driver(**options)
+    for peer in peers:
+        driver.join(peer, *names)
+    return driver
+
+
+def in_flight(driver: Driver) -> int:
+    """Return how much the peers have in hand."""
+    return driver.broker.stats().in_flight

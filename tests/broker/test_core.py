@@ -1,0 +1,416 @@
+"""The broker's dialogue with its peers: who is taken in, who is dismissed, what is stored and confirmed."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mezzenger.broker import core
+from mezzenger.protocol.commands import (
+    Confirm,
+    Deliver,
+    Goodbye,
+    Hello,
+    Linked,
+    Ping,
+    Pong,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Welcome,
+)
+from mezzenger.protocol.wire import encode_command, encode_data
+from tests.broker.broker_driver import LIMIT, LINK_TIMEOUT, A, B, C, Driver, joined, key_of, link_token, token_of
+
+WELCOME = Welcome(1, LIMIT)
+
+
+class TestHello:
+    """Who is taken in."""
+
+    def test_welcome_at_once(self) -> None:
+        """Hello is answered by Welcome before the link token surfaces, and by Linked then."""
+        driver = Driver()
+        driver.hello(A)
+        assert driver.sent(A) == [WELCOME]
+        driver.broker.surfaced(link_token(A))
+        assert driver.sent(A) == [Linked()]
+        assert driver.broker.stats().peers == 1
+
+    def test_the_token_may_come_first(self) -> None:
+        """A link token that surfaced before Hello links the peer as soon as it says Hello."""
+        driver = Driver()
+        driver.broker.surfaced(link_token(A))
+        assert driver.all_sent() == {}
+        driver.hello(A)
+        assert driver.sent(A) == [WELCOME, Linked()]
+
+    def test_another_version(self) -> None:
+        """A client of another protocol version is sent away for good and is not a peer."""
+        driver = Driver()
+        driver.hello(A, version=2)
+        assert driver.goodbye(A) == ("version", False)
+        assert driver.broker.stats().peers == 0
+
+    def test_a_wrong_key(self) -> None:
+        """Who claims a known client id with another key is sent away for good, and the true one stays."""
+        driver = joined(A)
+        driver.hello(B, client=65, key=key_of(66))
+        assert driver.goodbye(B) == ("key", False)
+        assert driver.malformed == {"key": 1}
+        driver.say(A, Ping(1))
+        assert driver.sent(A) == [Pong(1)]
+
+    def test_a_wrong_key_after_the_client_left(self) -> None:
+        """A client id belongs to its key also while its client is away."""
+        driver = joined(A)
+        driver.sink(A)
+        driver.hello(B, client=65, key=key_of(66))
+        assert driver.goodbye(B) == ("key", False)
+
+    @pytest.mark.parametrize("is_linked", [True, False])
+    def test_a_token_in_use(self, is_linked: bool) -> None:
+        """A link token belongs to one peer, from its Hello on; another one that names it is sent away for good."""
+        driver = Driver()
+        driver.hello(A)
+        if is_linked:
+            driver.broker.surfaced(link_token(A))
+        driver.all_sent()
+        driver.hello(B, token=link_token(A))
+        assert driver.goodbye(B) == ("key", False)
+        assert driver.malformed == {"key": 1}
+        driver.broker.surfaced(link_token(A))
+        assert driver.all_sent() == ({} if is_linked else {A: [Linked()]})
+
+    @pytest.mark.parametrize(
+        "frames",
+        [
+            [encode_command(Ping(1))],
+            [encode_command(Subscribe(1, ["a"], token_of("sync")))],
+            [encode_data("a", [(1.5, b"x")], ack=1, codec=1, client=65, sequence=1)],
+            [encode_data("a", [(1.5, b"x")], ack=0, codec=1, client=65, sequence=1)],
+            [b"x" + encode_command(Hello(1, 65, key_of(65), link_token(A), 1))[1:]],
+            [encode_command(Hello(1, 65, b"short", link_token(A), 1))],
+            [encode_command(Hello(1, 65, key_of(65), link_token(A), 1)), b""],
+            [b""],
+            [b"|"],
+            [b"\xff\x00"],
+            [],
+        ],
+    )
+    def test_anything_before_hello(self, frames: list[bytes]) -> None:
+        """A stranger who says anything but Hello is told to connect anew; it is counted, and does nothing else."""
+        driver = Driver()
+        driver.give(A, *frames)
+        assert driver.goodbye(A) == ("hello", True)
+        assert driver.malformed == {"hello": 1}
+        assert driver.broker.stats().peers == 0
+        driver.look()
+        assert (driver.storing, driver.published) == ([], [])
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_a_second_hello(self, version: int) -> None:
+        """A second Hello on one connection is counted and changes nothing."""
+        driver = joined(A)
+        driver.hello(A, client=7, token=token_of("other"), version=version)
+        assert driver.all_sent() == {}
+        assert driver.malformed == {"hello": 1}
+        driver.publish(A, 1)
+        driver.commit()
+        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None)]
+
+    def test_the_same_client_again(self) -> None:
+        """A client on a new connection takes over, and what its former connection had in hand is redelivered."""
+        driver = joined(A)
+        driver.stored(A, 1)
+        assert driver.attempts(A) == [(1, 1)]
+        driver.join(C, "a", client=65)
+        assert driver.attempts(C) == [(1, 2)]
+        assert driver.broker.stats().peers == 1
+        driver.ack(A, 1)
+        assert driver.goodbye(A) == ("hello", True)
+        assert driver.settled == []
+
+    def test_confirms_follow_the_client(self) -> None:
+        """What was published on a former connection is confirmed on the present one."""
+        driver = joined(A)
+        driver.publish(A, 1)
+        driver.join(B, client=65)
+        driver.commit()
+        assert driver.all_sent() == {B: [Confirm([1])]}
+
+    def test_a_former_connection_leaves_no_deadline(self) -> None:
+        """The link timeout of a connection that was taken over does not end the new one."""
+        driver = Driver()
+        driver.hello(A)
+        driver.wait(1.0)
+        driver.join(B, client=65)
+        driver.all_sent()
+        driver.wait(LINK_TIMEOUT)
+        assert driver.all_sent() == {}
+        assert driver.broker.stats().peers == 1
+
+
+class TestLink:
+    """While its link token is subscribed, a client lives."""
+
+    def test_a_token_that_never_surfaces(self) -> None:
+        """A peer whose link token does not surface in time is told so, and forgotten at that moment."""
+        driver = Driver()
+        driver.hello(A)
+        driver.subscribe(A, "a")
+        assert driver.sent(A) == [WELCOME]
+        assert driver.broker.next_deadline() == driver.now + LINK_TIMEOUT
+        driver.wait(LINK_TIMEOUT - 0.01)
+        assert driver.all_sent() == {}
+        driver.wait(0.01)
+        (goodbye,) = driver.sent(A)
+        assert goodbye == Goodbye("link", "the SUB socket's link token did not come through pub_port within 5 s", True)
+        stats = driver.broker.stats()
+        assert (stats.peers, stats.names, driver.broker.next_deadline()) == (0, 0, None)
+        driver.broker.surfaced(link_token(A))
+        driver.broker.surfaced(token_of("sync"))
+        assert driver.all_sent() == {}
+
+    def test_in_time(self) -> None:
+        """A peer that was linked in time stays."""
+        driver = joined(A)
+        driver.wait(LINK_TIMEOUT)
+        assert driver.all_sent() == {}
+        assert driver.broker.stats().peers == 1
+        assert driver.broker.next_deadline() is None
+
+    def test_a_second_life_of_a_connection(self) -> None:
+        """A peer that was dismissed and says Hello again has its own time, and is left as clean as any."""
+        driver = Driver()
+        driver.hello(A)
+        driver.broker.unreachable(A, driver.now)
+        driver.wait(1.0)
+        driver.hello(A, token=token_of("second"))
+        driver.broker.surfaced(token_of("second"))
+        assert driver.sent(A) == [WELCOME, WELCOME, Linked()]
+        driver.wait(LINK_TIMEOUT)
+        assert driver.all_sent() == {}
+        assert driver.broker.stats().peers == 1
+        driver.broker.sunk(token_of("second"), driver.now)
+        assert driver.broker.stats().peers == 0
+
+    @pytest.mark.parametrize(
+        "leave",
+        [
+            lambda driver: driver.sink(A),
+            lambda driver: driver.broker.unreachable(A, driver.now),
+            lambda driver: driver.subscribe(A, *["x"] * 200, token=token_of("many")),
+        ],
+        ids=["sunk", "unreachable", "dismissed"],
+    )
+    def test_gone(self, leave: Callable[[Driver], None], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A peer that is gone is no subscriber any more; what it had in hand goes to others at once, as attempt 2."""
+        monkeypatch.setattr(core, "MAX_NAMES", 100)
+        driver = joined(A, B)
+        driver.stored(A, 1)
+        assert driver.attempts(A) == driver.attempts(B) == [(1, 1)]
+        driver.nack(B, 1, 0)
+        assert driver.all_sent() == {}
+        leave(driver)
+        assert driver.attempts(B) == [(1, 2)]
+        stats = driver.broker.stats()
+        assert (stats.peers, stats.names, stats.in_flight, stats.pending) == (1, 1, 1, 1)
+
+    def test_nobody_in_particular(self) -> None:
+        """A token or a peer that nobody knows may go."""
+        driver = joined(A)
+        driver.broker.sunk(token_of("unknown"), driver.now)
+        driver.broker.unreachable(B, driver.now)
+        assert driver.all_sent() == {}
+        assert driver.broker.stats().peers == 1
+
+
+class TestSubscribe:
+    """From Subscribed on, a peer misses nothing."""
+
+    def test_the_command_first(self) -> None:
+        """Subscribe is answered when its sync token surfaces, not before."""
+        driver = joined(A, names=())
+        driver.subscribe(A, "a", request=7)
+        assert driver.all_sent() == {}
+        driver.broker.surfaced(token_of("sync"))
+        assert driver.sent(A) == [Subscribed(7)]
+
+    def test_the_token_first(self) -> None:
+        """Where the sync token surfaced first, Subscribe is answered at once."""
+        driver = joined(A, names=())
+        driver.broker.surfaced(token_of("sync"))
+        assert driver.all_sent() == {}
+        driver.subscribe(A, "a", request=7)
+        assert driver.sent(A) == [Subscribed(7)]
+
+    def test_each_request_has_its_own_token(self) -> None:
+        """Several requests are each answered for their own token, in whichever order these surface."""
+        driver = joined(A, names=())
+        driver.subscribe(A, "a", request=1, token=token_of("1"))
+        driver.subscribe(A, "b", request=2, token=token_of("2"))
+        driver.broker.surfaced(token_of("2"))
+        driver.broker.surfaced(token_of("1"))
+        assert driver.sent(A) == [Subscribed(2), Subscribed(1)]
+
+    def test_a_token_that_is_waited_for(self) -> None:
+        """A sync token that another request waits for is counted; it takes nothing from that one."""
+        driver = joined(A, B, names=())
+        driver.hello(C)
+        driver.subscribe(A, "a", request=1)
+        driver.subscribe(B, "a", request=2)
+        driver.subscribe(B, "a", request=3, token=link_token(C))
+        driver.all_sent()
+        driver.broker.unreachable(B, driver.now)
+        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(link_token(C))
+        assert driver.all_sent() == {A: [Subscribed(1)], C: [Linked()]}
+        assert driver.malformed == {"token": 2}
+
+    def test_nobody_waits_for_a_peer_that_is_gone(self) -> None:
+        """The sync token of a peer that is gone answers nobody."""
+        driver = joined(A, names=())
+        driver.subscribe(A, "a")
+        driver.sink(A)
+        driver.broker.surfaced(token_of("sync"))
+        assert driver.all_sent() == {}
+
+    @pytest.mark.parametrize("name", ["", "a|b", "x" * 256, "a\x00", "a.*", ">"])
+    def test_a_bad_name(self, name: str) -> None:
+        """A name that cannot be used is counted; nothing of that request is done or answered."""
+        driver = joined(A, names=())
+        driver.subscribe(A, "good", name)
+        driver.broker.surfaced(token_of("sync"))
+        assert driver.all_sent() == {}
+        assert driver.malformed == {"name": 1}
+        assert driver.broker.stats().names == 0
+
+    def test_twice(self) -> None:
+        """A name that is subscribed already is subscribed once, and still answered."""
+        driver = joined(A)
+        driver.subscribe(A, "a", "a", request=2)
+        driver.broker.surfaced(token_of("sync"))
+        assert driver.sent(A) == [Subscribed(2)]
+        driver.stored(A, 1)
+        assert driver.delivered(A) == [1]
+        driver.unsubscribe(A)
+        assert driver.broker.stats().names == 0
+
+    def test_too_many_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A peer that subscribes to more names than it may is sent away for good; the limit itself is allowed."""
+        monkeypatch.setattr(core, "MAX_NAMES", 3)
+        driver = joined(A, names=["1", "2", "3"])
+        assert driver.broker.stats().names == 3
+        driver.subscribe(A, "4")
+        assert driver.goodbye(A) == ("names", False)
+        assert driver.malformed == {"names": 1}
+        assert (driver.broker.stats().peers, driver.broker.stats().names) == (0, 0)
+
+    def test_too_many_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Requests whose tokens never surface are limited too."""
+        monkeypatch.setattr(core, "MAX_NAMES", 3)
+        driver = joined(A, names=())
+        for n in range(3):
+            driver.subscribe(A, token=token_of(str(n)))
+        assert driver.all_sent() == {}
+        driver.subscribe(A, token=token_of("last"))
+        assert driver.goodbye(A) == ("names", False)
+
+    def test_unsubscribe_from_nothing(self) -> None:
+        """Unsubscribe for a name that the peer has not is harmless."""
+        driver = joined(A)
+        driver.say(A, Unsubscribe("b"), Unsubscribe("|"))
+        assert driver.all_sent() == {}
+        assert driver.malformed == {}
+        assert driver.broker.stats().names == 1
+
+
+class TestMayBeLost:
+    """``ack=0``: handed on to whoever is there."""
+
+    def test_handed_on(self) -> None:
+        """A frame for a name that somebody registered is published as it came, once, and not answered."""
+        driver = joined(A, B)
+        frame = driver.publish(A, 1, ack=0, payloads=[b"1", b"2"])
+        driver.look()
+        assert driver.published == [frame]
+        assert driver.all_sent() == {}
+        assert driver.broker.stats().published == 2
+
+    @pytest.mark.parametrize("name", ["b", "a.b", "A"])
+    def test_nobody_there(self, name: str) -> None:
+        """A frame for a name that nobody registered is dropped and counted."""
+        driver = joined(A)
+        driver.publish(A, 1, name, ack=0, payloads=[b"1", b"2"])
+        driver.look()
+        assert driver.published == []
+        assert driver.dropped == {"no_subscriber": 2}
+        assert driver.broker.stats().published == 0
+
+    def test_nobody_there_any_more(self) -> None:
+        """After the last subscriber left, a name counts as not registered."""
+        driver = joined(A)
+        driver.unsubscribe(A)
+        driver.publish(A, 1, ack=0)
+        driver.look()
+        assert driver.published == []
+
+    @pytest.mark.parametrize(
+        ("reason", "frame"),
+        [
+            ("name", b""),
+            ("name", b"a"),
+            ("truncated", b"a|"),
+            ("version", b"a|" + bytes(60)),
+            ("command", b"|"),
+            ("command", b"|\xc1"),
+            ("command", encode_command(Pong(1))),
+        ],
+    )
+    def test_malformed(self, reason: str, frame: bytes) -> None:
+        """A frame that cannot be read is counted by its reason and does nothing."""
+        driver = joined(A)
+        driver.give(A, frame)
+        assert driver.all_sent() == {}
+        assert (driver.storing, driver.published) == ([], [])
+        assert driver.malformed == {reason: 1}
+
+    @pytest.mark.parametrize("frames", [[], [b"|", b"|"]])
+    def test_not_one_frame(self, frames: list[bytes]) -> None:
+        """A peer's multipart message of any other number of frames than one is counted."""
+        driver = joined(A)
+        driver.give(A, *frames)
+        assert driver.malformed == {"frames": 1}
+
+    def test_what_the_loop_counts(self) -> None:
+        """The loop may count what it could not hand in."""
+        driver = Driver()
+        driver.broker.malformed("subscription")
+        assert driver.malformed == {"subscription": 1}
+
+
+def test_ping() -> None:
+    """Ping is answered by its number."""
+    driver = joined(A)
+    driver.say(A, Ping(1), Ping(2))
+    assert driver.sent(A) == [Pong(1), Pong(2)]
+
+
+def test_farewell() -> None:
+    """When the server stops, every client is told to come back later; none is sent anything else any more."""
+    driver = joined(A, B)
+    driver.stored(A, 1)
+    driver.nack(B, 1, 0)
+    driver.all_sent()
+    driver.broker.farewell(driver.now)
+    assert driver.goodbye(A) == driver.goodbye(B) == ("stopping", True)
+    stats = driver.broker.stats()
+    assert (stats.peers, stats.names, stats.in_flight, stats.pending) == (0, 0, 0, 1)
+
+
+def test_a_broker_without_peers_has_no_deadline() -> None:
+    """Nothing is due where nothing has happened."""
+    driver = Driver()
+    assert driver.broker.next_deadline() is None
+    driver.wait(1.0)
+    assert driver.broker.take_effects() == []

@@ -1,0 +1,143 @@
+"""The pending table: by number, by name, and by the time when it is due."""
+
+from typing import Final
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mezzenger.broker import pending
+from mezzenger.broker.pending import Entry, Pending
+
+NUMBERS: Final = st.integers(1, 5)
+TIMES: Final = st.integers(0, 20)
+
+
+def entry_of(number: int, name: str = "a") -> Entry:
+    return Entry(number, name, 1, b"frame")
+
+
+def table(*entries: Entry) -> Pending:
+    filled = Pending()
+    for entry in entries:
+        filled.add(entry)
+    return filled
+
+
+def due(filled: Pending, now: float) -> list[int]:
+    return [entry.number for entry in filled.take_due(now)]
+
+
+def test_by_number_and_name() -> None:
+    """An entry is found by its number and, oldest first, by its name, until it is taken out."""
+    first, second, third = entry_of(1), entry_of(2, "b"), entry_of(3)
+    filled = table(first, second, third)
+    assert (len(filled), filled.get(2), filled.get(4)) == (3, second, None)
+    assert list(filled.named("a")) == [first, third]
+    filled.remove(first)
+    assert (first in filled, third in filled, filled.get(1)) == (False, True, None)
+    assert list(filled.named("a")) == [third]
+    filled.remove(third)
+    assert list(filled.named("a")) == []
+    assert list(filled.named("b")) == [second]
+    assert filled._by_name.keys() == {"b"}
+
+
+def test_in_order_of_time() -> None:
+    """What is due is yielded in order of time, then of number, once, and at its time, not after it."""
+    entries = [entry_of(number) for number in range(5)]
+    filled = table(*entries)
+    for entry, time in zip(entries, [3.0, 1.0, 2.0, 1.0, 9.0], strict=True):
+        filled.schedule(entry, time)
+    assert filled.next_deadline() == 1.0
+    assert due(filled, 0.99) == []
+    assert due(filled, 3.0) == [1, 3, 2, 0]
+    assert [entry.due for entry in entries] == [None, None, None, None, 9.0]
+    assert due(filled, 3.0) == []
+    assert filled.next_deadline() == 9.0
+
+
+def test_scheduled_anew() -> None:
+    """The last time that was set counts, be it earlier or later than the one before."""
+    earlier, later = entry_of(1), entry_of(2)
+    filled = table(earlier, later)
+    for entry, time in ((earlier, 5.0), (later, 1.0), (earlier, 2.0), (later, 6.0)):
+        filled.schedule(entry, time)
+    assert filled.next_deadline() == 2.0
+    assert due(filled, 5.0) == [1]
+    assert filled.next_deadline() == 6.0
+    assert due(filled, 6.0) == [2]
+    assert filled.next_deadline() is None
+
+
+def test_what_is_taken_out_is_never_due() -> None:
+    """A time whose entry was taken out or parked never comes up, also if the entry comes back for another time."""
+    removed, parked = entry_of(1), entry_of(2)
+    filled = table(removed, parked)
+    filled.schedule(removed, 1.0)
+    filled.schedule(parked, 2.0)
+    filled.remove(removed)
+    parked.due = None
+    assert removed.due is None
+    filled.schedule(parked, 3.0)
+    assert due(filled, 2.5) == []
+    parked.due = None
+    assert filled.next_deadline() is None
+    assert due(filled, 100.0) == []
+    assert len(filled._due) == 0
+
+
+def test_scheduled_while_walking() -> None:
+    """Who takes what is due may schedule it again; it comes up at its new time, if that has come too."""
+    entry = entry_of(1)
+    filled = table(entry)
+    filled.schedule(entry, 1.0)
+    times = []
+    for found in filled.take_due(3.5):
+        times.append(found.due)
+        filled.schedule(found, len(times) + 1.0)
+    assert times == [None, None, None]
+    assert filled.next_deadline() == 4.0
+
+
+def test_times_that_count_no_more_are_few() -> None:
+    """However often entries are scheduled anew or taken out, no more such times are kept than entries, and some."""
+    entries = [entry_of(number) for number in range(10)]
+    filled = table(*entries)
+    for time in range(1000):
+        for entry in entries:
+            filled.schedule(entry, 10_000.0 - time + entry.number)
+        assert len(filled._due) <= 2 * len(filled) + pending._SPARE
+    parked, removed = entries[:2]
+    parked.due = None
+    filled.remove(removed)
+    for time in range(2000):
+        filled.schedule(entries[2], 20_000.0 + time)
+    assert len(filled._due) <= 2 * len(filled) + pending._SPARE
+    assert due(filled, 30_000.0) == [3, 4, 5, 6, 7, 8, 9, 2]
+
+
+@given(
+    st.lists(
+        st.tuples(st.just("schedule"), NUMBERS, TIMES)
+        | st.tuples(st.just("remove"), NUMBERS, TIMES)
+        | st.tuples(st.just("take"), NUMBERS, TIMES)
+    )
+)
+def test_any_use(steps: list[tuple[str, int, int]]) -> None:
+    """The table does what a plain mapping from entry to time would do."""
+    plain: dict[int, int] = {}
+    entries = {number: entry_of(number) for number in range(1, 6)}
+    filled = table(*entries.values())
+    for step, number, time in steps:
+        if step == "schedule" and number in entries:
+            filled.schedule(entries[number], time)
+            plain[number] = time
+        elif step == "remove" and number in entries:
+            filled.remove(entries.pop(number))
+            plain.pop(number, None)
+        elif step == "take":
+            expected = sorted((when, n) for n, when in plain.items() if when <= time)
+            assert due(filled, time) == [n for _, n in expected]
+            plain = {n: when for n, when in plain.items() if when > time}
+        assert filled.next_deadline() == min(plain.values(), default=None)
+        assert len(filled) == len(entries)

@@ -1,0 +1,194 @@
+"""The subscriber's half of a session: what is recognised, what is answered, what is counted."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mezzenger.errors import ConfigurationError
+from mezzenger.protocol.commands import (
+    MAX_ERROR_CHARACTERS,
+    Ack,
+    Command,
+    Deliver,
+    Failure,
+    Linked,
+    Nack,
+    Ping,
+    Pong,
+    Welcome,
+)
+from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.inbox import REMEMBERED, Inbox
+from mezzenger.protocol.wire import MAX_BATCH, decode_client_command, encode_command
+from mezzenger.settings import ServerSettings
+from tests.protocol.session_driver import data_frame
+
+LARGEST: Final = 2**64 - 1
+
+
+def deliver(inbox: Inbox, number: int = 1, *, sequence: int = 1, indexes: list[int] | None = None) -> Delivery | None:
+    """Deliver a frame."""
+    return inbox.deliver(Deliver(number, 1, indexes), data_frame(sequence=sequence))
+
+
+def shown(delivery: Delivery | None) -> Delivery:
+    """Return a delivery that a callback must see."""
+    assert delivery is not None
+    return delivery
+
+
+def nack(failures: list[Failure]) -> Nack:
+    """Return what is answered when these failed."""
+    inbox = Inbox({"a"})
+    answer = inbox.handled(shown(deliver(inbox, LARGEST)), failures)
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, MAX_BATCH])
+@pytest.mark.parametrize("character", ["x", "\U0001f600", "\n", "\0"])
+def test_a_nack_fits_any_server(count: int, character: str) -> None:
+    """However many messages failed with however long texts, the command fits the smallest limit and is read."""
+    failures = [Failure(index, character * 10_000) for index in range(count)]
+    answer = nack(failures)
+    frame = encode_command(answer)
+    with pytest.raises(ConfigurationError, match="max_message_size: must be at least"):
+        ServerSettings(max_message_size=len(frame))
+    assert decode_client_command(frame) == answer
+    assert [failed.index for failed in answer.failures] == list(range(count))
+    assert all(failed.error for failed in answer.failures)
+
+
+@pytest.mark.parametrize("text", ["", "KeyError: 'x'", "\xe9" * MAX_ERROR_CHARACTERS])
+def test_a_short_text_is_kept(text: str) -> None:
+    """A text that fits is sent as it is."""
+    assert nack([Failure(3, text)]) == Nack(LARGEST, [Failure(3, text)])
+
+
+def test_a_long_text_is_cut_at_its_end() -> None:
+    """The beginning of an error says most."""
+    text = "x" * MAX_ERROR_CHARACTERS
+    assert nack([Failure(0, text + "y")]).failures == [Failure(0, text)]
+
+
+def test_a_text_that_is_not_utf8_is_sent() -> None:
+    """An error may name a file whose name is not text; what cannot be written becomes a question mark."""
+    answer = nack([Failure(0, "no such file: 'caf\udce9'")])
+    assert answer.failures == [Failure(0, "no such file: 'caf?'")]
+    assert decode_client_command(encode_command(answer)) == answer
+
+
+def test_handled_frames_are_remembered_up_to_a_number() -> None:
+    """The latest handled frames are recognised; the oldest are forgotten, so that memory is bounded."""
+    inbox = Inbox({"a"})
+    for sequence in range(REMEMBERED + 1):
+        inbox.handled(shown(deliver(inbox, sequence=sequence)), [])
+    list(inbox.take_acks())
+    assert deliver(inbox, 7, sequence=REMEMBERED) is None
+    assert deliver(inbox, 8, sequence=1) is None
+    assert deliver(inbox, 9, sequence=0) is not None
+    assert list(inbox.take_acks()) == [Ack([7, 8])]
+    assert inbox.duplicates == 2
+
+
+def test_a_dropped_delivery_is_forgotten() -> None:
+    """What no callback will see is not acked, and is shown when it is delivered again."""
+    inbox = Inbox({"a"})
+    delivery = shown(deliver(inbox))
+    inbox.dropped(delivery)
+    inbox.dropped(delivery)
+    assert list(inbox.take_acks()) == []
+    assert deliver(inbox, 2) is not None
+    assert inbox.duplicates == 0
+
+
+def test_acks_are_taken_once() -> None:
+    """Where nothing was handled, no command is sent."""
+    inbox = Inbox({"a"})
+    assert list(inbox.take_acks()) == []
+    inbox.handled(shown(deliver(inbox)), [])
+    assert list(inbox.take_acks()) == [Ack([1])]
+    assert list(inbox.take_acks()) == []
+
+
+def test_a_name_counts_when_the_frame_comes() -> None:
+    """Names come and go; a frame is looked at with those of the moment, and no other is remembered."""
+    names: set[str] = set()
+    inbox = Inbox(names)
+    assert deliver(inbox) is None
+    assert inbox.broadcast(data_frame(ack=0)) is None
+    names.add("a")
+    assert deliver(inbox) is not None
+    assert inbox.broadcast(data_frame(ack=0)) is not None
+    assert inbox.duplicates == 0
+
+
+@pytest.mark.parametrize("indexes", [None, [], [0], [2, 0]])
+def test_messages_that_are_there_may_be_meant(indexes: list[int] | None) -> None:
+    """A delivery may mean any messages of its batch."""
+    frame = data_frame(payloads=[b"0", b"1", b"2"])
+    assert shown(Inbox({"a"}).deliver(Deliver(1, 1, indexes), frame)).indexes == indexes
+
+
+@pytest.mark.parametrize("indexes", [[3], [0, 3], [LARGEST]])
+def test_messages_that_are_not_there_are_refused(indexes: list[int]) -> None:
+    """A delivery that means messages beyond its batch is malformed: no callback could be given them."""
+    inbox = Inbox({"a"})
+    frame = data_frame(payloads=[b"0", b"1", b"2"])
+    assert inbox.deliver(Deliver(1, 1, indexes), frame) is None
+    assert inbox.malformed == {"command": 1}
+    assert inbox.deliver(Deliver(2, 1, None), frame) is not None
+
+
+@pytest.mark.parametrize("command", [Linked(), Welcome(1, 2), Pong(3)])
+def test_a_command_is_read(command: Command) -> None:
+    """A command comes alone."""
+    inbox = Inbox(set())
+    assert inbox.read([encode_command(command)]) == command
+    assert inbox.malformed == {}
+
+
+def test_a_delivery_has_two_frames() -> None:
+    """The command and the data frame."""
+    inbox = Inbox(set())
+    command = Deliver(1, 1, None)
+    assert inbox.read([encode_command(command), b"whatever"]) == command
+    assert inbox.malformed == {}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b""],
+        [b"rubbish"],
+        [data_frame()],
+        [encode_command(Ping(1))],
+        [encode_command(Linked())[1:]],
+        [b"?" + encode_command(Linked())[1:]],
+        [encode_command(Linked()), b""],
+        [encode_command(Linked()), b"", b""],
+        [encode_command(Deliver(1, 1, None))],
+        [encode_command(Deliver(1, 1, None)), b"", b""],
+        [data_frame(), encode_command(Deliver(1, 1, None))],
+    ],
+    ids=ascii,
+)
+def test_what_is_not_a_command_is_counted(frames: list[bytes]) -> None:
+    """Other bytes, a command of a client, and frames too many or too few are malformed."""
+    inbox = Inbox(set())
+    assert inbox.read(frames) is None
+    assert inbox.malformed == {"command": 1}
+
+
+@settings(max_examples=300, deadline=None)
+@given(frames=st.lists(st.binary(max_size=60) | st.binary(max_size=60).map(b"|".__add__), min_size=1, max_size=3))
+def test_any_frames_are_read_or_counted(frames: Sequence[bytes]) -> None:
+    """No bytes make anything happen but a command or a count."""
+    inbox = Inbox(set())
+    assert (inbox.read(frames) is None) is (inbox.malformed.total() == 1)
+    for number, frame in enumerate(frames):
+        assert inbox.broadcast(frame) is None
+        assert inbox.deliver(Deliver(number, 1, None), frame) is None

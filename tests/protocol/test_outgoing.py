@@ -1,0 +1,125 @@
+"""The publisher's half of a session: what is held, what is unconfirmed, what may be lost."""
+
+import pytest
+
+from mezzenger.errors import MessageTooLarge
+from mezzenger.protocol.outgoing import Outgoing, Parcel
+from mezzenger.protocol.wire import read_contents
+
+
+def pack(outgoing: Outgoing, *payloads: bytes, ack: int = 1) -> Parcel:
+    """Pack a frame."""
+    items = [(1.5, payload) for payload in payloads or (b"x",)]
+    return outgoing.pack("a", items, ack=ack, codec=2, headers={"k": "v"})
+
+
+def hold(outgoing: Outgoing, *payloads: bytes, ack: int = 1, ticket: int) -> Parcel:
+    """Hold a frame that somebody waits for."""
+    parcel = pack(outgoing, *payloads, ack=ack)
+    parcel.ticket = ticket
+    outgoing.held.append(parcel)
+    return parcel
+
+
+def test_a_parcel_holds_the_frame() -> None:
+    """Every message takes a sequence; the frame has all that was given."""
+    outgoing = Outgoing(77, 3)
+    assert pack(outgoing, b"1", b"2").sequence == 1
+    parcel = pack(outgoing, b"3", ack=0)
+    assert (parcel.name, parcel.sequence, parcel.messages, parcel.ack) == ("a", 3, 1, 0)
+    header, headers, items = read_contents(parcel.frame)
+    assert (header.name, header.client, header.sequence, header.ack, header.codec) == ("a", 77, 3, 0, 2)
+    assert headers == {"k": "v"}
+    assert [(item.timestamp, bytes(item.payload)) for item in items] == [(1.5, b"3")]
+
+
+def test_what_is_too_large_takes_no_sequence() -> None:
+    """A gap in the sequences would be nobody's message."""
+    outgoing = Outgoing(77, 3)
+    assert list(outgoing.limit(100)) == []
+    with pytest.raises(MessageTooLarge):
+        pack(outgoing, bytes(100))
+    assert pack(outgoing).sequence == 1
+
+
+def test_what_is_as_large_as_the_limit_is_sent() -> None:
+    """The limit is the largest frame that is taken, whether it is packed before or after the limit was told."""
+    outgoing = Outgoing(77, 3)
+    size = len(hold(outgoing, ticket=1).frame)
+    assert list(outgoing.limit(size)) == []
+    assert len(pack(outgoing).frame) == size
+    ((parcel, _),) = outgoing.limit(size - 1)
+    assert parcel.ticket == 1
+
+
+def test_the_oldest_sequence() -> None:
+    """It is that of the first unconfirmed frame, else of the first held one, else the next."""
+    outgoing = Outgoing(77, 1)
+    assert outgoing.oldest() == 1
+    hold(outgoing, b"1", b"2", ticket=1)
+    hold(outgoing, ticket=2)
+    assert outgoing.oldest() == 1
+    assert [parcel.sequence for parcel in outgoing.sendable()] == [1]
+    assert outgoing.oldest() == 1
+    outgoing.settle(1)
+    assert outgoing.oldest() == 3
+    outgoing.withdraw(2)
+    assert outgoing.oldest() == 4
+
+
+def test_withdrawing_tells_whether_it_was_sent() -> None:
+    """Only what was sent with ack=1 and is not confirmed may have been stored."""
+    outgoing = Outgoing(77, 2)
+    for ticket in (1, 2, 3):
+        hold(outgoing, ticket=ticket)
+    outgoing.flush(4)
+    list(outgoing.sendable())
+    assert outgoing.withdraw(2)
+    assert not outgoing.withdraw(2)
+    assert not outgoing.withdraw(3)
+    assert not outgoing.withdraw(4)
+    assert list(outgoing.unconfirmed) == [1]
+    assert not outgoing.held
+    assert not outgoing.flushes
+
+
+def test_a_flush_is_ready_once() -> None:
+    """A flush is ready as soon as all before it is confirmed, until it has its ping."""
+    outgoing = Outgoing(77, 2)
+    hold(outgoing, ticket=1)
+    list(outgoing.sendable())
+    outgoing.flush(2)
+    assert list(outgoing.ready_flushes()) == []
+    outgoing.settle(1)
+    (flush,) = outgoing.ready_flushes()
+    flush.ping = outgoing.next_ping()
+    assert list(outgoing.ready_flushes()) == []
+    outgoing.disconnected()
+    assert list(outgoing.ready_flushes()) == [flush]
+    assert list(outgoing.ponged(1)) == []
+
+
+def test_an_answer_shows_what_has_arrived() -> None:
+    """Only what was sent after the last answered ping is in doubt when the connection breaks."""
+    outgoing = Outgoing(77, 2)
+    numbers = []
+    for _ in range(3):
+        outgoing.sent(pack(outgoing, b"1", b"2", ack=0))
+        numbers.append(outgoing.next_ping())
+    list(outgoing.ponged(numbers[1]))
+    outgoing.disconnected()
+    assert outgoing.uncertain == 2
+    assert outgoing.take_uncertain() == 2
+    assert outgoing.take_uncertain() == 0
+
+
+def test_a_break_ends_all_pings() -> None:
+    """A ping that was under way when the connection broke tells nothing any more; each loss is counted once."""
+    outgoing = Outgoing(77, 2)
+    number = outgoing.next_ping()
+    outgoing.sent(pack(outgoing, ack=0))
+    outgoing.disconnected()
+    assert outgoing.uncertain == 1
+    list(outgoing.ponged(number))
+    outgoing.disconnected()
+    assert outgoing.uncertain == 1
