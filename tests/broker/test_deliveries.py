@@ -136,7 +136,7 @@ class TestAck:
         assert in_flight(driver) == 0
         assert driver.settled == [1, 2]
 
-    def test_settled_before_it_was_ever_sent(self) -> None:
+    def test_settled_before_one_was_sent_it(self) -> None:
         """The first attempt is 1 also where the entry was settled by then."""
         driver = joined(A, credit=1)
         driver.stored(A, 1, 2)
@@ -272,9 +272,9 @@ class TestSendQueue:
         driver = joined(A, B, names=["a", "b"], credit=1, send_queue=1)
         driver.stored(A, 1)
         driver.ack(B, 1)
-        driver.stored(A, 2)
+        driver.stored(A, 2, 3)
         driver.ack(B, 2)
-        driver.stored(A, 3)
+        assert driver.dropped == {}
         driver.unsubscribe(A, "b")
         driver.ack(B, 3)
         assert driver.dropped == {"send_queue": 1}
@@ -297,6 +297,7 @@ class TestSendQueue:
         driver.ack(B, 3)
         assert driver.dropped == {}
         assert driver.broker.stats().pending == 0
+        assert driver.broker._deliveries._behind == set()
 
     def test_many_wait(self) -> None:
         """A peer catches up with a long queue in time that grows with its length, not with its square."""

@@ -122,6 +122,10 @@ class TestNotStored:
         driver.publish(A, 1)
         assert driver.sent(A) == [Confirm([1])]
         assert driver.broker.stats().repeated == 1
+        for n in range(later):
+            driver.publish(A, 2 + n)
+            assert driver.sent(A) == [Confirm([2 + n])]
+        assert driver.storing == []
 
     def test_failed_twice(self) -> None:
         """A publish may fail again after it was sent again."""

@@ -159,6 +159,23 @@ class TestUnsubscribe:
         driver.wait(2.0)
         assert driver.sent(B) == [Deliver(1, 3, [1])]
 
+    @pytest.mark.parametrize("leave", [Driver.unsubscribe, Driver.sink])
+    def test_what_a_late_ack_settled(self, leave: Callable[[Driver, bytes], None]) -> None:
+        """What a late ack settled is delivered to nobody when the one who still has it leaves."""
+        driver = joined(A, B, C)
+        driver.stored(A, 1)
+        driver.nack(C, 1, 0)
+        driver.unsubscribe(B)
+        driver.ack(B, 1)
+        assert in_flight(driver) == 1
+        driver.all_sent()
+        leave(driver, A)
+        assert driver.all_sent() == {}
+        assert driver.settled == [1]
+        assert in_flight(driver) == 0
+        driver.ack(A, 1)
+        assert driver.settled == [1]
+
     def test_what_waited(self) -> None:
         """What waited for the one who leaves waits for it no more; what waits of other names is sent."""
         driver = joined(A, names=["a", "b"], credit=1)
