@@ -19,6 +19,7 @@ MezzengerError
 ├── ProtocolError             bytes from the other end that are not Mezzenger's protocol
 ├── BindError                 the server cannot listen on its address
 └── StorageError              the server cannot keep what it was asked to keep
+    └── StorageFull           for lack of space; it can again when there is some
 """
 
 
@@ -121,3 +122,7 @@ class BindError(MezzengerError):
 
 class StorageError(MezzengerError):
     """The store did not keep what it was given; nothing of it may be confirmed."""
+
+
+class StorageFull(StorageError):
+    """There is no space left to keep it; a later attempt may succeed."""

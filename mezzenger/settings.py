@@ -131,8 +131,11 @@ class ServerSettings(_Model):
     max_message_size: Size = Field(
         64 * 2**20, ge=64 * 2**10, le=2**30, description="Largest message that is taken, from 64KiB to 1GiB."
     )
-    send_queue: int = Field(100_000, ge=1, description="Frames queued for one slow ack=0 subscriber before dropping.")
-    credit: int = Field(4096, ge=1, description="ack=1 messages sent to one subscriber and not yet acknowledged.")
+    max_pending_size: Size | None = Field(
+        None, ge=2**20, description="Unacknowledged bytes kept at most; null is 256MiB in memory, 10GiB in a file."
+    )
+    send_queue: int = Field(100_000, ge=1, description="Frames queued for one subscriber; beyond it some are left out.")
+    credit: int = Field(4096, ge=1, description="ack=1 frames sent to one subscriber and not yet acknowledged.")
     resend_initial: Duration = Field(1.0, gt=0, description="Pause before an ack=1 message is first sent again.")
     resend_multiplier: float = Field(
         2.0, ge=1, allow_inf_nan=False, description="How much longer each pause is than the one before."

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from mezzenger.broker.deliveries import Deliveries, DeliveryOptions
-from mezzenger.broker.effects import Effect, Publish, Send, Store
+from mezzenger.broker.effects import Effect, Load, Publish, Send, Store
+from mezzenger.broker.intake import Intake, IntakeOptions, TooManyRefusedError
 from mezzenger.broker.peers import Peer
-from mezzenger.broker.pending import Entry
-from mezzenger.broker.publishers import MAX_REFUSED, Publishers
+from mezzenger.broker.publishers import MAX_REFUSED
+from mezzenger.broker.restored import Restored, Stored
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters
 from mezzenger.broker.tokens import Tokens
@@ -22,19 +23,16 @@ from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import check_name
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
-    MAX_ERROR_CHARACTERS,
     PROTOCOL_VERSION,
     Ack,
     ClientCommand,
     Command,
-    Confirm,
     Goodbye,
     Hello,
     Linked,
     Nack,
     Ping,
     Pong,
-    Refuse,
     Subscribe,
     Subscribed,
     Unsubscribe,
@@ -53,6 +51,7 @@ class BrokerOptions:
     link_timeout: float
     """Seconds in which a new client's link token must surface."""
     delivery: DeliveryOptions
+    intake: IntakeOptions
 
 
 class Broker:
@@ -69,20 +68,17 @@ class Broker:
         self._peers: dict[bytes, Peer] = {}
         self._linked_by: dict[bytes, Peer] = {}
         self._unlinked: deque[tuple[float, Peer]] = deque()
-        self._publishers = Publishers()
         self._routing = Routing()
         self._tokens = Tokens()
         self._deliveries = Deliveries(options.delivery, self._routing, self._counters, self._effects)
-        self._last_number = 0
+        self._intake = Intake(options.intake, self._deliveries, self._counters, self._effects, self._send)
         self._is_draining = False
 
     # What the loop reports.
 
-    def restored(self, stores: Sequence[Store]) -> None:
+    def restored(self, restored: Restored) -> None:
         """Take in what the store has kept from the last run; to be called before anything else."""
-        for store in stores:
-            self._last_number = max(self._last_number, store.number)
-            self._deliveries.pending.add(Entry(store.number, store.name, store.messages, store.frame))
+        self._intake.restored(restored)
 
     def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take a multipart message from the ROUTER socket."""
@@ -114,24 +110,15 @@ class Broker:
 
     def committed(self, stores: Sequence[Store], now: float) -> None:
         """Take note that the store has these frames: confirm and deliver them."""
-        confirmed: dict[int, list[int]] = {}
-        for store in stores:
-            confirmed.setdefault(store.client, []).append(store.sequence)
-            self._publishers.of(store.client).kept(store.sequence)
-            self._counters.stored += store.messages
-        for client, sequences in confirmed.items():
-            self._answer_client(client, Confirm(sequences))
-        for store in stores:
-            entry = Entry(store.number, store.name, store.messages, store.frame)
-            self._deliveries.stored(entry, now)
+        self._intake.committed(stores, now)
 
     def commit_failed(self, stores: Sequence[Store], reason: str, text: str) -> None:
         """Take note that the store has none of these frames: refuse them."""
-        # A path in the text may hold what is not UTF-8.
-        words = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
-        for store in stores:
-            self._publishers.of(store.client).refuse(store.sequence)
-            self._answer_client(store.client, Refuse(store.sequence, reason, words))
+        self._intake.commit_failed(stores, reason, text)
+
+    def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
+        """Take note of what was read from the store: deliver it."""
+        self._deliveries.loaded(load, rows, now)
 
     def tick(self, now: float) -> None:
         """Do what is due: redeliveries, and giving up clients whose link token never surfaced."""
@@ -158,10 +145,12 @@ class Broker:
     def farewell(self, now: float) -> None:
         """Tell every client that the server stops."""
         peers = list(self._peers.values())
-        for peer in peers:  # all of them first: what one has in hand must not go to the next
-            self._routing.forget(peer)
+        # All of them first: what one has in hand must not go to the next.
+        names = [name for peer in peers for name in self._routing.forget(peer)]
         for peer in peers:
             self._dismiss(peer, "stopping", "the server is stopping", now)
+        for name in names:
+            self._deliveries.evict(name)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
@@ -175,7 +164,8 @@ class Broker:
         return BrokerStats(
             peers=len(self._peers),
             names=len(self._routing),
-            pending=len(self._deliveries.pending),
+            pending=self._deliveries.pending.frames,
+            pending_size=self._deliveries.pending.size,
             in_flight=sum(len(peer.in_flight) for peer in self._peers.values()),
             published=counters.published,
             stored=counters.stored,
@@ -198,8 +188,6 @@ class Broker:
         if len(frames) != 1:
             raise ProtocolError("frames", f"a multipart message of {len(frames)} frames")
         (frame,) = frames
-        if len(frame) > self._options.max_message_size:
-            raise ProtocolError("size", f"a frame of {len(frame)} bytes")
         if wire.is_control(frame):
             self._on_command(peer, wire.decode_client_command(frame), now)
         else:
@@ -235,7 +223,7 @@ class Broker:
             text = f"the client speaks protocol version {hello.version}, the server version {PROTOCOL_VERSION}"
             self._send_goodbye(peer_id, "version", text, retry=False)
             return
-        publisher = self._publishers.greet(hello.client, hello.key)
+        publisher = self._intake.greet(hello)
         if publisher is None or hello.token in self._linked_by or hello.token in self._tokens:
             self._send_goodbye(peer_id, "key", "another client has this client id or token", retry=False)
             raise ProtocolError("key", "a Hello with a wrong key or a token that is in use")
@@ -243,7 +231,6 @@ class Broker:
         if former is not None:
             self._forget(former, now)
         publisher.peer = peer_id
-        publisher.forget_before(hello.oldest)
         peer = self._peers[peer_id] = Peer(peer_id, hello.client, hello.token)
         self._send(peer_id, Welcome(PROTOCOL_VERSION, self._options.max_message_size))
         self._unlinked.append((now + self._options.link_timeout, peer))
@@ -281,7 +268,12 @@ class Broker:
             self._deliveries.unsubscribed(peer, command.name, now)
 
     def _on_data(self, peer: Peer, frame: bytes, now: float) -> None:
-        header = wire.read_header(frame)
+        try:
+            header = self._read_header(frame)
+        except ProtocolError as error:
+            # Its sequence is unknown: were later frames stored, it would count as stored too when it comes again.
+            self._dismiss(peer, error.reason, str(error), now)
+            raise
         if header.ack:
             self._on_stored_publish(peer, header, frame, now)
         elif header.name in self._routing:
@@ -290,42 +282,25 @@ class Broker:
         else:
             self._counters.dropped["no_subscriber"] += header.messages
 
+    def _read_header(self, frame: bytes) -> wire.Header:
+        if len(frame) > self._options.max_message_size:
+            limit = self._options.max_message_size
+            raise ProtocolError("size", f"a frame of {len(frame)} bytes, where at most {limit} are taken")
+        return wire.read_header(frame)
+
     def _on_stored_publish(self, peer: Peer, header: wire.Header, frame: bytes, now: float) -> None:
-        if header.client != peer.client:
-            self._send(peer.id, Refuse(header.sequence, "client", "the frame bears another client's id"))
-            raise ProtocolError("client", "a data frame with another client's id")
-        publisher = self._publishers.of(peer.client)
-        if self._is_draining or header.sequence in publisher.storing:
-            return
-        if len(publisher.refused) > MAX_REFUSED:
-            # When it comes back it says from which sequence on it still sends; older ones are forgotten then.
-            self._dismiss(peer, "refused", f"more than {MAX_REFUSED} publishes were refused", now)
-            return
-        if publisher.was_stored(header.sequence):
-            self._counters.repeated += 1
-            self._send(peer.id, Confirm([header.sequence]))
+        if self._is_draining:
             return
         try:
-            wire.read_contents(frame)
-        except ProtocolError as error:
-            publisher.refuse(header.sequence)
-            self._send(peer.id, Refuse(header.sequence, error.reason, str(error)))
-            raise
-        self._last_number += 1
-        publisher.keep(header.sequence)
-        self._effects.append(
-            Store(self._last_number, header.client, header.sequence, header.name, header.messages, frame)
-        )
+            self._intake.publish(peer.client, peer.id, header, frame)
+        except TooManyRefusedError:
+            # When it comes back it says from which sequence on it still sends; older ones are forgotten then.
+            self._dismiss(peer, "refused", f"more than {MAX_REFUSED} publishes were refused", now)
 
     # Small parts.
 
     def _send(self, peer_id: bytes, command: Command) -> None:
         self._effects.append(Send(peer_id, (wire.encode_command(command),)))
-
-    def _answer_client(self, client: int, command: Command) -> None:
-        peer_id = self._publishers.of(client).peer
-        if peer_id is not None:
-            self._send(peer_id, command)
 
     def _send_goodbye(self, peer_id: bytes, reason: str, text: str, *, retry: bool) -> None:
         self._send(peer_id, Goodbye(reason, text, retry))
@@ -339,6 +314,5 @@ class Broker:
         self._linked_by.pop(peer.token, None)
         for token in (peer.token, *peer.sync_tokens):
             self._tokens.forget(token)
-        self._publishers.of(peer.client).peer = None
-        self._routing.forget(peer)
-        self._deliveries.lost(peer, now)
+        self._intake.left(peer.client)
+        self._deliveries.lost(peer, self._routing.forget(peer), now)

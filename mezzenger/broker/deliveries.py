@@ -4,14 +4,19 @@ A round offers an entry to every subscriber of its name. A subscriber with credi
 until there is credit, and if too much waits already it is left out until that is less. As long as some subscriber has
 the entry in hand, the next round is ``pause`` seconds away; when nobody has, there is none: it will be offered when a
 subscriber comes, when credit comes, or at once if the one who had it went away.
+
+Of each name that has a subscriber the oldest frames are in memory; as they are settled, the next are loaded.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mezzenger.broker.effects import Effect, Send, Settle
+from mezzenger.broker.effects import Attempt, Effect, Load, Offered, Send, Settle, Store
+from mezzenger.broker.entry import Entry
 from mezzenger.broker.peers import Peer
-from mezzenger.broker.pending import Entry, Pending
+from mezzenger.broker.pending import Pending
+from mezzenger.broker.restored import Stored
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
@@ -49,10 +54,27 @@ class Deliveries:
         self._behind: set[Peer] = set()
         """Peers for which entries were left out because too much waited for them already."""
 
-    def stored(self, entry: Entry, now: float) -> None:
-        """Deliver a frame that the store has."""
-        self.pending.add(entry)
-        self._round(entry, now)
+    def storing(self, name: str, number: int, size: int) -> bool:
+        """Take note of a frame that is handed to the store; return whether it is to be delivered once it is stored."""
+        return self.pending.storing(name, number, size, is_wanted=name in self._routing)
+
+    def stored(self, store: Store, now: float) -> None:
+        """Deliver a frame that the store has, unless others must be loaded before it."""
+        entry = Entry(store.number, store.name, store.messages, store.frame)
+        if self.pending.stored(entry):
+            self._round(entry, now)
+        else:
+            self._load(store.name)
+
+    def not_stored(self, store: Store) -> None:
+        """Take note that the store does not have a frame."""
+        self.pending.not_stored(store.name, store.number)
+
+    def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
+        """Deliver what was read from the store."""
+        for entry in self.pending.loaded(load, rows):
+            self._round(entry, now)
+        self._load(load.name)
 
     def subscribed(self, peer: Peer, name: str, now: float) -> None:
         """Deliver all that is pending of a name to a peer that has just subscribed to it."""
@@ -61,6 +83,7 @@ class Deliveries:
                 self._round(entry, now)
             else:
                 self._offer(peer, entry, now)
+        self._load(name)
 
     def unsubscribed(self, peer: Peer, name: str, now: float) -> None:
         """Take back what a peer has of a name from which it has just unsubscribed.
@@ -74,16 +97,34 @@ class Deliveries:
             entry = peer.in_flight.pop(number)
             if entry in self.pending:
                 peer.late.add(number)
+                entry.late.add(peer.id)
                 self._release(peer, entry, now)
         self._use_credit(peer, now)
+        self.evict(name)
 
-    def lost(self, peer: Peer, now: float) -> None:
-        """Take back what a peer had that is gone; it must be out of the routing already."""
+    def lost(self, peer: Peer, names: Iterable[str], now: float) -> None:
+        """Take back what a peer had that is gone; it must be out of the routing already.
+
+        Args:
+            peer: Who is gone.
+            names: What it had subscribed to.
+            now: The time.
+        """
         self._behind.discard(peer)
         for number in sorted(peer.in_flight):
             entry = peer.in_flight[number]
             if entry in self.pending:
                 self._release(peer, entry, now)
+        late = [kept for number in sorted(peer.late) if (kept := self.pending.get(number)) is not None]
+        for kept in late:
+            kept.late.discard(peer.id)
+        for name in dict.fromkeys([*names, *(kept.name for kept in late)]):
+            self.evict(name)
+
+    def evict(self, name: str) -> None:
+        """Forget what is in memory of a name, if it has no subscriber any more."""
+        if name not in self._routing and (number := self.pending.evict(name)) is not None:
+            self._effects.append(Offered(name, number))
 
     def acked(self, peer: Peer, numbers: list[int], now: float) -> None:
         """Settle what a peer has handled."""
@@ -91,6 +132,7 @@ class Deliveries:
             entry = self._taken_from(peer, number)
             if entry is not None:
                 self._settle(entry)
+                self._load(entry.name)
         self._use_credit(peer, now)
 
     def nacked(self, peer: Peer, nack: Nack, now: float) -> None:
@@ -110,6 +152,8 @@ class Deliveries:
             self._narrow(entry, failed)
             if entry.due is not None and not entry.holders:
                 self.pending.schedule(entry, now + entry.pause)
+            self._load(entry.name)
+            self.evict(entry.name)
         self._use_credit(peer, now)
 
     def tick(self, now: float) -> None:
@@ -126,8 +170,8 @@ class Deliveries:
     def _offer(self, peer: Peer, entry: Entry, now: float) -> None:
         if entry.number in peer.in_flight:
             self._send(peer, entry, entry.indexes, now)
-        elif entry.number in peer.waiting:
-            return
+        elif entry.number in peer.waiting or peer in self._behind:
+            return  # what was left out goes first
         elif not peer.waiting and len(peer.in_flight) < self._options.credit:
             self._send(peer, entry, entry.indexes, now)
         elif len(peer.waiting) < self._options.send_queue:
@@ -145,7 +189,7 @@ class Deliveries:
             self._catch_up(peer, now)
 
     def _catch_up(self, peer: Peer, now: float) -> None:
-        for name in peer.names:
+        for name in sorted(peer.names):
             for entry in self.pending.named(name):
                 if entry.due is None:
                     self._offer(peer, entry, now)
@@ -166,6 +210,8 @@ class Deliveries:
         entry.attempts += 1
         longer = entry.pause * self._options.resend_multiplier
         entry.pause = min(longer, self._options.resend_max) if entry.pause else self._options.resend_initial
+        if entry.attempts > 1:
+            self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes))
         self.pending.schedule(entry, now + entry.pause)
 
     def _taken_from(self, peer: Peer, number: int) -> Entry | None:
@@ -173,7 +219,10 @@ class Deliveries:
         was_sent = number in peer.in_flight or number in peer.late
         peer.in_flight.pop(number, None)
         peer.late.discard(number)
-        return self.pending.get(number) if was_sent else None
+        entry = self.pending.get(number) if was_sent else None
+        if entry is not None:
+            entry.late.discard(peer.id)
+        return entry
 
     def _release(self, peer: Peer, entry: Entry, now: float) -> None:
         """Begin a round at once if nobody has the entry in hand but a peer that is to be counted on no more."""
@@ -189,11 +238,16 @@ class Deliveries:
         elif len(still) < len(left):
             self._counters.acked += len(left) - len(still)
             entry.indexes = still
+            self._effects.append(Attempt(entry.number, entry.attempts, still))
 
     def _settle(self, entry: Entry) -> None:
-        self.pending.remove(entry)
+        self.pending.settle(entry)
         self._counters.acked += entry.messages if entry.indexes is None else len(entry.indexes)
         for peer in self._behind:
             if entry.name in peer.names and peer.id not in entry.holders and entry.number not in peer.waiting:
                 self._counters.dropped["send_queue"] += entry.messages
-        self._effects.append(Settle(entry.number))
+        self._effects.append(Settle(entry.number, entry.name, len(entry.frame)))
+
+    def _load(self, name: str) -> None:
+        if name in self._routing and (load := self.pending.next_load(name)) is not None:
+            self._effects.append(load)

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from mezzenger.broker.pending import Entry
+from mezzenger.broker.entry import Entry
 
 
 @dataclass(slots=True, eq=False)

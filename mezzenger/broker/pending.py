@@ -1,67 +1,117 @@
 """The pending table: what is stored and not yet acknowledged, and when it is due to be sent again."""
 
 import heapq
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from mezzenger.broker.backlog import Backlog
+from mezzenger.broker.effects import Load
+from mezzenger.broker.entry import Entry
+from mezzenger.broker.restored import Stored, Total
 
 _SPARE: Final = 1024
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One stored frame."""
-
-    number: int
-    name: str
-    messages: int
-    frame: bytes
-    indexes: tuple[int, ...] | None = None
-    """Which messages of a batch are still to be handled; None means all."""
-    attempts: int = 0
-    pause: float = 0.0
-    """Seconds between the last attempt and the next."""
-    due: float | None = None
-    """When it is sent again; None while no subscriber has it in hand."""
-    holders: set[bytes] = field(default_factory=set)
-    """The peers that have it in hand."""
-
-
 class Pending:
-    """All entries, by number, by name and by the time they are due."""
+    """What is stored, by name; of what is in memory, the entries by number and by the time they are due."""
 
     def __init__(self) -> None:
+        self.frames = 0
+        self.size = 0
+        """In bytes."""
         self._entries: dict[int, Entry] = {}
-        self._by_name: dict[str, dict[int, Entry]] = {}
+        self._backlogs: dict[str, Backlog] = {}
         self._due: list[tuple[float, int]] = []
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def __contains__(self, entry: Entry) -> bool:
         return entry.number in self._entries
 
-    def add(self, entry: Entry) -> None:
-        """Take in an entry."""
-        self._entries[entry.number] = entry
-        self._by_name.setdefault(entry.name, {})[entry.number] = entry
+    def restore(self, total: Total) -> None:
+        """Take note of what the last run left."""
+        self._count(total.name, total.frames, total.size)
+
+    def storing(self, name: str, number: int, size: int, *, is_wanted: bool) -> bool:
+        """Take note of a frame that is handed to the store; return whether it will be in memory once it is stored."""
+        return self._backlog(name).promise(number, size, is_wanted=is_wanted)
+
+    def stored(self, entry: Entry) -> bool:
+        """Take note that the store has a frame; return whether it is in memory now."""
+        backlog = self._count(entry.name, 1, len(entry.frame))
+        in_memory = backlog.answered(entry.number)
+        if in_memory:
+            self._entries[entry.number] = entry
+            backlog.add(entry)
+        return in_memory
+
+    def not_stored(self, name: str, number: int) -> None:
+        """Take note that the store does not have a frame."""
+        backlog = self._backlogs[name]
+        backlog.answered(number)
+        self._forget_if_empty(backlog)
 
     def get(self, number: int) -> Entry | None:
-        """Return the entry with this number."""
+        """Return the entry with this number, if it is in memory."""
         return self._entries.get(number)
 
-    def remove(self, entry: Entry) -> None:
-        """Take out an entry."""
+    def settle(self, entry: Entry) -> None:
+        """Take out an entry for good."""
         del self._entries[entry.number]
         entry.due = None
-        same_name = self._by_name[entry.name]
-        del same_name[entry.number]
-        if not same_name:
-            del self._by_name[entry.name]
+        backlog = self._backlogs[entry.name]
+        backlog.settle(entry)
+        self.frames -= 1
+        self.size -= len(entry.frame)
+        self._forget_if_empty(backlog)
 
     def named(self, name: str) -> Iterable[Entry]:
-        """Return the entries of a name, oldest first."""
-        return self._by_name.get(name, {}).values()
+        """Return the entries of a name that are in memory for its subscribers, oldest first."""
+        backlog = self._backlogs.get(name)
+        return () if backlog is None else backlog.window.values()
+
+    def next_load(self, name: str) -> Load | None:
+        """Return what is to be read of a name now, if it is needed and there is room for it."""
+        backlog = self._backlogs.get(name)
+        return None if backlog is None else backlog.next_load()
+
+    def loaded(self, load: Load, rows: Sequence[Stored]) -> list[Entry]:
+        """Take in what was read; return what is new to the present subscribers, in order.
+
+        Nothing is taken in if it was read for subscribers that have gone meanwhile.
+        """
+        backlog = self._backlogs.get(load.name)
+        if backlog is None or backlog.load is not load:
+            return []
+        entries = [backlog.take(row) for row in rows if row.number not in backlog.settled]
+        if not rows:
+            entries += backlog.kept.values()
+            backlog.kept.clear()
+        for entry in entries:
+            self._entries[entry.number] = entry
+            backlog.add(entry)
+        backlog.load = None
+        backlog.settled.clear()
+        if rows:
+            backlog.last = max(backlog.last, rows[-1].number)
+        else:
+            self._believe(backlog)
+        return entries
+
+    def evict(self, name: str) -> int | None:
+        """Forget the entries of a name that has no subscriber any more, but for what may be acknowledged late.
+
+        Returns:
+            The highest number of a frame of this name that may have been delivered; None if the store knows it.
+        """
+        backlog = self._backlogs.get(name)
+        if backlog is None:
+            return None
+        offered = backlog.offered()
+        for entry in backlog.evict():
+            del self._entries[entry.number]
+            entry.due = None
+        for entry in backlog.kept.values():
+            entry.due = None
+        return offered
 
     def schedule(self, entry: Entry, due: float) -> None:
         """Have the entry returned by ``take_due`` at that time, and at no other."""
@@ -72,14 +122,16 @@ class Pending:
             self._due = [(e.due, e.number) for e in self._entries.values() if e.due is not None]
             heapq.heapify(self._due)
 
-    def take_due(self, now: float) -> Iterator[Entry]:
-        """Yield the entries that are due; each is scheduled no more."""
+    def take_due(self, now: float) -> list[Entry]:
+        """Return the entries that are due; each is scheduled no more."""
+        taken = []
         while self._due and self._due[0][0] <= now:
             due, number = heapq.heappop(self._due)
             entry = self._entries.get(number)
             if entry is not None and entry.due == due:
                 entry.due = None
-                yield entry
+                taken.append(entry)
+        return taken
 
     def next_deadline(self) -> float | None:
         """Return when the next entry is due."""
@@ -90,3 +142,27 @@ class Pending:
                 return due
             heapq.heappop(self._due)
         return None
+
+    def _backlog(self, name: str) -> Backlog:
+        backlog = self._backlogs.get(name)
+        if backlog is None:
+            backlog = self._backlogs[name] = Backlog(name)
+        return backlog
+
+    def _count(self, name: str, frames: int, size: int) -> Backlog:
+        self.frames += frames
+        self.size += size
+        backlog = self._backlog(name)
+        backlog.frames += frames
+        backlog.size += size
+        return backlog
+
+    def _believe(self, backlog: Backlog) -> None:
+        """Believe the store, should it have less than was counted: nothing must be asked for over and over."""
+        frames = len(backlog.window)
+        self._count(backlog.name, frames - backlog.frames, backlog.window_size - backlog.size)
+        self._forget_if_empty(backlog)
+
+    def _forget_if_empty(self, backlog: Backlog) -> None:
+        if backlog.is_empty:
+            del self._backlogs[backlog.name]

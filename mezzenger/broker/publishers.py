@@ -4,6 +4,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
+from mezzenger.broker.restored import KnownPublisher
+
 MAX_PUBLISHERS: Final = 100_000
 MAX_REFUSED: Final = 65_536
 
@@ -23,15 +25,20 @@ class Publisher:
     """The highest sequence that was stored."""
     storing: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
+    is_known: bool = False
+    """Whether the store knows the client."""
 
     def was_stored(self, sequence: int) -> bool:
         """Whether the frame with this sequence has been stored."""
         return sequence <= self.stored and sequence not in self.refused
 
-    def keep(self, sequence: int) -> None:
-        """Take note that a frame is handed to the store."""
-        self.refused.discard(sequence)
+    def keep(self, sequence: int) -> bool:
+        """Take note that a frame is handed to the store; return whether it was refused before."""
         self.storing.add(sequence)
+        if sequence not in self.refused:
+            return False
+        self.refused.remove(sequence)
+        return True
 
     def kept(self, sequence: int) -> None:
         """Take note that the store has it."""
@@ -43,9 +50,11 @@ class Publisher:
         self.storing.discard(sequence)
         self.refused.add(sequence)
 
-    def forget_before(self, sequence: int) -> None:
-        """Forget what the client will never send again."""
+    def forget_before(self, sequence: int) -> bool:
+        """Forget what the client will never send again; return whether there was anything to forget."""
+        before = len(self.refused)
         self.refused = {refused for refused in self.refused if refused >= sequence}
+        return len(self.refused) < before
 
 
 class Publishers:
@@ -53,6 +62,13 @@ class Publishers:
 
     def __init__(self) -> None:
         self._by_client: OrderedDict[int, Publisher] = OrderedDict()
+        self._forgotten: list[int] = []
+
+    def restore(self, known: KnownPublisher) -> None:
+        """Take in what the last run knew."""
+        self._by_client[known.client] = Publisher(
+            known.key, stored=known.stored, refused=set(known.refused), is_known=True
+        )
 
     def of(self, client: int) -> Publisher:
         """Return what is known of a client that is connected, or for which something is being stored."""
@@ -65,6 +81,11 @@ class Publishers:
         self._forget_oldest()
         return publisher if publisher.key == key else None
 
+    def take_forgotten(self) -> list[int]:
+        """Return the clients that the store knows and that were forgotten since this was asked last."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
     def _forget_oldest(self) -> None:
         for _ in range(len(self._by_client) - 1):  # not the one that was just greeted
             if len(self._by_client) <= MAX_PUBLISHERS:
@@ -72,5 +93,7 @@ class Publishers:
             client, publisher = next(iter(self._by_client.items()))
             if publisher.peer is None and not publisher.storing:
                 del self._by_client[client]
+                if publisher.is_known:
+                    self._forgotten.append(client)
             else:
                 self._by_client.move_to_end(client)

@@ -30,10 +30,12 @@ class Routing:
         if not peers:
             del self._by_name[name]
 
-    def forget(self, peer: Peer) -> None:
-        """Unsubscribe a peer from all its names."""
-        for name in list(peer.names):
+    def forget(self, peer: Peer) -> list[str]:
+        """Unsubscribe a peer from all its names; return them."""
+        names = sorted(peer.names)
+        for name in names:
             self.remove(name, peer)
+        return names
 
     def subscribers(self, name: str) -> Sequence[Peer]:
         """Return the peers that subscribed to a name, in the order in which they did."""

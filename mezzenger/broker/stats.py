@@ -38,6 +38,8 @@ class BrokerStats:
     """Names with a subscriber."""
     pending: int
     """Frames stored and not yet acknowledged."""
+    pending_size: int
+    """Bytes of these frames."""
     in_flight: int
     """Deliveries sent and not yet acknowledged."""
     published: int

@@ -15,7 +15,7 @@ class Connection:
     """The sockets of one session.
 
     Not thread-safe. Nothing here waits. ZeroMQ's file descriptors tell only once that something arrived, and any use of
-    a socket may take that signal: so whoever used the sockets calls ``pump`` until it returns False.
+    a socket may take that signal: so whoever used the sockets asks ``has_more`` afterwards.
     """
 
     def __init__(self, session: ClientSession, options: ClientSocketOptions) -> None:
@@ -30,23 +30,31 @@ class Connection:
         """Return the file descriptors to wait on."""
         return [] if self._sockets is None else [socket.fileno() for socket in self._sockets.all()]
 
-    def pump(self, now: float) -> bool:
-        """Hand in what has arrived, do what is due and what the session asks for.
-
-        Returns:
-            Whether more may have arrived.
-        """
-        self._receive(now)
-        self._session.tick(now)
-        self._perform(now)
-        return self._sockets is not None and any(can_receive(socket) for socket in self._sockets.all())
-
-    def _receive(self, now: float) -> None:
+    def has_more(self) -> bool:
+        """Whether something has arrived that ``receive`` did not take in."""
         sockets = self._sockets
-        if sockets is None:
-            return
-        # Asked first: what a broken connection had brought before it broke is then still taken below.
-        breakage = sockets.breakage()
+        return sockets is not None and (can_receive(sockets.dealer) or can_receive(sockets.sub))
+
+    def receive(self, now: float) -> None:
+        """Hand in what has arrived, and what is due."""
+        sockets = self._sockets
+        if sockets is not None:
+            # Asked first: what a broken connection had brought before it broke is then still taken below.
+            breakage = sockets.breakage()
+            self._receive(sockets, now)
+            if breakage is not None:
+                self._session.lost(breakage, now)
+        self._session.tick(now)
+
+    def perform(self, now: float) -> None:
+        """Do what the session asks for."""
+        self._send_unsent(now)
+        while actions := self._session.take_actions():
+            for action in actions:
+                self._do(action)
+            self._send_unsent(now)
+
+    def _receive(self, sockets: ClientSockets, now: float) -> None:
         for _ in range(_SLICE):
             frames = receive(sockets.dealer)
             if frames is None:
@@ -57,15 +65,6 @@ class Connection:
             if frames is None:
                 break
             self._session.broadcast(frames[0], now)
-        if breakage is not None:
-            self._session.lost(breakage, now)
-        self._send_unsent(now)
-
-    def _perform(self, now: float) -> None:
-        while actions := self._session.take_actions():
-            for action in actions:
-                self._do(action)
-            self._send_unsent(now)
 
     def _do(self, action: Action) -> None:
         match action:

@@ -63,7 +63,7 @@ class Pump:
         self._wake_reader, self._wake_writer = socket.socketpair()
         for end in (self._wake_reader, self._wake_writer):
             end.setblocking(False)  # noqa: FBT003  # the standard library's way
-        self._pumped = 0.0
+        self._received = 0.0
         self._selector: selectors.BaseSelector | None = None
         self._state = session.state
 
@@ -152,10 +152,14 @@ class Pump:
         try:
             while not is_over():
                 with self._lock:
-                    self._carry_out()
+                    now = time.monotonic()
+                    more = self._receive(now)
+                    self._log_state()
                     selector = self._selector_of_now()
-                    now, deadline = time.monotonic(), self.session.next_deadline()
+                    deadline = self.session.next_deadline()
                     self._leader_deadline = now + _LONGEST_WAIT if deadline is None else deadline
+                if more:
+                    continue
                 if not is_over():
                     selector.select(max(self._leader_deadline - now, 0.0))
                     self._drain_wakes()
@@ -198,26 +202,36 @@ class Pump:
     def _take_in(self) -> float:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
         now = time.monotonic()
-        if now - self._pumped > _FRESH:
-            self._pump(now)
+        if now - self._received > _FRESH:
+            self._receive(now)
         return now
 
     def _carry_out(self) -> None:
-        """Do what the session asks for, take in what came meanwhile, and tell those who wait."""
-        more = self._pump(time.monotonic())
-        self._log_state()
-        # Unless there is a leader who sleeps too long, too deep or on the wrong descriptors, there is nobody to wake.
-        if self._leader_deadline is not None:
-            deadline = self.session.next_deadline()
-            is_earlier = deadline is not None and deadline < self._leader_deadline
-            if more or is_earlier or self._generation != self._connection.generation:
-                self._wake()
-
-    def _pump(self, now: float) -> bool:
-        self._pumped = now
-        more = self._connection.pump(now)
+        """Do what the session asks for, tell those who wait, and see to it that the rest is done."""
+        now = time.monotonic()
+        self._connection.perform(now)
         self._pass_on()
-        return more
+        if self._leader_deadline is None:
+            # Nobody waits on the sockets: what a use of them may have hidden must be taken in now.
+            if self._connection.has_more():
+                self._receive(now)
+        elif self._leader_sleeps_wrongly() or self._connection.has_more():
+            self._wake()
+        self._log_state()
+
+    def _receive(self, now: float) -> bool:
+        """Take in what has arrived; return whether there may be more."""
+        self._received = now
+        self._connection.receive(now)
+        self._connection.perform(now)
+        self._pass_on()
+        return self._connection.has_more()
+
+    def _leader_sleeps_wrongly(self) -> bool:
+        """Whether the leader sleeps too long, or on descriptors that are no more."""
+        deadline = self.session.next_deadline()
+        is_earlier = deadline is not None and self._leader_deadline is not None and deadline < self._leader_deadline
+        return is_earlier or self._generation != self._connection.generation
 
     def _pass_on(self) -> None:
         arrived = []

@@ -1,19 +1,18 @@
 """``Mezzenger``: the client for programs with threads, or without."""
 
-import atexit
 import logging
 import os
 import random
 import secrets
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from mezzenger.client import lifetime
 from mezzenger.client.batches import MAX_BYTES, MAX_MESSAGES, batches
 from mezzenger.client.connection import Connection
 from mezzenger.client.dispatch import Dispatcher, check_callback
@@ -36,8 +35,6 @@ _BATCH_ITEM_OVERHEAD: Final = 8
 T = TypeVar("T")
 
 logger = logging.getLogger("mezzenger.client")
-
-_running: "weakref.WeakSet[Mezzenger]" = weakref.WeakSet()
 
 
 class Mezzenger:
@@ -103,7 +100,7 @@ class Mezzenger:
         self._io_thread: threading.Thread | None = None
         self._is_stopping = False
         self._has_stopped = threading.Event()
-        _running.add(self)
+        lifetime.began(self)
         self._connect()
 
     @classmethod
@@ -277,6 +274,10 @@ class Mezzenger:
             self._disconnect()
         self._has_stopped.wait()
 
+    def join_callbacks(self) -> None:
+        """Wait until no callback will run any more, because ``stop()`` was called; not to be called from a callback."""
+        self._dispatcher.join()
+
     def stopped(self) -> bool:
         """Whether ``stop()`` was called."""
         return self._is_stopping
@@ -388,12 +389,4 @@ class Mezzenger:
         if self._io_thread is not None:
             self._io_thread.join()
         self._has_stopped.set()
-        _running.discard(self)
-
-
-def _stop_all() -> None:
-    for client in list(_running):
-        client.stop()
-
-
-atexit.register(_stop_all)
+        lifetime.ended(self)

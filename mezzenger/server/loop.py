@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Effect, Publish, Send, Settle, Store
+from mezzenger.broker.effects import Change, Effect, Know, Load, Publish, Send, Settle, Store
 from mezzenger.broker.stats import BrokerStats
-from mezzenger.errors import StorageError
+from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import TOKEN_BYTES
 from mezzenger.storage.base import Storage
 from mezzenger.transport.sockets import Sent, ServerSockets, can_receive, receive, send
@@ -21,6 +21,8 @@ _RETRY_SECONDS: Final = 0.01
 _DRAIN_SECONDS: Final = 0.02
 """Between two looks at whether all is done, when the server stops."""
 _REPORT_SECONDS: Final = 10.0
+_FULL_SECONDS: Final = 0.5
+"""Before the store is tried again that had no space left."""
 
 logger = logging.getLogger("mezzenger.server")
 
@@ -55,11 +57,14 @@ class ServerLoop:
         self._verbose = verbose
         self._outboxes: dict[bytes, deque[list[bytes]]] = {}
         self._changes: list[Change] = []
-        self._is_committing = False
-        self._has_changes = asyncio.Event()
+        self._loads: list[Load] = []
+        self._is_storing = False
+        self._has_work = asyncio.Event()
         self._is_hurried = False
         self._stop_requested = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due: float | None = None
+        """When it fires; uvloop's handle of a timer that is due at once cannot tell."""
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
 
@@ -80,16 +85,20 @@ class ServerLoop:
         """
         loop = asyncio.get_running_loop()
         try:
-            self._broker.restored(await self._storage.load())
-            committer = loop.create_task(self._commit_forever())
+            self._broker.restored(await self._storage.open())
+            storing = loop.create_task(self._store_forever())
             reporter = loop.create_task(self._report_forever())
             for socket in (self._sockets.router, self._sockets.xpub):
                 loop.add_reader(socket.fileno(), self._pump)
             self._pump()
             when_ready()
-            await self._stop_requested.wait()
+            stopping = loop.create_task(self._stop_requested.wait())
+            await asyncio.wait({storing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if storing.done():
+                # A server that cannot store any more must not look as if it could.
+                await storing
             await self._drain()
-            committer.cancel()
+            storing.cancel()
             reporter.cancel()
             for socket in (self._sockets.router, self._sockets.xpub):
                 loop.remove_reader(socket.fileno())
@@ -135,12 +144,13 @@ class ServerLoop:
     def _set_timer(self) -> None:
         deadline = self._broker.next_deadline()
         if self._timer is not None:
-            if self._timer.when() == deadline:
+            if self._timer_due == deadline:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._on_timer)
+            self._timer_due = deadline
 
     # Doing.
 
@@ -149,8 +159,8 @@ class ServerLoop:
         while effects := self._broker.take_effects():
             for effect in effects:
                 self._do(effect)
-        if self._changes:
-            self._has_changes.set()
+        if self._changes or self._loads:
+            self._has_work.set()
         self._set_timer()
 
     def _do(self, effect: Effect) -> None:
@@ -161,7 +171,9 @@ class ServerLoop:
                 send(self._sockets.xpub, [effect.frame])
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
-            case Store() | Settle():
+            case Load():
+                self._loads.append(effect)
+            case _:
                 self._changes.append(effect)
 
     def _send(self, peer: bytes, frames: list[bytes]) -> None:
@@ -202,29 +214,61 @@ class ServerLoop:
             self._retry_later()
         self._pump()
 
-    # Committing.
+    # Storing.
 
-    async def _commit_forever(self) -> None:
-        """Commit all that has gathered while the last commit was under way, over and over."""
+    async def _store_forever(self) -> None:
+        """Commit all that has gathered while the last commit was under way, then read what is wanted; over and over."""
         while True:
-            await self._has_changes.wait()
-            self._has_changes.clear()
+            await self._has_work.wait()
+            self._has_work.clear()
             changes, self._changes = self._changes, []
-            self._is_committing = True
-            await self._commit(changes)
-            self._is_committing = False
+            loads, self._loads = self._loads, []
+            self._is_storing = True
+            if changes:
+                await self._commit(changes)
+            for load in loads:
+                await self._load(load)
+            self._is_storing = False
             self._pump()
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         stores = [change for change in changes if isinstance(change, Store)]
         try:
             await self._storage.commit(changes)
-        except Exception as error:
-            text = str(error) if isinstance(error, StorageError) else "the server's store failed; its log says why"
-            logger.exception("%d messages are refused: they could not be stored", len(stores))
-            self._broker.commit_failed(stores, "storage", text)
+        except StorageFull as error:
+            self._refuse(stores, str(error))
+            # The rest must not be forgotten: what was settled would be delivered again after a restart.
+            self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
+            await asyncio.sleep(_FULL_SECONDS)
+        except StorageError as error:
+            self._refuse(stores, str(error))
+        except Exception:
+            logger.exception("the store has failed")
+            self._refuse(stores, "the server's store has failed; its log says why")
         else:
             self._broker.committed(stores, asyncio.get_running_loop().time())
+            self._perform()
+
+    def _refuse(self, stores: Sequence[Store], text: str) -> None:
+        logger.error("%d frames are refused: %s", len(stores), text)
+        self._broker.commit_failed(stores, "storage", text)
+        self._perform()
+
+    async def _load(self, load: Load) -> None:
+        try:
+            rows = await self._storage.read(load)
+        except StorageFull as error:
+            logger.warning("messages of %r cannot be delivered yet: %s", load.name, error)
+            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._load_again, load)
+        except StorageError as error:
+            logger.critical("messages of %r cannot be delivered: %s", load.name, error)
+        else:
+            self._broker.loaded(load, rows, asyncio.get_running_loop().time())
+            self._perform()
+
+    def _load_again(self, load: Load) -> None:
+        self._loads.append(load)
+        self._perform()
 
     # Watching and ending.
 
@@ -248,15 +292,17 @@ class ServerLoop:
             await asyncio.sleep(_DRAIN_SECONDS)
         self._broker.farewell(loop.time())
         self._perform()
-        if self._changes:
-            await self._commit(self._changes)
+        # The task that stores is not done yet and must not take the same ones.
+        changes, self._changes = self._changes, []
+        if changes:
+            await self._commit(changes)
         self._report_malformed()
         pending = self._broker.stats().pending
         if pending and not self._storage.survives_restart:
             logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)
 
     def _is_busy(self) -> bool:
-        is_storing = bool(self._changes) or self._is_committing
+        is_storing = bool(self._changes or self._loads) or self._is_storing
         return is_storing or bool(self._outboxes) or self._broker.stats().in_flight > 0
 
 
@@ -270,3 +316,7 @@ def _describe(effect: Effect) -> str:
             return f"store {effect.name!r} as {effect.number}: {len(effect.frame)} bytes"
         case Settle():
             return f"settle {effect.number}"
+        case Know():  # its key is secret
+            return f"know client {effect.client}"
+        case _:
+            return str(effect)

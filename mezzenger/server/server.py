@@ -7,17 +7,22 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
+from mezzenger.broker.intake import IntakeOptions
 from mezzenger.broker.stats import BrokerStats
-from mezzenger.errors import ConfigurationError, MezzengerError
+from mezzenger.errors import MezzengerError
 from mezzenger.server.loop import ServerLoop
 from mezzenger.settings import ServerSettings, Settings
 from mezzenger.storage.base import Storage
 from mezzenger.storage.memory import MemoryStorage
+from mezzenger.storage.sqlite import SqliteStorage
 from mezzenger.transport.sockets import ServerSocketOptions, ServerSockets, bind_server
+
+_PENDING_IN_MEMORY: Final = 256 * 2**20
+_PENDING_IN_FILE: Final = 10 * 2**30
 
 logger = logging.getLogger("mezzenger.server")
 
@@ -34,8 +39,6 @@ class MezzengerServer:
 
     def __init__(self, settings: ServerSettings | None = None) -> None:
         self.settings = settings or ServerSettings()
-        if self.settings.persist_file is not None:
-            raise ConfigurationError(["server.persist_file: cannot be used in this version yet; leave it out"])
         self.pub_port = self.settings.pub_port
         self.recv_port = self.settings.recv_port
         self._loop: ServerLoop | None = None
@@ -120,7 +123,7 @@ class MezzengerServer:
         sockets = bind_server(_socket_options(self.settings))
         self.pub_port, self.recv_port = sockets.pub_port, sockets.recv_port
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._serve(sockets, MemoryStorage(), with_signals=with_signals))
+            runner.run(self._serve(sockets, _storage(self.settings), with_signals=with_signals))
 
     async def _serve(self, sockets: ServerSockets, storage: Storage, *, with_signals: bool) -> None:
         settings = self.settings
@@ -156,6 +159,16 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     return uvloop.Loop
 
 
+def _storage(settings: ServerSettings) -> Storage:
+    return MemoryStorage() if settings.persist_file is None else SqliteStorage(settings.persist_file)
+
+
+def _pending_limit(settings: ServerSettings) -> int:
+    if settings.max_pending_size is not None:
+        return settings.max_pending_size
+    return _PENDING_IN_MEMORY if settings.persist_file is None else _PENDING_IN_FILE
+
+
 def _broker_options(settings: ServerSettings) -> BrokerOptions:
     return BrokerOptions(
         max_message_size=settings.max_message_size,
@@ -167,6 +180,7 @@ def _broker_options(settings: ServerSettings) -> BrokerOptions:
             resend_multiplier=settings.resend_multiplier,
             resend_max=settings.resend_max,
         ),
+        intake=IntakeOptions(max_pending_size=_pending_limit(settings)),
     )
 
 

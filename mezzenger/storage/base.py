@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from mezzenger.broker.effects import Change, Store
+from mezzenger.broker.effects import Change, Load
+from mezzenger.broker.restored import Restored, Stored
 
 
 class Storage(Protocol):
@@ -12,8 +13,8 @@ class Storage(Protocol):
     survives_restart: bool
     """Whether the next server finds what this one leaves unsettled."""
 
-    async def load(self) -> Sequence[Store]:
-        """Return what the last run stored and did not settle, in order of their numbers; to be awaited first.
+    async def open(self) -> Restored:
+        """Return what the last run left; to be awaited first.
 
         Raises:
             StorageError: It cannot be read, or is in use.
@@ -23,7 +24,16 @@ class Storage(Protocol):
         """Make the changes, all or none, in this order; they last once this has returned.
 
         Raises:
-            StorageError: None of the changes was made, and none will be from now on.
+            StorageFull: None of the changes was made, for lack of space; a later commit may succeed.
+            StorageError: The disk has failed, and no changes will be made from now on. Nobody knows whether these will
+                be there after a restart.
+        """
+
+    async def read(self, load: Load) -> Sequence[Stored]:
+        """Return the next frames of a name that wait; they count as offered once this has returned.
+
+        Raises:
+            StorageError: They cannot be read.
         """
 
     async def close(self) -> None:

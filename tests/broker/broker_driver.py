@@ -1,13 +1,14 @@
 """Drives a ``Broker`` in tests: plays the peers, the store, the sockets and the clock."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
-from mezzenger.broker.effects import Publish, Send, Settle, Store
+from mezzenger.broker.effects import Change, Load, Publish, Send, Settle, Store
+from mezzenger.broker.intake import IntakeOptions
 from mezzenger.protocol.commands import (
     TOKEN_BYTES,
     Ack,
@@ -22,6 +23,9 @@ from mezzenger.protocol.commands import (
     Unsubscribe,
 )
 from mezzenger.protocol.wire import decode_server_command, encode_command, encode_data
+from tests.broker.durable_storage import DurableStorage
+
+R = TypeVar("R")
 
 A: Final = b"A"
 B: Final = b"B"
@@ -50,10 +54,14 @@ def key_of(client: int) -> bytes:
     return client.to_bytes(16)
 
 
-def store_of(number: int, name: str = "a", payloads: Sequence[bytes] = (b"x",)) -> Store:
-    """Return what the store has kept from an earlier run."""
-    frame = encode_data(name, [(1.5, payload) for payload in payloads], ack=1, codec=1, client=99, sequence=number)
-    return Store(number, 99, number, name, len(payloads), frame)
+def at_once(work: Coroutine[None, None, R]) -> R:
+    """Return what a coroutine returns that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    raise AssertionError("it waits")
 
 
 class Driver:
@@ -61,10 +69,21 @@ class Driver:
 
     def __init__(self, **options: Any) -> None:
         self.now = START
-        self.broker = Broker(BrokerOptions(LIMIT, LINK_TIMEOUT, replace(OPTIONS, **options)))
+        intake = IntakeOptions(options.pop("max_pending_size", 2**30))
+        self.options = BrokerOptions(LIMIT, LINK_TIMEOUT, replace(OPTIONS, **options), intake)
+        self.broker = Broker(self.options)
+        self.storage = DurableStorage()
+        self.changes: list[Change] = []
+        """What the store was told, but for what it was to keep."""
         self.published: list[bytes] = []
         self.storing: list[Store] = []
         """What the store was given and has not answered yet."""
+        self._queue: list[Change] = []
+        """The same and all that was to be changed since, in order."""
+        self.loads: list[Load] = []
+        """What is to be read once that is done."""
+        self.holds_loads = False
+        """Whether nothing is read until a test asks for it."""
         self.settled: list[int] = []
         self.frames: dict[int, bytes] = {}
         """What came with each delivery."""
@@ -148,14 +167,34 @@ class Driver:
         """Let the store keep all it was given."""
         self.look()
         stores, self.storing = self.storing, []
+        self._work()
         self.broker.committed(stores, self.now)
+        self.look()
         return stores
 
     def fail(self, text: str = "the disk is full") -> None:
         """Let the store keep nothing of what it was given."""
         self.look()
         stores, self.storing = self.storing, []
+        self._queue = [change for change in self._queue if not isinstance(change, Store)]
         self.broker.commit_failed(stores, "storage", text)
+        self.look()
+
+    def load(self) -> None:
+        """Let the store read what it was asked for and what was held; what follows from it is held again."""
+        self.look()
+        self._read()
+        self.look()
+
+    def restart(self) -> None:
+        """Kill the server and start another one with what the store has."""
+        self.look()
+        self._queue.clear()
+        self.storing.clear()
+        self.loads.clear()
+        self._sent.clear()
+        self.broker = Broker(self.options)
+        self.broker.restored(at_once(self.storage.open()))
 
     def sink(self, peer: bytes) -> None:
         """Let a peer's SUB connection end."""
@@ -169,7 +208,7 @@ class Driver:
     # What came out.
 
     def look(self) -> None:
-        """Sort what came out since this was called last."""
+        """Sort what came out since this was called last; let the store do what it may."""
         for effect in self.broker.take_effects():
             match effect:
                 case Send():
@@ -183,8 +222,28 @@ class Driver:
                     self.published.append(effect.frame)
                 case Store():
                     self.storing.append(effect)
-                case Settle():
-                    self.settled.append(effect.number)
+                    self._queue.append(effect)
+                case Load():
+                    self.loads.append(effect)
+                case _:
+                    self.changes.append(effect)
+                    self._queue.append(effect)
+                    if isinstance(effect, Settle):
+                        self.settled.append(effect.number)
+        if not self.storing:
+            self._work()
+            if self.loads and not self.holds_loads:
+                self._read()
+                self.look()
+
+    def _read(self) -> None:
+        loads, self.loads = self.loads, []
+        for load in loads:
+            self.broker.loaded(load, at_once(self.storage.read(load)), self.now)
+
+    def _work(self) -> None:
+        changes, self._queue = self._queue, []
+        at_once(self.storage.commit(changes))
 
     def sent(self, peer: bytes) -> list[ServerCommand]:
         """Return what was sent to a peer since this was asked last."""
@@ -238,3 +297,8 @@ def joined(*peers: bytes, names: Sequence[str] = ("a",), **options: Any) -> Driv
 def in_flight(driver: Driver) -> int:
     """Return how much the peers have in hand."""
     return driver.broker.stats().in_flight
+
+
+def held(driver: Driver, name: str = "a") -> list[int]:
+    """Return the numbers of all frames of a name that the broker has in memory, for whatever reason."""
+    return sorted(number for number, entry in driver.broker._deliveries.pending._entries.items() if entry.name == name)

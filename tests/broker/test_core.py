@@ -269,20 +269,46 @@ class TestMayBeLost:
         [
             ("name", b""),
             ("name", b"a"),
+            ("name", bytes(LIMIT)),
             ("truncated", b"a|"),
             ("version", b"a|" + bytes(60)),
-            ("command", b"|"),
-            ("command", b"|\xc1"),
-            ("command", encode_command(Pong(1))),
+            ("size", bytes(LIMIT + 1)),
         ],
+        ids=["empty", "no name", "large", "truncated", "version", "too large"],
     )
     def test_malformed(self, reason: str, frame: bytes) -> None:
-        """A frame that cannot be read is counted by its reason and does nothing."""
+        """A data frame that cannot be read, or is too large, is counted and ends the connection; it does nothing."""
+        driver = joined(A)
+        driver.give(A, frame)
+        assert driver.goodbye(A) == (reason, True)
+        assert (driver.storing, driver.published) == ([], [])
+        assert driver.malformed == {reason: 1}
+        assert driver.broker.stats().peers == 0
+
+    def test_what_is_unread_does_not_look_stored(self) -> None:
+        """What follows a frame that cannot be read is not stored; so all of it is stored when it comes again."""
+        driver = joined(A, names=())
+        driver.give(A, b"a|")
+        driver.publish(A, 2)
+        unread, unasked = driver.sent(A)
+        assert isinstance(unread, Goodbye)
+        assert isinstance(unasked, Goodbye)
+        assert (unread.reason, unread.retry, unasked.reason, unasked.retry) == ("truncated", True, "hello", True)
+        assert driver.storing == []
+        driver.join(B, client=65)
+        driver.publish(B, 1, client=65)
+        driver.publish(B, 2, client=65)
+        driver.commit()
+        assert driver.sent(B) == [Confirm([1, 2])]
+
+    @pytest.mark.parametrize("frame", [b"|", b"|\xc1", encode_command(Pong(1))])
+    def test_a_malformed_command(self, frame: bytes) -> None:
+        """A command that cannot be read is counted and does nothing."""
         driver = joined(A)
         driver.give(A, frame)
         assert driver.all_sent() == {}
-        assert (driver.storing, driver.published) == ([], [])
-        assert driver.malformed == {reason: 1}
+        assert driver.malformed == {"command": 1}
+        assert driver.broker.stats().peers == 1
 
     @pytest.mark.parametrize("frames", [[], [b"|", b"|"]])
     def test_not_one_frame(self, frames: list[bytes]) -> None:
@@ -290,15 +316,6 @@ class TestMayBeLost:
         driver = joined(A)
         driver.give(A, *frames)
         assert driver.malformed == {"frames": 1}
-
-    def test_too_large(self) -> None:
-        """A frame above ``max_message_size`` is counted and does nothing; one of just that size is read."""
-        driver = joined(A)
-        driver.give(A, bytes(LIMIT + 1))
-        assert driver.malformed == {"size": 1}
-        driver.give(A, bytes(LIMIT))
-        assert driver.malformed == {"size": 1, "name": 1}
-        assert driver.all_sent() == {}
 
     def test_what_the_loop_counts(self) -> None:
         """The loop may count what it could not hand in."""

@@ -1,7 +1,7 @@
 """Who is sent which stored frame, when, and how often."""
 
 from mezzenger.protocol.commands import Deliver
-from tests.broker.broker_driver import A, B, C, Driver, in_flight, joined, store_of
+from tests.broker.broker_driver import A, B, C, Driver, in_flight, joined
 
 
 class TestRounds:
@@ -302,7 +302,8 @@ class TestSendQueue:
     def test_many_wait(self) -> None:
         """A peer catches up with a long queue in time that grows with its length, not with its square."""
         driver = Driver(credit=1000, send_queue=200_000)
-        driver.broker.restored([store_of(number) for number in range(1, 100_001)])
+        driver.join(B)
+        driver.stored(B, *range(1, 100_001))
         driver.join(A, "a")
         while numbers := driver.delivered(A):
             driver.ack(A, *numbers)

@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from typing import Final
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mezzenger.broker.effects import Send, Settle, Store
+from mezzenger.broker import backlog
+from mezzenger.broker.core import Broker
+from mezzenger.broker.effects import Change, Load, Publish, Send, Settle, Store
 from mezzenger.protocol.commands import (
     Ack,
     Command,
@@ -23,10 +26,13 @@ from mezzenger.protocol.commands import (
     Unsubscribe,
 )
 from mezzenger.protocol.wire import decode_server_command, encode_data
-from tests.broker.broker_driver import LINK_TIMEOUT, Driver, key_of, store_of, token_of
+from tests.broker.broker_driver import LINK_TIMEOUT, Driver, at_once, key_of, token_of
 
 CREDIT: Final = 2
 SEND_QUEUE: Final = 2
+WINDOW_FRAMES: Final = 5
+WINDOW_SIZE: Final = 400
+LARGEST_FRAME: Final = 100
 PEERS: Final = st.sampled_from([b"A", b"B", b"C", b"D"])
 CLIENTS: Final = st.sampled_from([1, 2, 3])
 NAMES: Final = st.sampled_from(["a", "b", "c"])
@@ -46,17 +52,36 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.small_windows = mock.patch.multiple(
+            backlog, WINDOW_FRAMES=WINDOW_FRAMES, WINDOW_SIZE=WINDOW_SIZE, LOAD_FRAMES=2, LOAD_SIZE=150
+        )
+        self.small_windows.start()
         self.driver = Driver(credit=CREDIT, send_queue=SEND_QUEUE)
-        self.broker = self.driver.broker
+        self.storage = self.driver.storage
         self.tokens = 100
         self.in_hand: defaultdict[bytes, set[int]] = defaultdict(set)
         """What each peer was sent and has not answered."""
-        self.attempts: defaultdict[int, int] = defaultdict(int)
+        self.least: dict[int, int] = {}
+        """For what has been delivered: the least that its next attempt must be."""
+        self.doubtful: set[int] = set()
+        """What may count as delivered and is not: it was read for somebody who left, or before a restart."""
+        self.first: defaultdict[str, int] = defaultdict(int)
+        """The last that was delivered for the first time, by name."""
         self.last_sequence: defaultdict[int, int] = defaultdict(int)
-        self.storing: list[Store] = []
+        self.queue: list[Change | Load] = []
+        """What the store is to do, in order."""
         self.kept: dict[tuple[int, int], Store] = {}
         """What was committed, by client and sequence."""
+        self.by_number: dict[int, Store] = {}
         self.pending: dict[int, Store] = {}
+
+    @property
+    def broker(self) -> Broker:
+        return self.driver.broker
+
+    @property
+    def storing(self) -> list[Store]:
+        return [one for one in self.queue if isinstance(one, Store)]
 
     # What comes out.
 
@@ -68,13 +93,15 @@ class BrokerMachine(RuleBasedStateMachine):
                 command = decode_server_command(effect.frames[0])
                 sent.append((effect.peer, command))
                 self.check_sent(effect, command)
-            elif isinstance(effect, Store):
-                key = (effect.client, effect.sequence)
-                assert key not in self.kept
-                assert key not in {(store.client, store.sequence) for store in self.storing}
-                self.storing.append(effect)
-            elif isinstance(effect, Settle):
-                del self.pending[effect.number]
+            elif not isinstance(effect, Publish):
+                if isinstance(effect, Store):
+                    key = (effect.client, effect.sequence)
+                    assert key not in self.kept
+                    assert key not in {(store.client, store.sequence) for store in self.storing}
+                    assert len(effect.frame) <= LARGEST_FRAME
+                elif isinstance(effect, Settle):
+                    assert effect.size == len(self.pending.pop(effect.number).frame)
+                self.queue.append(effect)
         for peer in self.in_hand.keys() - self.broker._peers.keys():
             del self.in_hand[peer]
         return sent
@@ -87,22 +114,20 @@ class BrokerMachine(RuleBasedStateMachine):
             assert all((peer.client, sequence) in self.kept for sequence in command.sequences)
         if isinstance(command, Deliver):
             self.in_hand[effect.peer].add(command.delivery)
-            assert command.attempt >= max(self.attempts[command.delivery], 1)
-            self.attempts[command.delivery] = command.attempt
-            assert effect.frames[1:] == (self.frame_of(command.delivery),)
+            self.check_attempt(command)
+            assert effect.frames[1:] == (self.by_number[command.delivery].frame,)
 
-    def frame_of(self, number: int) -> bytes:
-        (frame,) = {store.frame for store in self.kept.values() if store.number == number}
-        return frame
+    def check_attempt(self, deliver: Deliver) -> None:
+        number = deliver.delivery
+        name = self.by_number[number].name
+        if number not in self.least:
+            assert deliver.attempt == 1 or number in self.doubtful
+            assert number > self.first[name]
+            self.first[name] = number
+        assert deliver.attempt >= self.least.get(number, 1)
+        self.least[number] = deliver.attempt
 
     # What goes in.
-
-    @initialize(names=st.lists(NAMES, max_size=4))
-    def start(self, names: list[str]) -> None:
-        stores = [store_of(number, name, [b"0", b"1"]) for number, name in enumerate(names, start=1)]
-        self.kept = {(99, store.sequence): store for store in stores}
-        self.pending = {store.number: store for store in stores}
-        self.broker.restored(stores)
 
     @rule(peer=PEERS, client=CLIENTS, names=st.lists(NAMES))
     def join(self, peer: bytes, client: int, names: list[str]) -> None:
@@ -186,11 +211,13 @@ class BrokerMachine(RuleBasedStateMachine):
         self.look()
         assert peer not in self.broker._peers
 
-    @rule(count=st.integers(1, 5))
-    def commit(self, count: int) -> None:
-        """Confirm each of some stores once, to whoever is that client now."""
-        stores, self.storing = self.storing[:count], self.storing[count:]
+    @rule(count=st.integers(1, 8))
+    def work(self, count: int) -> None:
+        """Make some changes, confirm each store among them once, to whoever is that client now, and read."""
+        stores, changes, loads = self.take(count)
+        at_once(self.storage.commit(changes))
         self.kept |= {(store.client, store.sequence): store for store in stores}
+        self.by_number |= {store.number: store for store in stores}
         self.pending |= {store.number: store for store in stores}
         self.broker.committed(stores, self.driver.now)
         confirmed = [
@@ -200,11 +227,14 @@ class BrokerMachine(RuleBasedStateMachine):
             for sequence in command.sequences
         ]
         assert sorted(confirmed) == sorted(self.of_connected(stores))
+        for load in loads:
+            self.read(load)
 
-    @rule(count=st.integers(1, 5))
+    @rule(count=st.integers(1, 8))
     def fail(self, count: int) -> None:
-        """Refuse each of some stores once, to whoever is that client now."""
-        stores, self.storing = self.storing[:count], self.storing[count:]
+        """Refuse each of some stores once, to whoever is that client now; nothing else is made or read as yet."""
+        stores, changes, loads = self.take(count)
+        self.queue[:0] = [*(change for change in changes if not isinstance(change, Store)), *loads]
         self.broker.commit_failed(stores, "storage", "no")
         refused = [
             (self.broker._peers[peer].client, command.sequence)
@@ -212,6 +242,43 @@ class BrokerMachine(RuleBasedStateMachine):
             if isinstance(command, Refuse)
         ]
         assert refused == self.of_connected(stores)
+
+    def take(self, count: int) -> tuple[list[Store], list[Change], list[Load]]:
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return (
+            [one for one in taken if isinstance(one, Store)],
+            [one for one in taken if not isinstance(one, Load)],
+            [one for one in taken if isinstance(one, Load)],
+        )
+
+    def read(self, load: Load) -> None:
+        rows = at_once(self.storage.read(load))
+        backlogs = self.broker._deliveries.pending._backlogs
+        if rows and (load.name not in backlogs or backlogs[load.name].load is not load):
+            last = rows[-1].number
+            self.doubtful |= {n for n, row in self.storage.rows().items() if row.name == load.name and n <= last}
+        self.broker.loaded(load, rows, self.driver.now)
+        self.look()
+
+    @rule(is_killed=st.booleans())
+    def restart(self, is_killed: bool) -> None:
+        """Start another broker with what is committed; clients go on after what that is."""
+        if not is_killed:
+            self.broker.drain()
+            self.broker.farewell(self.driver.now)
+            self.look()
+            self.work(len(self.queue))
+        self.driver.restart()
+        self.queue.clear()
+        self.in_hand.clear()
+        rows = self.storage.rows()
+        self.pending = {number: self.by_number[number] for number in rows}
+        self.least = dict.fromkeys(self.least, 2)
+        if is_killed:
+            self.doubtful |= rows.keys()
+        self.last_sequence.clear()
+        for client, known in self.storage.publishers.items():
+            self.last_sequence[client] = known.stored
 
     def of_connected(self, stores: list[Store]) -> list[tuple[int, int]]:
         connected = {peer.client for peer in self.broker._peers.values()}
@@ -227,8 +294,37 @@ class BrokerMachine(RuleBasedStateMachine):
     # What always holds.
 
     @invariant()
-    def each_entry_is_settled_or_pending(self) -> None:
-        assert self.broker._deliveries.pending._entries.keys() == self.pending.keys()
+    def each_entry_is_settled_or_stored(self) -> None:
+        rows = self.storage.rows().keys()
+        settling = {one.number for one in self.queue if isinstance(one, Settle)}
+        assert settling <= rows
+        assert rows - settling == self.pending.keys()
+        stats = self.broker.stats()
+        assert stats.pending == len(self.pending)
+        assert stats.pending_size == sum(len(store.frame) for store in self.pending.values())
+
+    @invariant()
+    def what_is_in_memory_is_limited(self) -> None:
+        """And complete: what is not there is being read, or the window is half full."""
+        table = self.broker._deliveries.pending
+        in_memory: set[int] = set()
+        for name, one in table._backlogs.items():
+            in_memory |= one.window.keys() | one.kept.keys()
+            assert one.frames == sum(store.name == name for store in self.pending.values())
+            assert list(one.window) == sorted(one.window)
+            assert len(one.window) + len(one.promised) <= WINDOW_FRAMES
+            assert one.window_size == sum(len(entry.frame) for entry in one.window.values())
+            assert one.window_size + one.promised_size < WINDOW_SIZE + LARGEST_FRAME
+            assert len(one.promised) + one.others == sum(store.name == name for store in self.storing)
+            if name not in self.broker._routing:
+                assert one.load is None
+                assert len(one.window) == len(one.promised) == 0
+                assert all(entry.late for entry in one.kept.values())
+            elif one.load is not None:
+                assert any(load is one.load for load in self.queue)
+            elif one.frames > len(one.window):
+                assert len(one.window) > WINDOW_FRAMES // 2 or one.window_size > WINDOW_SIZE // 2
+        assert table._entries.keys() == in_memory
 
     @invariant()
     def a_client_has_one_connection(self) -> None:
@@ -251,30 +347,37 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def every_entry_is_on_its_way(self) -> None:
         """An entry is due, or nobody has it in hand and it is kept for every subscriber."""
-        for entry in self.broker._deliveries.pending._entries.values():
-            subscribers = self.broker._routing.subscribers(entry.name)
-            assert entry.holders == {peer.id for peer in subscribers if entry.number in peer.in_flight}
-            if entry.due is None:
-                assert not entry.holders
-                behind = self.broker._deliveries._behind
-                assert all(entry.number in peer.waiting or peer in behind for peer in subscribers)
+        for name, one in self.broker._deliveries.pending._backlogs.items():
+            assert all(entry.due is None and not entry.holders for entry in one.kept.values())
+            subscribers = self.broker._routing.subscribers(name)
+            for entry in one.window.values():
+                assert entry.holders == {peer.id for peer in subscribers if entry.number in peer.in_flight}
+                if entry.due is None:
+                    assert not entry.holders
+                    behind = self.broker._deliveries._behind
+                    assert all(entry.number in peer.waiting or peer in behind for peer in subscribers)
 
     def teardown(self) -> None:
         """Whoever is there and acknowledges gets all that is pending of its names; the rest waits for a subscriber."""
-        self.commit(len(self.storing))
-        self.handle_all()
-        names = {name for peer in self.broker._peers.values() for name in peer.names}
-        assert not names & {store.name for store in self.pending.values()}
-        assert self.broker.stats().in_flight == 0
-        self.join(b"last", 1000, ["a", "b", "c"])
-        self.handle_all()
-        assert self.pending == {}
-        assert self.broker._deliveries.pending.next_deadline() is None
+        try:
+            self.handle_all()
+            names = {name for peer in self.broker._peers.values() for name in peer.names}
+            assert not names & {store.name for store in self.pending.values()}
+            assert self.broker.stats().in_flight == 0
+            self.join(b"last", 1000, ["a", "b", "c"])
+            self.handle_all()
+            assert self.pending == {}
+            assert self.storage.rows() == {}
+            assert not self.broker._deliveries.pending._backlogs
+            assert self.broker._deliveries.pending.next_deadline() is None
+        finally:
+            self.small_windows.stop()
 
     def handle_all(self) -> None:
         """Let peers acknowledge all they have, and wait for what failed before, until there is nothing more."""
         for _ in range(2):
-            while any(self.in_hand.values()):
+            while self.queue or any(self.in_hand.values()):
+                self.work(max(len(self.queue), 1))
                 for peer, numbers in list(self.in_hand.items()):
                     self.ack(peer, sorted(numbers))
             self.wait(100.0)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mezzenger.broker import pending
-from mezzenger.broker.pending import Entry, Pending
+from mezzenger.broker.entry import Entry
+from mezzenger.broker.pending import Pending
 
 NUMBERS: Final = st.integers(1, 5)
 TIMES: Final = st.integers(0, 20)
@@ -19,7 +20,8 @@ def entry_of(number: int, name: str = "a") -> Entry:
 def table(*entries: Entry) -> Pending:
     filled = Pending()
     for entry in entries:
-        filled.add(entry)
+        assert filled.storing(entry.name, entry.number, len(entry.frame), is_wanted=True)
+        assert filled.stored(entry)
     return filled
 
 
@@ -31,15 +33,16 @@ def test_by_number_and_name() -> None:
     """An entry is found by its number and, oldest first, by its name, until it is taken out."""
     first, second, third = entry_of(1), entry_of(2, "b"), entry_of(3)
     filled = table(first, second, third)
-    assert (len(filled), filled.get(2), filled.get(4)) == (3, second, None)
+    assert (filled.frames, filled.get(2), filled.get(4)) == (3, second, None)
     assert list(filled.named("a")) == [first, third]
-    filled.remove(first)
+    filled.settle(first)
     assert (first in filled, third in filled, filled.get(1)) == (False, True, None)
     assert list(filled.named("a")) == [third]
-    filled.remove(third)
+    filled.settle(third)
     assert list(filled.named("a")) == []
     assert list(filled.named("b")) == [second]
-    assert filled._by_name.keys() == {"b"}
+    assert filled._backlogs.keys() == {"b"}
+    assert (filled.frames, filled.size) == (1, 5)
 
 
 def test_in_order_of_time() -> None:
@@ -75,7 +78,7 @@ def test_what_is_taken_out_is_never_due() -> None:
     filled = table(removed, parked)
     filled.schedule(removed, 1.0)
     filled.schedule(parked, 2.0)
-    filled.remove(removed)
+    filled.settle(removed)
     parked.due = None
     assert removed.due is None
     filled.schedule(parked, 3.0)
@@ -87,16 +90,15 @@ def test_what_is_taken_out_is_never_due() -> None:
 
 
 def test_scheduled_while_walking() -> None:
-    """Who takes what is due may schedule it again; it comes up at its new time, if that has come too."""
+    """Who takes what is due may schedule it again; it is not due a second time before it is asked for anew."""
     entry = entry_of(1)
     filled = table(entry)
     filled.schedule(entry, 1.0)
-    times = []
     for found in filled.take_due(3.5):
-        times.append(found.due)
-        filled.schedule(found, len(times) + 1.0)
-    assert times == [None, None, None]
-    assert filled.next_deadline() == 4.0
+        assert found.due is None
+        filled.schedule(found, 2.0)
+    assert filled.next_deadline() == 2.0
+    assert due(filled, 3.5) == [1]
 
 
 def test_times_that_count_no_more_are_few() -> None:
@@ -106,13 +108,13 @@ def test_times_that_count_no_more_are_few() -> None:
     for time in range(1000):
         for entry in entries:
             filled.schedule(entry, 10_000.0 - time + entry.number)
-        assert len(filled._due) <= 2 * len(filled) + pending._SPARE
+        assert len(filled._due) <= 2 * filled.frames + pending._SPARE
     parked, removed = entries[:2]
     parked.due = None
-    filled.remove(removed)
+    filled.settle(removed)
     for time in range(2000):
         filled.schedule(entries[2], 20_000.0 + time)
-    assert len(filled._due) <= 2 * len(filled) + pending._SPARE
+    assert len(filled._due) <= 2 * filled.frames + pending._SPARE
     assert due(filled, 30_000.0) == [3, 4, 5, 6, 7, 8, 9, 2]
 
 
@@ -133,11 +135,11 @@ def test_any_use(steps: list[tuple[str, int, int]]) -> None:
             filled.schedule(entries[number], time)
             plain[number] = time
         elif step == "remove" and number in entries:
-            filled.remove(entries.pop(number))
+            filled.settle(entries.pop(number))
             plain.pop(number, None)
         elif step == "take":
             expected = sorted((when, n) for n, when in plain.items() if when <= time)
             assert due(filled, time) == [n for _, n in expected]
             plain = {n: when for n, when in plain.items() if when > time}
         assert filled.next_deadline() == min(plain.values(), default=None)
-        assert len(filled) == len(entries)
+        assert filled.frames == len(entries)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from mezzenger.broker import core, publishers
+from mezzenger.broker import intake, publishers
 from mezzenger.broker.effects import Store
 from mezzenger.broker.publishers import Publisher, Publishers
 from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Confirm, Deliver, Refuse
 from mezzenger.protocol.wire import encode_data
-from tests.broker.broker_driver import A, B, C, Driver, joined, store_of, token_of
+from tests.broker.broker_driver import A, B, C, Driver, joined, token_of
 
 DISK_FULL = "the disk is full"
 
@@ -44,7 +44,7 @@ class TestStored:
         driver = joined(A)
         frame = driver.publish(A, 7, payloads=[b"1", b"2"])
         assert driver.all_sent() == {}
-        assert driver.storing == [Store(1, 65, 7, "a", 2, frame)]
+        assert driver.storing == [Store(1, 65, 7, "a", 2, frame, is_offered=True)]
         assert (driver.broker.stats().stored, driver.broker.stats().pending) == (0, 0)
         driver.commit()
         assert driver.sent(A) == [Confirm([7]), Deliver(1, 1, None)]
@@ -246,7 +246,7 @@ class TestRefused:
     @pytest.mark.parametrize("by_the_store", [True, False])
     def test_too_many(self, by_the_store: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client of which more was refused than is remembered is dismissed, and may come back."""
-        monkeypatch.setattr(core, "MAX_REFUSED", 3)
+        monkeypatch.setattr(intake, "MAX_REFUSED", 3)
         driver = joined(A, names=())
         for sequence in range(1, 5):
             if by_the_store:
@@ -269,32 +269,7 @@ class TestRefused:
         for sequence in range(1, 5):
             driver.give(A, damaged(sequence))
         driver.hello(B, client=65, oldest=3)
-        assert driver.broker._publishers.of(65).refused == {3, 4}
-
-
-class TestRestored:
-    """What the last run left."""
-
-    def test_delivered_to_the_first_subscriber(self) -> None:
-        """Entries of an earlier run wait for a subscriber and are delivered to it in order, as attempt 1."""
-        driver = Driver()
-        driver.broker.restored([store_of(5), store_of(9, payloads=[b"1", b"2"]), store_of(7, "b")])
-        assert driver.broker.stats().pending == 3
-        assert driver.broker.next_deadline() is None
-        driver.join(A, "a")
-        assert driver.attempts(A) == [(5, 1), (9, 1)]
-        assert driver.frames[9] == store_of(9, payloads=[b"1", b"2"]).frame
-        driver.nack(A, 9, 1)
-        driver.ack(A, 5)
-        driver.wait(1.0)
-        assert driver.sent(A) == [Deliver(9, 2, [1])]
-
-    def test_numbers_go_on(self) -> None:
-        """The first number of this run is above all of the last, in whichever order those come."""
-        driver = Driver()
-        driver.broker.restored([store_of(9), store_of(5)])
-        driver.join(A, "x")
-        assert driver.stored(A, 1) == [10]
+        assert driver.broker._intake._publishers.of(65).refused == {3, 4}
 
 
 class TestPublishers:

@@ -225,3 +225,17 @@ def test_a_large_message_travels(connect: Connect) -> None:
     client.send_message("large", data)
     client.send_message("large", data, ack=1)
     wait_for(lambda: arrived == [True, True])
+
+
+def test_redeliveries_that_are_overdue_do_no_harm() -> None:
+    """A server that is always behind with redelivering goes on storing."""
+    with (
+        MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend_initial=1e-6, resend_max=1e-6)) as server,
+        Mezzenger(send_port=server.recv_port, sub_port=server.pub_port) as client,
+    ):
+        client.subscribe("slow", lambda _payload, _msg: time.sleep(0.2))
+        for number in range(3):
+            client.send_message("slow", number, ack=1)
+        wait_for(lambda: server.stats().pending == 0)
+        assert server.stats().redelivered > 0
+        client.send_message("slow", 3, ack=1)

@@ -1,0 +1,125 @@
+"""What is stored of one name, and the window of it that the broker holds in memory.
+
+The store has all of it, in order of its numbers; the window has the oldest part, as far as it is in somebody's hands or
+next to be. Without a subscriber there is no window.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mezzenger.broker.effects import Load
+from mezzenger.broker.entry import Entry
+from mezzenger.broker.restored import Stored
+
+WINDOW_FRAMES: Final = 16_384
+WINDOW_SIZE: Final = 32 * 2**20
+LOAD_FRAMES: Final = 4096
+LOAD_SIZE: Final = 8 * 2**20
+
+
+@dataclass(slots=True, eq=False)
+class Backlog:
+    """The stored frames of one name; sizes in bytes."""
+
+    name: str
+    frames: int = 0
+    size: int = 0
+    window: dict[int, Entry] = field(default_factory=dict)
+    """In order of the numbers."""
+    window_size: int = 0
+    last: int = 0
+    """Up to this number the window has all frames."""
+    kept: dict[int, Entry] = field(default_factory=dict)
+    """What left the window when the last subscriber went, and may still be acknowledged by who had it in hand."""
+    load: Load | None = None
+    """What is being read from the store."""
+    settled: set[int] = field(default_factory=set)
+    """What was settled since then, and may be among what is read all the same."""
+    promised: dict[int, int] = field(default_factory=dict)
+    """The sizes of what is being stored and goes into the window as soon as it is, by number."""
+    promised_size: int = 0
+    others: int = 0
+    """How many other frames are being stored."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be known of the name."""
+        return not self.frames and not self.promised and not self.others
+
+    def promise(self, number: int, size: int, *, is_wanted: bool) -> bool:
+        """Take note of a frame that is handed to the store; return whether it goes into the window once it is stored.
+
+        It does if somebody wants it, and the window has all that is before it, and room for it.
+        """
+        frames = len(self.window) + len(self.promised)
+        has_room = frames < WINDOW_FRAMES and self.window_size + self.promised_size < WINDOW_SIZE
+        is_whole = self.frames == len(self.window) and self.load is None and not self.others
+        if not (is_wanted and is_whole and has_room):
+            self.others += 1
+            return False
+        self.promised[number] = size
+        self.promised_size += size
+        return True
+
+    def answered(self, number: int) -> bool:
+        """Take note that the store has answered; return whether the frame was to go into the window, and still is."""
+        size = self.promised.pop(number, None)
+        if size is None:
+            self.others -= 1
+            return False
+        self.promised_size -= size
+        return True
+
+    def next_load(self) -> Load | None:
+        """Return what is to be read now, if there is something and half of the window is free for it."""
+        is_free = len(self.window) <= WINDOW_FRAMES // 2 and self.window_size <= WINDOW_SIZE // 2
+        if self.load is not None or self.frames == len(self.window) or not is_free:
+            return None
+        self.load = Load(self.name, self.last, LOAD_FRAMES, LOAD_SIZE)
+        return self.load
+
+    def take(self, row: Stored) -> Entry:
+        """Return the entry of what was read; it may be one that is kept."""
+        kept = self.kept.pop(row.number, None)
+        return kept or Entry(row.number, row.name, row.messages, row.frame, row.attempts, row.indexes)
+
+    def add(self, entry: Entry) -> None:
+        """Take a stored frame into the window."""
+        self.window[entry.number] = entry
+        self.window_size += len(entry.frame)
+        self.last = max(self.last, entry.number)
+
+    def settle(self, entry: Entry) -> None:
+        """Take a frame out of memory and the store."""
+        self.frames -= 1
+        self.size -= len(entry.frame)
+        if self.kept.pop(entry.number, None) is None:
+            del self.window[entry.number]
+            self.window_size -= len(entry.frame)
+        if self.load is not None:
+            self.settled.add(entry.number)
+
+    def offered(self) -> int | None:
+        """Return the highest number that may have been delivered, if the store takes it to be higher than it is."""
+        numbers = [*self.window, *self.promised]
+        if not numbers:
+            return None
+        # What the window does not reach has been delivered before if the last it has was, and else has not.
+        attempted = [entry.number for entry in self.window.values() if entry.attempts]
+        highest = attempted[-1] if attempted else numbers[0] - 1
+        return highest if highest < numbers[-1] else None
+
+    def evict(self) -> Sequence[Entry]:
+        """Empty the window; return what nobody may acknowledge any more. All of it stays in the store."""
+        entries = [*self.kept.values(), *self.window.values()]
+        self.kept = {entry.number: entry for entry in entries if entry.holders or entry.late}
+        self.window.clear()
+        self.window_size = 0
+        self.last = 0
+        self.load = None
+        self.settled.clear()
+        self.others += len(self.promised)
+        self.promised.clear()
+        self.promised_size = 0
+        return [entry for entry in entries if entry.number not in self.kept]

@@ -1,0 +1,172 @@
+"""What publishers send with ``ack=1``: stored once, confirmed when it is, refused when it cannot be."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mezzenger.broker.deliveries import Deliveries
+from mezzenger.broker.effects import Effect, Forget, Know, Refusal, Store
+from mezzenger.broker.publishers import MAX_REFUSED, Publisher, Publishers
+from mezzenger.broker.restored import Restored
+from mezzenger.broker.stats import Counters
+from mezzenger.errors import ProtocolError
+from mezzenger.protocol import wire
+from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Command, Confirm, Hello, Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeOptions:
+    """What the intake needs to know of the settings."""
+
+    max_pending_size: int
+    """Bytes of all frames that are stored and not yet acknowledged."""
+
+
+class TooManyRefusedError(Exception):
+    """So many frames of a client were refused that it must connect again, and say which it still sends."""
+
+
+class Intake:
+    """Takes in frames to be stored.
+
+    Args:
+        options: Limits.
+        deliveries: Is given what is stored.
+        counters: What is counted here is counted there.
+        effects: What is to be done is appended there.
+        answer: Sends a command to a peer.
+    """
+
+    def __init__(
+        self,
+        options: IntakeOptions,
+        deliveries: Deliveries,
+        counters: Counters,
+        effects: list[Effect],
+        answer: Callable[[bytes, Command], None],
+    ) -> None:
+        self._options = options
+        self._deliveries = deliveries
+        self._counters = counters
+        self._effects = effects
+        self._answer = answer
+        self._publishers = Publishers()
+        self._last_number = 0
+        self._size_of_storing = 0
+
+    def restored(self, restored: Restored) -> None:
+        """Take in what the last run left."""
+        self._last_number = restored.last_number
+        for known in restored.publishers:
+            self._publishers.restore(known)
+        for total in restored.totals:
+            self._deliveries.pending.restore(total)
+
+    def greet(self, hello: Hello) -> Publisher | None:
+        """Return what is known of a client that says Hello; None if it is not who it says it is."""
+        publisher = self._publishers.greet(hello.client, hello.key)
+        if publisher is None:
+            return None
+        for client in self._publishers.take_forgotten():
+            self._effects.append(Forget(client))
+        if publisher.is_known:
+            # It is among those seen last again.
+            self._effects.append(Know(hello.client, hello.key))
+        if publisher.forget_before(hello.oldest):
+            self._effects.append(Forget(hello.client, hello.oldest))
+        return publisher
+
+    def left(self, client: int) -> None:
+        """Take note that a client is not connected any more."""
+        self._publishers.of(client).peer = None
+
+    def publish(self, client: int, peer_id: bytes, header: wire.Header, frame: bytes) -> None:
+        """Take in a frame of a client.
+
+        Raises:
+            ProtocolError: It is malformed, or bears another client's id; the client was told.
+            TooManyRefusedError: The client must connect again.
+        """
+        if header.client != client:
+            self._answer(peer_id, Refuse(header.sequence, "client", "the frame bears another client's id"))
+            raise ProtocolError("client", "a data frame with another client's id")
+        publisher = self._publishers.of(client)
+        if header.sequence in publisher.storing:
+            return
+        if len(publisher.refused) > MAX_REFUSED:
+            raise TooManyRefusedError
+        if publisher.was_stored(header.sequence):
+            self._counters.repeated += 1
+            self._answer(peer_id, Confirm([header.sequence]))
+            return
+        self._require_sound(client, header, frame)
+        if self._has_room(len(frame)):
+            self._store(publisher, header, frame)
+        else:
+            self._refuse(client, header.sequence, "limit", self._limit_text(len(frame)))
+
+    def committed(self, stores: Sequence[Store], now: float) -> None:
+        """Take note that the store has these frames: confirm and deliver them."""
+        confirmed: dict[int, list[int]] = {}
+        for store in stores:
+            confirmed.setdefault(store.client, []).append(store.sequence)
+            self._publishers.of(store.client).kept(store.sequence)
+            self._counters.stored += store.messages
+            self._size_of_storing -= len(store.frame)
+        for client, sequences in confirmed.items():
+            self._answer_client(client, Confirm(sequences))
+        for store in stores:
+            self._deliveries.stored(store, now)
+
+    def commit_failed(self, stores: Sequence[Store], reason: str, text: str) -> None:
+        """Take note that the store has none of these frames: refuse them."""
+        for store in stores:
+            self._size_of_storing -= len(store.frame)
+            self._deliveries.not_stored(store)
+            self._refuse(store.client, store.sequence, reason, text)
+
+    def _require_sound(self, client: int, header: wire.Header, frame: bytes) -> None:
+        try:
+            wire.read_contents(frame)
+        except ProtocolError as error:
+            self._refuse(client, header.sequence, error.reason, str(error))
+            raise
+
+    def _store(self, publisher: Publisher, header: wire.Header, frame: bytes) -> None:
+        if not publisher.is_known:
+            publisher.is_known = True
+            self._effects.append(Know(header.client, publisher.key))
+            self._effects.extend(Refusal(header.client, sequence) for sequence in sorted(publisher.refused))
+        if publisher.keep(header.sequence):
+            self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
+        self._last_number += 1
+        self._size_of_storing += len(frame)
+        number = self._last_number
+        is_offered = self._deliveries.storing(header.name, number, len(frame))
+        self._effects.append(
+            Store(number, header.client, header.sequence, header.name, header.messages, frame, is_offered)
+        )
+
+    def _refuse(self, client: int, sequence: int, reason: str, text: str) -> None:
+        publisher = self._publishers.of(client)
+        publisher.refuse(sequence)
+        if publisher.is_known:
+            self._effects.append(Refusal(client, sequence))
+        # A path in the text may hold what is not UTF-8.
+        words = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
+        self._answer_client(client, Refuse(sequence, reason, words))
+
+    def _answer_client(self, client: int, command: Command) -> None:
+        peer_id = self._publishers.of(client).peer
+        if peer_id is not None:
+            self._answer(peer_id, command)
+
+    def _has_room(self, size: int) -> bool:
+        return self._deliveries.pending.size + self._size_of_storing + size <= self._options.max_pending_size
+
+    def _limit_text(self, size: int) -> str:
+        pending = self._deliveries.pending
+        return (
+            f"{pending.frames} frames of {pending.size} bytes wait to be acknowledged, {self._size_of_storing} bytes "
+            f"are being stored, and {size} bytes more would be above the limit of {self._options.max_pending_size} "
+            "bytes (its setting server.max_pending_size)"
+        )

@@ -1,0 +1,1 @@
+"""The commands ``mezzenger`` and ``mezzenger-server``."""

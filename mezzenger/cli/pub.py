@@ -1,0 +1,134 @@
+"""``mezzenger pub``."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from mezzenger.cli.application import Config
+from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
+from mezzenger.cli.exits import BadInput, ExitCode, Incomplete, complain, reported
+from mezzenger.cli.lines import read_all, read_lines
+from mezzenger.cli.progress import Sent, progress
+from mezzenger.cli.signals import StopSignals
+from mezzenger.client.sync import Mezzenger
+from mezzenger.errors import MezzengerError
+from mezzenger.message import check_headers, check_name
+
+_COMMAND: Final = "mezzenger"
+
+
+class _Stationery(NamedTuple):
+    """What all messages of one command have in common."""
+
+    name: str
+    ack: int
+    headers: dict[str, str]
+    as_json: bool
+
+
+def pub(
+    *,
+    name: Annotated[str, typer.Argument(help="What the message is called.")],
+    payload: Annotated[str | None, typer.Argument(help="Text to send; without it, stdin is sent.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Send each line of stdin, as it comes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Read the payload, or each line, as JSON.")] = False,
+    ack: Annotated[bool, typer.Option("--ack", help="Have the server keep it until it was acknowledged.")] = False,
+    header: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be given repeatedly.")] = None,
+    config: Config = None,
+    server: Server = None,
+    send_port: SendPort = None,
+    sub_port: SubPort = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+) -> None:
+    """Send a message: PAYLOAD, or all of stdin, or with --lines each line of stdin.
+
+    With --lines, Ctrl-C and SIGTERM end the input: what was read is sent, and the exit code is 0.
+    """
+    signals = StopSignals()
+    with reported(_COMMAND):
+        if lines and payload is not None:
+            raise BadInput("PAYLOAD and --lines exclude each other: --lines reads stdin")
+        stationery = _Stationery(check_name(name), int(ack), _headers(header or []), as_json)
+        ready = None if payload is None else [_parsed(payload, stationery, "PAYLOAD")]
+        settings = connection_settings(
+            config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
+        )
+        try:
+            with Mezzenger(settings=settings) as client, progress() as sent:
+                if lines:
+                    signals.postpone()
+                    _send_lines(client, stationery, sent, signals)
+                else:
+                    ready = ready or [_parsed(read_all(_stdin(), signals.wait_for_input), stationery, "stdin")]
+                    _send(client, stationery, sent, ready)
+                client.flush()
+        except KeyboardInterrupt:
+            complain(_COMMAND, "interrupted before the message was sent for certain")
+            raise typer.Exit(ExitCode.SIGNAL + (signals.received or 0)) from None
+
+
+def _headers(texts: Sequence[str]) -> dict[str, str]:
+    headers = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise BadInput(f"--header {text!r}: must be KEY=VALUE")
+        headers[key] = value
+    check_headers(headers)
+    return headers
+
+
+def _stdin() -> int:
+    if sys.stdin is None:
+        raise BadInput("stdin is closed; give a PAYLOAD")
+    return sys.stdin.fileno()
+
+
+def _parsed(text: str, stationery: _Stationery, place: str) -> object:
+    if not stationery.as_json:
+        return text
+    try:
+        value: object = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{place}, line {error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{place}: cannot be read as JSON: {error}") from None
+    return value
+
+
+def _send(client: Mezzenger, stationery: _Stationery, sent: Sent, payloads: Sequence[object]) -> None:
+    name, ack, headers, _ = stationery
+    sent.add(client.send_messages(name, payloads, ack, headers=headers or None))
+
+
+def _send_lines(client: Mezzenger, stationery: _Stationery, sent: Sent, signals: StopSignals) -> None:
+    number = 0
+    try:
+        for lines in read_lines(_stdin(), signals.wait_for_input):
+            payloads, problem = _parsed_lines(lines, stationery, number)
+            _send(client, stationery, sent, payloads)
+            if problem is not None:
+                client.flush()
+                raise problem
+            number += len(lines)
+    except MezzengerError as error:
+        if sent.messages and not isinstance(error, BadInput):
+            raise Incomplete(f"{error}; at least {sent.messages} lines were sent before") from error
+        raise
+
+
+def _parsed_lines(lines: list[str], stationery: _Stationery, before: int) -> tuple[Sequence[object], BadInput | None]:
+    """Return the payloads up to the first line that is wrong, and what is wrong there."""
+    if not stationery.as_json:
+        return lines, None
+    payloads: list[object] = []
+    for number, line in enumerate(lines, before + 1):
+        try:
+            payloads.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            return payloads, BadInput(f"stdin, line {number}: not valid JSON: {error}")
+    return payloads, None

@@ -1,0 +1,156 @@
+"""``mezzenger sub``."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+
+from mezzenger.cli.application import Config
+from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
+from mezzenger.cli.exits import is_terminal, reported
+from mezzenger.cli.logs import NotPrinted
+from mezzenger.cli.signals import StopSignals
+from mezzenger.client.sync import Mezzenger
+from mezzenger.errors import MezzengerError
+from mezzenger.message import Message, check_name
+from mezzenger.protocol.states import State
+
+_COMMAND: Final = "mezzenger"
+_GLANCE: Final = 0.5
+"""Seconds between two looks at whether the client still works."""
+
+
+def sub(
+    *,
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Of the messages.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each message.")] = False,
+    count: Annotated[int | None, typer.Option(metavar="NUMBER", min=1, help="End after so many messages.")] = None,
+    config: Config = None,
+    server: Server = None,
+    send_port: SendPort = None,
+    sub_port: SubPort = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+) -> None:
+    """Print the messages of one or more names, each on a line, until Ctrl-C, SIGTERM, or nobody reads them any more.
+
+    All of these end with exit code 0. A message with ack=1 is acknowledged once it was printed.
+    """
+    signals = StopSignals()
+    with reported(_COMMAND):
+        names = [check_name(name) for name in dict.fromkeys(names)]
+        settings = connection_settings(
+            config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
+        )
+        _open_stdout(as_json)
+        printer = _Printer(_as_json if as_json else _as_text(len(names) > 1), count, signals.wake)
+        try:
+            with Mezzenger(settings=settings) as client:
+                _print_until_stopped(client, names, printer, signals)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if printer.error is not None:
+                _abandon_stdout()
+        if printer.error is not None and not isinstance(printer.error, BrokenPipeError):
+            raise MezzengerError(f"cannot write to stdout: {printer.error.strerror}")
+
+
+class _Printer:
+    """The callback. It declines, and so leaves to others, whatever comes after it is over."""
+
+    def __init__(self, form: Callable[[Message[Any]], str], limit: int | None, on_over: Callable[[], None]) -> None:
+        self._form = form
+        self._left = limit
+        self._on_over = on_over
+        self.is_over = False
+        self.error: OSError | None = None
+
+    def __call__(self, _payload: object, message: Message[Any]) -> None:
+        """Print a message."""
+        if self.is_over:
+            raise NotPrinted
+        try:
+            sys.stdout.write(self._form(message) + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            self.error = error
+            self._end()
+            raise NotPrinted from None
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._on_over()
+
+
+def _print_until_stopped(client: Mezzenger, names: list[str], printer: _Printer, signals: StopSignals) -> None:
+    for name in names:
+        client.subscribe(name, printer)
+    signals.postpone()
+    if is_terminal(sys.stderr):
+        print(f"subscribed to {', '.join(names)}", file=sys.stderr)
+    is_unread = False
+    while not printer.is_over and signals.received is None and not is_unread:
+        is_unread = signals.wait(_GLANCE, sys.stdout.fileno())
+        if client.state is State.CLOSED:
+            client.flush()  # raises what closed it
+
+
+def _open_stdout(as_json: bool) -> None:
+    """See to it that every text can be written."""
+    if sys.stdout is None:
+        raise MezzengerError("stdout is closed: there is nowhere to print to")
+    # In UTF-8 only half characters are escaped, as \udc80, which is what JSON wants.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8" if as_json else None, errors="backslashreplace")
+
+
+def _abandon_stdout() -> None:
+    """Have Python not try once more, at its end, to write what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _as_text(with_name: bool) -> Callable[[Message[Any]], str]:
+    is_coloured = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+
+    def form(message: Message[Any]) -> str:
+        text = message.payload if isinstance(message.payload, str) else _repr(message.payload)
+        if not with_name:
+            return text
+        name = typer.style(message.name, fg=typer.colors.CYAN) if is_coloured else message.name
+        return f"{name}: {text}"
+
+    return form
+
+
+def _as_json(message: Message[Any]) -> str:
+    rest = {
+        "ack": message.ack,
+        "timestamp": message.timestamp,
+        "id": message.id,
+        "attempt": message.attempt,
+        "headers": dict(message.headers),
+    }
+    try:
+        return _json({"name": message.name, "payload": message.payload} | rest)
+    except (TypeError, ValueError, RecursionError):
+        return _json({"name": message.name, "payload_repr": _repr(message.payload)} | rest)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _repr(payload: object) -> str:
+    try:
+        return repr(payload)
+    except Exception as error:  # noqa: BLE001  # whoever sent it wrote this repr
+        return f"<a {type(payload).__name__} whose repr raises {type(error).__name__}>"

@@ -1,0 +1,51 @@
+"""What happens to clients when their program ends."""
+
+import atexit
+import threading
+import weakref
+from contextlib import suppress
+from typing import Protocol
+
+
+class Client(Protocol):
+    """What must be known of a client to end it."""
+
+    def stop(self) -> None:
+        """Finish what is under way, and disconnect."""
+
+    def join_callbacks(self) -> None:
+        """Wait until no callback will run any more."""
+
+
+_running: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+def began(client: Client) -> None:
+    """Take note of a client that is to be stopped when the program ends."""
+    _running.add(client)
+
+
+def ended(client: Client) -> None:
+    """Take note that a client was stopped."""
+    _running.discard(client)
+
+
+def _wait_for_callbacks() -> None:
+    """Let a program whose main thread has ended go on as long as it has subscribed, until Ctrl-C."""
+    try:
+        for client in list(_running):
+            client.join_callbacks()
+    except KeyboardInterrupt:
+        _stop_all()
+
+
+def _stop_all() -> None:
+    for client in list(_running):
+        client.stop()
+
+
+# The callback threads are no daemons, so Python waits for them anyway; but there a Ctrl-C would print a traceback that
+# nobody can prevent. What concurrent.futures uses for the same purpose is called before that.
+with suppress(AttributeError):
+    threading._register_atexit(_wait_for_callbacks)  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+atexit.register(_stop_all)

@@ -1,0 +1,65 @@
+"""A store in memory that outlives the broker, so that one can be started again."""
+
+from collections.abc import Sequence
+
+from mezzenger.broker.effects import Change, Forget, Know, Refusal, Store
+from mezzenger.broker.restored import KnownPublisher, Restored, Stored, Total
+from mezzenger.storage.memory import MemoryStorage
+
+
+class DurableStorage(MemoryStorage):
+    """Remembers what else a broker must know after a restart."""
+
+    survives_restart = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_number = 0
+        self.publishers: dict[int, KnownPublisher] = {}
+
+    async def open(self) -> Restored:
+        totals = [
+            Total(name, len(one.frames), sum(len(row.frame) for row in one.frames.values()))
+            for name, one in self._names.items()
+        ]
+        return Restored(self.last_number, totals, list(self.publishers.values()))
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        await super().commit(changes)
+        for change in changes:
+            match change:
+                case Store():
+                    assert change.number > self.last_number
+                    self.last_number = change.number
+                    known = self.publishers[change.client]
+                    self.publishers[change.client] = known._replace(stored=max(known.stored, change.sequence))
+                case Know():
+                    known = self.publishers.pop(change.client, KnownPublisher(change.client, b"", 0, frozenset()))
+                    self.publishers[change.client] = known._replace(key=change.key)
+                case Refusal():
+                    self._refuse(change)
+                case Forget(before=None):
+                    del self.publishers[change.client]
+                case Forget() if change.client in self.publishers:
+                    known = self.publishers[change.client]
+                    refused = {sequence for sequence in known.refused if sequence >= (change.before or 0)}
+                    self.publishers[change.client] = known._replace(refused=frozenset(refused))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        known = self.publishers[refusal.client]
+        if refusal.is_lifted:
+            assert refusal.sequence in known.refused
+            refused = known.refused - {refusal.sequence}
+        else:
+            refused = known.refused | {refusal.sequence}
+        self.publishers[refusal.client] = known._replace(refused=refused)
+
+    # What tests look at.
+
+    def rows(self) -> dict[int, Stored]:
+        """Return all that waits, by number."""
+        return {number: row for one in self._names.values() for number, row in one.frames.items()}
+
+    def offered(self, name: str = "a") -> int:
+        """Return the number up to which frames of a name count as delivered."""
+        return self._names[name].offered

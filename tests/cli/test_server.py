@@ -1,0 +1,137 @@
+"""``mezzenger-server`` as a process: its settings, its log, its signals and its exit codes."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mezzenger
+from tests.cli.processes import SERVER, Commands, read_line, read_until, terminal
+
+FREE_PORTS = ("--pub-port", 0, "--recv-port", 0)
+
+FAILING = """
+import sys
+from mezzenger.cli.server import main
+from mezzenger.errors import StorageError
+from mezzenger.server.server import MezzengerServer
+
+def run(self):
+    raise StorageError("messages.db is locked by another server")
+
+MezzengerServer.run = run
+sys.argv[1:] = []
+main()
+"""
+
+
+def settings_of(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Return the settings that --check-config has printed."""
+    assert (result.returncode, result.stderr) == (0, "")
+    return dict(line.split(": ", 1) for line in result.stdout.splitlines() if not line.startswith("#"))
+
+
+def test_precedence(commands: Commands) -> None:
+    """The command line wins over the environment, that over the YAML file, that over the default."""
+    file = commands.folder / "own.yaml"
+    file.write_text("server:\n  bind: 0.0.0.0\n  pub_port: 7301\n  recv_port: 7302\n")
+    environ = {"MEZZENGER_SERVER__PUB_PORT": "7401", "MEZZENGER_SERVER__RECV_PORT": "7402"}
+    arguments = ("--check-config", "--config", file, "--pub-port", 7501)
+    settings = settings_of(commands.run(SERVER, *arguments, environ=environ))
+    assert (settings["pub_port"], settings["recv_port"], settings["bind"]) == ("7501", "7402", "0.0.0.0")
+    assert (settings["verbose"], settings["drain_timeout"]) == ("false", "5.0")
+
+
+def test_check_config_says_that_all_is_fine(commands: Commands) -> None:
+    """On a pipe the settings are plain lines, which are YAML; flags are among them."""
+    result = commands.run(SERVER, "--check-config", "--verbose")
+    assert "The configuration is fine" in result.stdout
+    assert settings_of(result) | {"verbose": "true", "persist_file": "null", "pub_port": "7201"} == settings_of(result)
+    assert list(settings_of(result)) == list(mezzenger.ServerSettings.model_fields)
+
+
+def test_check_config_on_a_terminal(commands: Commands) -> None:
+    """On a terminal the settings are a table with an explanation of each."""
+    with terminal() as (ours, theirs), commands.started(SERVER, "--check-config", stdout=theirs) as process:
+        shown = read_until(ours, "┘".encode()).decode()
+        assert process.wait(20) == 0
+    assert "The configuration is fine" in shown
+    assert "│ pub_port" in shown
+    assert "Port that hands messages out" in shown
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check-config",)])
+def test_wrong_settings(commands: Commands, arguments: tuple[str, ...]) -> None:
+    """Each problem is a line with its place in the file, and the exit code is 2."""
+    file = commands.folder / "mezzenger.yaml"
+    file.write_text("server:\n  pub_prot: 7301\n  recv_port: 99999\n")
+    result = commands.run(SERVER, *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert sorted(result.stderr.splitlines()) == [
+        "mezzenger-server: error: mezzenger.yaml:2: server.pub_prot: unknown key; did you mean pub_port?",
+        "mezzenger-server: error: mezzenger.yaml:3: server.recv_port: must be at most 65535 (got 99999)",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--pub-port", "many"), ("--config", "missing.yaml")])
+def test_bad_arguments(commands: Commands, arguments: tuple[str, ...]) -> None:
+    """A flag or value that cannot be used ends with 2, and no traceback."""
+    result = commands.run(SERVER, *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert any(argument in result.stderr for argument in arguments)
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use(commands: Commands) -> None:
+    """If it cannot listen it says so in one line, and ends with 3."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = commands.run(SERVER, "--pub-port", 0, "--recv-port", port)
+    assert result.returncode == 3
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mezzenger-server: error: cannot listen on 127.0.0.1")
+    assert str(port) in line
+
+
+def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
+    """A StorageError is one line, and ends with 4."""
+    command = [sys.executable, "-c", FAILING]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd=tmp_path)
+    line = "mezzenger-server: error: messages.db is locked by another server\n"
+    assert (result.returncode, result.stderr) == (4, line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(commands: Commands, number: signal.Signals) -> None:
+    """The log tells time, level and ports; after SIGTERM or SIGINT it is complete, and the exit code is 0."""
+    with commands.started(SERVER, *FREE_PORTS) as process:
+        time, clock, level, message = read_line(process, "stderr").split(" ", 3)
+        assert (len(time), len(clock), level) == (10, 12, "INFO")
+        assert message.startswith("listening on 127.0.0.1, pub_port ")
+        process.send_signal(number)
+        assert read_line(process, "stderr").endswith("INFO stopped")
+        assert process.wait(20) == 0
+
+
+def test_verbose(commands: Commands) -> None:
+    """With --verbose the log tells what happens to a message."""
+    with commands.started(SERVER, "--verbose", *FREE_PORTS) as process:
+        words = read_line(process, "stderr").replace(",", "").split()
+        pub_port, recv_port = int(words[words.index("pub_port") + 1]), int(words[words.index("recv_port") + 1])
+        with mezzenger.Mezzenger(send_port=recv_port, sub_port=pub_port) as client:
+            client.send_message("greetings", "hello", ack=1)
+        assert process.stderr is not None
+        assert b"DEBUG" in read_until(process.stderr.fileno(), b"'greetings'")
+
+
+def test_help_and_version(commands: Commands) -> None:
+    """--version prints the version, --help every option; neither loads the server."""
+    assert commands.run(SERVER, "--version").stdout == f"{mezzenger.__version__}\n"
+    text = commands.run(SERVER, "--help").stdout
+    options = "--config --bind --pub-port --recv-port --persist-file --verbose --check-config --version"
+    assert [option for option in options.split() if option not in text] == []
+    code = "import sys, mezzenger.cli.server; sys.exit('mezzenger.broker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 0

@@ -1,0 +1,104 @@
+"""Drives a store in tests, without the test having to wait for anything."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from mezzenger.broker.effects import Change, Know, Load, Settle, Store
+from mezzenger.broker.restored import Restored, Stored
+from mezzenger.protocol.wire import encode_data
+from mezzenger.storage.base import Storage
+from mezzenger.storage.memory import MemoryStorage
+from mezzenger.storage.sqlite import SqliteStorage
+
+CLIENT = 99
+
+
+class Driver:
+    """A store, and the loop that it runs in."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._runner = asyncio.Runner()
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store, unless that is done already."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._runner.run(self.storage.close())
+            self._runner.close()
+
+    def open(self) -> Restored:
+        return self._runner.run(self.storage.open())
+
+    def commit(self, *changes: Change) -> None:
+        self._runner.run(self.storage.commit(changes))
+
+    def read(self, name: str = "a", after: int = 0, frames: int = 1000, size: int = 2**20) -> Sequence[Stored]:
+        return self._runner.run(self.storage.read(Load(name, after, frames, size)))
+
+    def numbers(self, name: str = "a", after: int = 0, frames: int = 1000, size: int = 2**20) -> list[int]:
+        return [row.number for row in self.read(name, after, frames, size)]
+
+
+def memory() -> Driver:
+    """Return a store in memory, open."""
+    driver = Driver(MemoryStorage())
+    assert driver.open() == Restored()
+    return driver
+
+
+def sqlite(file: Path) -> Driver:
+    """Return a store in a file, open, and tell which it is if that fails."""
+    driver = Driver(SqliteStorage(file))
+    try:
+        driver.open()
+    except BaseException:
+        driver.close()
+        raise
+    return driver
+
+
+def reopened(file: Path) -> Restored:
+    """Return what a store finds in a file, and let go of the file again."""
+    with Driver(SqliteStorage(file)) as driver:
+        return driver.open()
+
+
+def store(
+    number: int,
+    name: str = "a",
+    payloads: Sequence[bytes] = (b"x",),
+    *,
+    client: int = CLIENT,
+    sequence: int | None = None,
+    is_offered: bool = False,
+) -> Store:
+    """Return the change that stores a frame; its sequence is its number unless a test says otherwise."""
+    sequence = number if sequence is None else sequence
+    items = [(1.5, payload) for payload in payloads]
+    frame = encode_data(name, items, ack=1, codec=1, client=client, sequence=sequence)
+    return Store(number, client, sequence, name, len(payloads), frame, is_offered)
+
+
+def settle(stored: Store) -> Settle:
+    """Return the change that takes a stored frame out."""
+    return Settle(stored.number, stored.name, len(stored.frame))
+
+
+def key_of(client: int) -> bytes:
+    """Return the key of a client."""
+    return client.to_bytes(16)
+
+
+def know(client: int = CLIENT) -> Know:
+    """Return the change that makes a client known."""
+    return Know(client, key_of(client))

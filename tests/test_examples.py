@@ -1,0 +1,72 @@
+"""The programs that we show to others run as they are."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mezzenger import MezzengerServer, ServerSettings
+
+ROOT: Final = Path(__file__).parent.parent
+ADDRESS: Final = 'server_address="127.0.0.1"'
+TIMEOUT: Final = 15.0
+
+
+@pytest.fixture
+def server() -> Iterator[MezzengerServer]:
+    """A server on free ports."""
+    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0, drain_timeout=0.5)) as server:
+        yield server
+
+
+def start_example(name: str, server: MezzengerServer, folder: Path) -> subprocess.Popen[str]:
+    """Run a copy of an example that differs in the ports only."""
+    source = (ROOT / "examples" / name).read_text("utf-8")
+    assert source.count(ADDRESS) == 1
+    ports = f"send_port={server.recv_port}, sub_port={server.pub_port}"
+    copy = folder / name
+    copy.write_text(source.replace(ADDRESS, f"{ADDRESS}, {ports}"), "utf-8")
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([sys.executable, copy], stdout=subprocess.PIPE, env=environment, text=True)
+
+
+@pytest.mark.timeout(30)
+def test_the_quick_start_greets(server: MezzengerServer, tmp_path: Path) -> None:
+    """The subscriber prints greetings as long as the publisher sends them, and Ctrl-C ends both."""
+    with (
+        start_example("subscriber.py", server, tmp_path) as subscriber,
+        start_example("publisher.py", server, tmp_path) as publisher,
+    ):
+        try:
+            assert subscriber.stdout is not None
+            for _ in range(2):
+                assert subscriber.stdout.readline() in {"Hello John!\n", "Hello David!\n", "Hello Lucy!\n"}
+            for process in (subscriber, publisher):
+                assert process.poll() is None
+                process.send_signal(signal.SIGINT)
+                process.wait(TIMEOUT)
+        finally:
+            subscriber.kill()
+            publisher.kill()
+
+
+@pytest.mark.timeout(60)
+def test_the_benchmark_measures() -> None:
+    """Each way of sending has a rate in every round, nothing is lost, and only single sends have a latency."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "throughput.py")]
+    options = ["--rounds", "2", "--messages", "50", "--json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=50, check=True)
+    assert "the connection is lost" not in done.stderr
+    results = json.loads(done.stdout)
+    assert len(results) == 4
+    for way, rounds in results.items():
+        is_single = way.startswith("send_message,")
+        assert [measured["lost"] for measured in rounds] == [0, 0]
+        assert all(measured["per_second"] > 0 for measured in rounds)
+        assert all((measured["p50"] is not None) == (measured["p99"] is not None) == is_single for measured in rounds)
