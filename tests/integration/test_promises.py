@@ -12,7 +12,7 @@ from tests.integration.processes import free_ports, patient, read_line, running,
 
 COUNTING_SUBSCRIBERS = """
 import os, sys, threading
-from mezzenger import Mezzenger
+from mezzenger import ClientSettings, Mezzenger
 
 def work(expected):
     numbers, complete = set(), threading.Event()
@@ -22,7 +22,9 @@ def work(expected):
         if len(numbers) == expected:
             complete.set()
 
-    with Mezzenger(send_port=int(sys.argv[1]), sub_port=int(sys.argv[2]), connection_retries=20) as mc:
+    ports = {"send_port": int(sys.argv[1]), "sub_port": int(sys.argv[2])}
+    settings = ClientSettings(**ports, connection_retries=20, heartbeat_timeout=60)
+    with Mezzenger(settings=settings) as mc:
         mc.subscribe("numbers", count)
         os.write(1, b"%d\\n" % os.getpid())
         complete.wait()
@@ -66,13 +68,14 @@ def test_a_stopped_subscriber_slows_nobody(tmp_path: Path) -> None:
     """P1: of 100 subscriber processes one is frozen; the 99 others receive all of 20,000 messages."""
     ports, count = free_ports(), 20_000
     with ExitStack() as stack:
-        stack.enter_context(server_process(ports, tmp_path / "log"))
+        # A hundred busy processes on few cores leave the server too little time to answer within three seconds.
+        stack.enter_context(server_process(ports, tmp_path / "log", heartbeat_timeout=60))
         subscribers = stack.enter_context(running(COUNTING_SUBSCRIBERS, *ports, 100, count))
         pids = [int(read_line(subscribers)) for _ in range(100)]
         for pid in pids:
             stack.callback(os.kill, pid, signal.SIGKILL)
         os.kill(pids[50], signal.SIGSTOP)
-        with patient(ports) as publisher:
+        with patient(ports, heartbeat_timeout=60) as publisher:
             publisher.send_messages("numbers", range(count))
             publisher.flush()
             complete = {int(read_line(subscribers)) for _ in range(99)}
