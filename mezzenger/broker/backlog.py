@@ -113,7 +113,7 @@ class Backlog:
     def evict(self) -> Sequence[Entry]:
         """Empty the window; return what nobody may acknowledge any more. All of it stays in the store."""
         entries = [*self.kept.values(), *self.window.values()]
-        self.kept = {entry.number: entry for entry in entries if entry.holders or entry.late}
+        self.kept = {entry.number: entry for entry in entries if entry.late}
         self.window.clear()
         self.window_size = 0
         self.last = 0

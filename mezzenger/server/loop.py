@@ -224,14 +224,19 @@ class ServerLoop:
             changes, self._changes = self._changes, []
             loads, self._loads = self._loads, []
             self._is_storing = True
-            if changes:
-                await self._commit(changes)
-            for load in loads:
-                await self._load(load)
+            if await self._commit(changes):
+                for load in loads:
+                    await self._load(load)
+            else:
+                # What is settled by a change that must wait would be read as if it were not.
+                self._loads[:0] = loads
             self._is_storing = False
             self._pump()
 
-    async def _commit(self, changes: Sequence[Change]) -> None:
+    async def _commit(self, changes: Sequence[Change]) -> bool:
+        """Commit, if there is something to commit; return whether nothing of it must be committed later."""
+        if not changes:
+            return True
         stores = [change for change in changes if isinstance(change, Store)]
         try:
             await self._storage.commit(changes)
@@ -240,6 +245,7 @@ class ServerLoop:
             # The rest must not be forgotten: what was settled would be delivered again after a restart.
             self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
             await asyncio.sleep(_FULL_SECONDS)
+            return False
         except StorageError as error:
             self._refuse(stores, str(error))
         except Exception:
@@ -248,9 +254,11 @@ class ServerLoop:
         else:
             self._broker.committed(stores, asyncio.get_running_loop().time())
             self._perform()
+        return True
 
     def _refuse(self, stores: Sequence[Store], text: str) -> None:
-        logger.error("%d frames are refused: %s", len(stores), text)
+        if stores:
+            logger.error("%d frames are refused: %s", len(stores), text)
         self._broker.commit_failed(stores, "storage", text)
         self._perform()
 

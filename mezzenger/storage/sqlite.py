@@ -22,6 +22,11 @@ from mezzenger.storage.lock import FileLock
 from mezzenger.storage.schema import make_or_check, prepare
 
 _OFFSET: Final = 2**63
+_HARMLESS: Final = {
+    sqlite3.SQLITE_FULL: "there is no space left on the disk",
+    sqlite3.SQLITE_TOOBIG: "one frame is larger than SQLite takes, which is 1,000,000,000 bytes",
+}
+"""After these the disk is as it was."""
 
 R = TypeVar("R")
 Arguments = TypeVarTuple("Arguments")
@@ -136,13 +141,14 @@ class SqliteStorage:
     def _failed(self, database: sqlite3.Connection, error: sqlite3.Error) -> StorageError:
         """Undo what a transaction has done, and say what its failure means."""
         # Errors of the module itself have no code.
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        text = _HARMLESS.get(getattr(error, "sqlite_errorcode", -1))
+        if text is not None:
             try:
                 self._undo(database)
             except sqlite3.Error as second_error:
                 error = second_error
             else:
-                return StorageFull(f"{self._file}: there is no space left on the disk")
+                return StorageFull(f"{self._file}: {text}")
         # After a failed sync nobody knows what the disk has, and a second sync would only pretend to.
         self._failure = f"{self._file}: the disk has failed ({error}); nothing is stored until the server is restarted"
         return StorageError(self._failure)

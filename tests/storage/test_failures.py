@@ -235,6 +235,14 @@ class TestFull:
         driver.commit(settle(store(1)))
         assert driver.numbers() == []
 
+    def test_a_frame_that_sqlite_does_not_take(self, driver: Driver) -> None:
+        """It is refused with the commit it is in, and harms nothing that comes after it."""
+        driver.storage._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)  # type: ignore[attr-defined]
+        with pytest.raises(StorageFull, match="one frame is larger than SQLite takes"):
+            driver.commit(store(3, "new"), store(4, payloads=[bytes(20_000)]))
+        driver.commit(store(3, "new"))
+        assert driver.numbers("new") == [3]
+
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a private mount")
     def test_a_real_disk(self, tmp_path: Path) -> None:
         """The same on a file system of 1 MB, until something else on it is deleted."""
