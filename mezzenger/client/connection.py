@@ -35,6 +35,12 @@ class Connection:
         sockets = self._sockets
         return sockets is not None and (can_receive(sockets.dealer) or can_receive(sockets.sub))
 
+    def is_awake(self) -> bool:
+        """Whether waiting on the file descriptors would be wrong now; to be asked before that, for it arms them."""
+        # All of them, not only until the first that has something: a descriptor tells nothing before it was asked.
+        awake = [] if self._sockets is None else [can_receive(socket) for socket in self._sockets.all()]
+        return any(awake)
+
     def receive(self, now: float) -> None:
         """Hand in what has arrived, and what is due."""
         sockets = self._sockets

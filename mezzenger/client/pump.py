@@ -153,14 +153,13 @@ class Pump:
             while not is_over():
                 with self._lock:
                     now = time.monotonic()
-                    more = self._receive(now)
+                    self._receive(now)
                     self._log_state()
                     selector = self._selector_of_now()
                     deadline = self.session.next_deadline()
                     self._leader_deadline = now + _LONGEST_WAIT if deadline is None else deadline
-                if more:
-                    continue
-                if not is_over():
+                    is_awake = self._connection.is_awake()
+                if not is_awake and not is_over():
                     selector.select(max(self._leader_deadline - now, 0.0))
                     self._drain_wakes()
         finally:
@@ -219,13 +218,12 @@ class Pump:
             self._wake()
         self._log_state()
 
-    def _receive(self, now: float) -> bool:
-        """Take in what has arrived; return whether there may be more."""
+    def _receive(self, now: float) -> None:
+        """Take in what has arrived."""
         self._received = now
         self._connection.receive(now)
         self._connection.perform(now)
         self._pass_on()
-        return self._connection.has_more()
 
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""

@@ -31,7 +31,7 @@ FICKLE: Final = "fickle"
 """Has one subscriber, which is a new client after every few kills."""
 KEPT: Final = "kept"
 """Has a subscriber only at the end; until then nothing of it may leave the file."""
-START_SECONDS: Final = 60.0
+PROGRESS_SECONDS: Final = 5.0
 END_SECONDS: Final = 60.0
 
 SERVER: Final = """
@@ -156,6 +156,7 @@ class CrashLoad:
                         fickle = self._subscribed(FICKLE)
                     self._kill(server)
             with self._server() as last, self._subscriber(KEPT):
+                self._await_progress()
                 self._stop.set()
                 for publisher in publishers:
                     publisher.join(END_SECONDS)
@@ -167,6 +168,9 @@ class CrashLoad:
         return self.report
 
     def _kill(self, server: Popen[str]) -> None:
+        """Kill a server in full load, or at any moment of its start."""
+        if self._random.random() < 0.5:
+            self._await_progress()
         time.sleep(self._random.expovariate(1 / 0.4) if self._random.random() < 0.8 else 0)
         server.kill()
         server.wait(10)
@@ -224,6 +228,13 @@ class CrashLoad:
                     return
                 else:
                     self._confirmed[index].update((name, sent) for sent in batch)
+
+    def _await_progress(self) -> None:
+        """Wait until something more is confirmed, unless there is no server to do it."""
+        before = sum(map(len, self._confirmed))
+        deadline = time.monotonic() + PROGRESS_SECONDS
+        while sum(map(len, self._confirmed)) == before and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def _missing(self) -> list[tuple[str, Sent]]:
         confirmed = set().union(*self._confirmed)

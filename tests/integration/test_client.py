@@ -497,3 +497,15 @@ def test_a_message_is_logged_when_verbose(connect: Connect, caplog: pytest.LogCa
     with caplog.at_level(logging.DEBUG, "mezzenger"):
         connect(verbose=True).send_message("noted", 1)
     assert "'noted'" in caplog.text
+
+
+def test_a_server_that_is_back_is_found_at_once(server: MezzengerServer, connect: Connect) -> None:
+    """P6: while connections are refused the client tries again after reconnect_max, not after send_timeout."""
+    client = connect(reconnect_max=0.1, send_timeout=30.0)
+    ports = {"pub_port": server.pub_port, "recv_port": server.recv_port}
+    server.stop()
+    wait_for(lambda: client.state is not State.OPEN)
+    time.sleep(1.0)
+    with MezzengerServer(ServerSettings.model_validate(ports)):
+        wait_for(lambda: client.state is State.OPEN, 5)
+        client.stop()

@@ -253,11 +253,11 @@ def test_what_was_stored_and_not_confirmed_is_stored_once(ports: Ports, file: Pa
 
 
 def test_kills_under_load(tmp_path: Path) -> None:
-    """P2, P7: 6 SIGKILLs amid 4 publishers: all confirmed arrives, nothing is stored twice, redeliveries are marked."""
-    report = CrashLoad(tmp_path, seed=int.from_bytes(os.urandom(4))).run(6)
+    """P2, P7: 5 SIGKILLs amid 4 publishers: all confirmed arrives, nothing is stored twice, redeliveries are marked."""
+    report = CrashLoad(tmp_path, seed=int.from_bytes(os.urandom(4))).run(5)
     assert report.problems == []
-    assert report.kills == 6
-    assert report.confirmed > 100
+    assert report.kills == 5
+    assert report.confirmed > 50
 
 
 class TestDiskFails:
