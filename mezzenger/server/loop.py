@@ -62,6 +62,7 @@ class ServerLoop:
         self._has_work = asyncio.Event()
         self._is_hurried = False
         self._stop_requested = asyncio.Event()
+        self._is_pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: float | None = None
         """When it fires; uvloop's handle of a timer that is due at once cannot tell."""
@@ -123,8 +124,14 @@ class ServerLoop:
             self._broker.receive(frames[0], frames[1:], now)
         self._perform()
         # Every use of a socket may have taken the signal that was meant to wake us.
-        if can_receive(self._sockets.router) or can_receive(self._sockets.xpub):
-            asyncio.get_running_loop().call_soon(self._pump)
+        has_more = can_receive(self._sockets.router) or can_receive(self._sockets.xpub)
+        if has_more and not self._is_pump_due:
+            self._is_pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._is_pump_due = False
+        self._pump()
 
     def _on_subscription(self, frames: Sequence[bytes], now: float) -> None:
         is_subscribed, prefix = frames[0][:1], frames[0][1:]
