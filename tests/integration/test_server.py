@@ -1,9 +1,11 @@
 """The server as a process and embedded: starting, draining, stopping."""
 
 import signal
+import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,16 @@ from mezzenger import (
     State,
 )
 from tests.integration.conftest import Connect
-from tests.integration.processes import count_lines, free_ports, patient, read_line, running, server_process, wait_for
+from tests.integration.processes import (
+    Ports,
+    count_lines,
+    free_ports,
+    patient,
+    read_line,
+    running,
+    server_process,
+    wait_for,
+)
 
 SLEEPY_SUBSCRIBER = """
 import sys, time
@@ -34,18 +45,27 @@ print("subscribed", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_ends_with_0(tmp_path: Path, number: signal.Signals) -> None:
-    """The server waits for the ack of what a subscriber has in hand, then ends with status 0."""
-    ports, log = free_ports(), tmp_path / "log"
+@contextmanager
+def job_in_hand(
+    ports: Ports, log: Path, seconds: float, **settings: object
+) -> Iterator[tuple[subprocess.Popen[str], Mezzenger]]:
+    """Run a server whose one subscriber has a message in hand for some seconds; give also the publisher."""
     with (
-        server_process(ports, log) as server,
-        running(SLEEPY_SUBSCRIBER, *ports, 1) as subscriber,
+        server_process(ports, log, **settings) as server,
+        running(SLEEPY_SUBSCRIBER, *ports, seconds) as subscriber,
         patient(ports) as publisher,
     ):
         assert read_line(subscriber) == "subscribed"
         publisher.send_message("job", 1, ack=1)
         assert read_line(subscriber) == "in hand"
+        yield server, publisher
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    """The server waits for the ack of what a subscriber has in hand, then ends with status 0."""
+    log = tmp_path / "log"
+    with job_in_hand(free_ports(), log, 1) as (server, _):
         server.send_signal(number)
         assert server.wait(10) == 0
         assert count_lines(log, "are lost") == 0
@@ -54,15 +74,8 @@ def test_a_signal_drains_and_ends_with_0(tmp_path: Path, number: signal.Signals)
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     """It ends at once, with status 0, and says what is lost with the memory of the process."""
-    ports, log = free_ports(), tmp_path / "log"
-    with (
-        server_process(ports, log, drain_timeout=60) as server,
-        running(SLEEPY_SUBSCRIBER, *ports, 100) as subscriber,
-        patient(ports) as publisher,
-    ):
-        assert read_line(subscriber) == "subscribed"
-        publisher.send_message("job", 1, ack=1)
-        assert read_line(subscriber) == "in hand"
+    log = tmp_path / "log"
+    with job_in_hand(free_ports(), log, 100, drain_timeout=60) as (server, _):
         server.terminate()
         time.sleep(0.3)
         assert server.poll() is None
@@ -73,15 +86,8 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
 def test_a_drain_ends_in_time(tmp_path: Path) -> None:
     """A subscriber that never acknowledges holds a stop up for drain_timeout and no longer."""
-    ports, log = free_ports(), tmp_path / "log"
-    with (
-        server_process(ports, log, drain_timeout=0.5) as server,
-        running(SLEEPY_SUBSCRIBER, *ports, 100) as subscriber,
-        patient(ports) as publisher,
-    ):
-        assert read_line(subscriber) == "subscribed"
-        publisher.send_message("job", 1, ack=1)
-        assert read_line(subscriber) == "in hand"
+    log = tmp_path / "log"
+    with job_in_hand(free_ports(), log, 100, drain_timeout=0.5) as (server, _):
         server.terminate()
         assert server.wait(5) == 0
 
@@ -90,12 +96,7 @@ def test_a_publish_during_the_drain_is_stored_by_the_next_server(tmp_path: Path)
     """What is sent with ack=1 while a server stops is neither lost nor confirmed by the one that stops."""
     ports, log = free_ports(), tmp_path / "log"
     with ExitStack() as stack:
-        first = stack.enter_context(server_process(ports, log, drain_timeout=1.0))
-        subscriber = stack.enter_context(running(SLEEPY_SUBSCRIBER, *ports, 100))
-        publisher = stack.enter_context(patient(ports))
-        assert read_line(subscriber) == "subscribed"
-        publisher.send_message("job", 1, ack=1)
-        assert read_line(subscriber) == "in hand"
+        first, publisher = stack.enter_context(job_in_hand(ports, log, 100, drain_timeout=1.0))
         first.terminate()
         time.sleep(0.3)
         sending = threading.Thread(target=publisher.send_message, args=("other", 2, 1))
