@@ -203,7 +203,7 @@ class Deliveries:
         peer.in_flight[entry.number] = entry
         self._counters.delivered += 1
         self._counters.redelivered += entry.attempts > 1
-        command = Deliver(entry.number, max(entry.attempts, 1), None if indexes is None else list(indexes))
+        command = Deliver(entry.number, entry.attempts, None if indexes is None else list(indexes))
         self._effects.append(Send(peer.id, (wire.encode_command(command), entry.frame)))
 
     def _begin_attempt(self, entry: Entry, now: float) -> None:

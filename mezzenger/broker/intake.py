@@ -10,7 +10,7 @@ from mezzenger.broker.restored import Restored
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Command, Confirm, Hello, Refuse
+from mezzenger.protocol.commands import Command, Confirm, Hello, Refuse, fit_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,7 @@ class Intake:
         publisher.refuse(sequence)
         if publisher.is_known:
             self._effects.append(Refusal(client, sequence))
-        # A path in the text may hold what is not UTF-8.
-        words = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
-        self._answer_client(client, Refuse(sequence, reason, words))
+        self._answer_client(client, Refuse(sequence, reason, fit_text(text)))
 
     def _answer_client(self, client: int, command: Command) -> None:
         peer_id = self._publishers.of(client).peer

@@ -61,15 +61,9 @@ class Connection:
             self._send_unsent(now)
 
     def _receive(self, sockets: ClientSockets, now: float) -> None:
-        for _ in range(_SLICE):
-            frames = receive(sockets.dealer)
-            if frames is None:
-                break
+        for frames in receive(sockets.dealer, _SLICE):
             self._session.receive(frames, now)
-        for _ in range(_SLICE):
-            frames = receive(sockets.sub)
-            if frames is None:
-                break
+        for frames in receive(sockets.sub, _SLICE):
             self._session.broadcast(frames[0], now)
 
     def _do(self, action: Action) -> None:

@@ -87,7 +87,7 @@ class Mezzenger:
             settings.receive_queue,
             handled=self._on_handled,
             ignored=self._on_ignored,
-            ended=self._on_callbacks_ended,
+            ended=self._disconnect,
         )
         session = ClientSession(
             Identity(secrets.randbits(64), secrets.token_bytes(16)),
@@ -370,9 +370,6 @@ class Mezzenger:
 
     def _on_ignored(self, delivery: Delivery) -> None:
         self._pump.run(lambda session, _now: session.inbox.dropped(delivery))
-
-    def _on_callbacks_ended(self) -> None:
-        self._disconnect()
 
     def _disconnect(self) -> None:
         """Send what is still to be sent, acks above all, and close; nothing here raises."""

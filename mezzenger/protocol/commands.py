@@ -140,3 +140,14 @@ class Pong(Command, tag="pong", frozen=True):
 
 ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping
 ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Pong
+
+
+def fit_text(text: str, characters: int = MAX_ERROR_CHARACTERS) -> str:
+    """Return the beginning of an error text as a command can carry it."""
+    # It may hold half a character, such as that of a file's name that is not UTF-8.
+    return text[:characters].encode(errors="replace").decode()
+
+
+def is_token(prefix: bytes) -> bool:
+    """Whether a subscription is a token; else it is the prefix of a name."""
+    return len(prefix) == TOKEN_BYTES and prefix.startswith(b"\0")

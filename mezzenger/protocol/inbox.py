@@ -1,6 +1,6 @@
 """Deliveries on the subscriber's side: which are being handled, which were, and what to answer."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
@@ -14,6 +14,7 @@ from mezzenger.protocol.commands import (
     Failure,
     Nack,
     ServerCommand,
+    fit_text,
 )
 from mezzenger.protocol.events import Delivery
 
@@ -36,7 +37,7 @@ class Inbox:
     def __init__(self, names: Container[str]) -> None:
         self._names = names
         self._in_hand: dict[tuple[int, int], int | None] = {}
-        self._handled: dict[tuple[int, int], None] = {}
+        self._handled: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
@@ -116,7 +117,7 @@ class Inbox:
     def _remember(self, key: tuple[int, int]) -> None:
         self._handled[key] = None
         if len(self._handled) > REMEMBERED:
-            del self._handled[next(iter(self._handled))]
+            self._handled.popitem(last=False)
 
 
 def _key(delivery: Delivery) -> tuple[int, int]:
@@ -126,6 +127,4 @@ def _key(delivery: Delivery) -> tuple[int, int]:
 def _shortened(failures: list[Failure]) -> list[Failure]:
     """Cut the texts so that the command stays within what any server takes, and can be written as UTF-8."""
     characters = min(MAX_ERROR_CHARACTERS, _NACK_CHARACTERS // len(failures))
-    # The text of an exception may hold half a character, such as a file's name that is not UTF-8.
-    texts = [failure.error[:characters].encode(errors="replace").decode() for failure in failures]
-    return [Failure(failure.index, text) for failure, text in zip(failures, texts, strict=True)]
+    return [Failure(failure.index, fit_text(failure.error, characters)) for failure in failures]

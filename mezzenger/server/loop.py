@@ -10,7 +10,7 @@ from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import Change, Effect, Know, Load, Publish, Send, Settle, Store
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
-from mezzenger.protocol.commands import TOKEN_BYTES
+from mezzenger.protocol.commands import is_token
 from mezzenger.storage.base import Storage
 from mezzenger.transport.sockets import Sent, ServerSockets, can_receive, receive, send
 
@@ -112,15 +112,9 @@ class ServerLoop:
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
         now = asyncio.get_running_loop().time()
-        for _ in range(_SLICE):
-            frames = receive(self._sockets.xpub)
-            if frames is None:
-                break
+        for frames in receive(self._sockets.xpub, _SLICE):
             self._on_subscription(frames, now)
-        for _ in range(_SLICE):
-            frames = receive(self._sockets.router)
-            if frames is None:
-                break
+        for frames in receive(self._sockets.router, _SLICE):
             self._broker.receive(frames[0], frames[1:], now)
         self._perform()
         # Every use of a socket may have taken the signal that was meant to wake us.
@@ -137,7 +131,7 @@ class ServerLoop:
         is_subscribed, prefix = frames[0][:1], frames[0][1:]
         if is_subscribed not in {b"\0", b"\1"}:
             self._broker.malformed("subscription")
-        elif len(prefix) == TOKEN_BYTES and prefix.startswith(b"\0"):
+        elif is_token(prefix):
             if is_subscribed == b"\1":
                 self._broker.surfaced(prefix)
             else:

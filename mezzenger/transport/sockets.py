@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -70,10 +71,13 @@ def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> Sent:
     return Sent.DONE
 
 
-def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
-    """Return the next multipart message, or None if none is there."""
-    # Asking is cheap, and an exception is not.
-    return socket.recv_multipart(zmq.DONTWAIT) if can_receive(socket) else None
+def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[list[bytes]]:
+    """Yield the multipart messages that are there, up to so many."""
+    for _ in range(limit):
+        # Asking is cheap, and an exception is not.
+        if not can_receive(socket):
+            return
+        yield socket.recv_multipart(zmq.DONTWAIT)
 
 
 def can_receive(socket: zmq.Socket[bytes]) -> bool:

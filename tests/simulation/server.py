@@ -9,7 +9,7 @@ from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Load, Publish, Send, Store
 from mezzenger.broker.intake import IntakeOptions
-from mezzenger.protocol.commands import TOKEN_BYTES
+from mezzenger.protocol.commands import is_token
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.simulation.clock import Clock
 from tests.simulation.network import Link
@@ -206,8 +206,3 @@ class Server:
                 act()
 
         return act_if_up
-
-
-def is_token(prefix: bytes) -> bool:
-    """Whether a subscription is a token, not a name."""
-    return len(prefix) == TOKEN_BYTES and prefix.startswith(b"\0")
