@@ -8,24 +8,52 @@ from typing import Final
 from mezzenger.errors import StorageError
 
 APPLICATION_ID: Final = 0x4D5A4752
-VERSION: Final = 1
+VERSION: Final = 2
 
 TABLES: Final = """
 CREATE TABLE name (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     frames INTEGER NOT NULL DEFAULT 0,
+    messages INTEGER NOT NULL DEFAULT 0,
     size INTEGER NOT NULL DEFAULT 0,
-    offered INTEGER NOT NULL DEFAULT 0
+    offered INTEGER NOT NULL DEFAULT 0,
+    delayed INTEGER NOT NULL DEFAULT 0,
+    delayed_size INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0,
+    dead_size INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE message (
     number INTEGER PRIMARY KEY,
     name INTEGER NOT NULL REFERENCES name,
     attempts INTEGER NOT NULL DEFAULT 0,
     indexes BLOB,
+    due REAL,
+    expires REAL,
+    error TEXT NOT NULL DEFAULT '',
     frame BLOB NOT NULL
 ) STRICT;
 CREATE INDEX message_of_name ON message (name, number);
+CREATE INDEX message_expires ON message (expires) WHERE expires IS NOT NULL;
+CREATE TABLE delayed (
+    number INTEGER PRIMARY KEY,
+    name INTEGER NOT NULL REFERENCES name,
+    due REAL NOT NULL,
+    expires REAL,
+    frame BLOB NOT NULL
+) STRICT;
+CREATE INDEX delayed_due ON delayed (due);
+CREATE TABLE dead (
+    number INTEGER PRIMARY KEY,
+    name INTEGER NOT NULL REFERENCES name,
+    attempts INTEGER NOT NULL,
+    indexes BLOB,
+    buried REAL NOT NULL,
+    reason TEXT NOT NULL,
+    error TEXT NOT NULL,
+    frame BLOB NOT NULL
+) STRICT;
+CREATE INDEX dead_of_name ON dead (name, number);
 CREATE TABLE publisher (
     client INTEGER PRIMARY KEY,
     key BLOB NOT NULL,
@@ -36,8 +64,10 @@ CREATE TABLE refused (client INTEGER, sequence INTEGER, PRIMARY KEY (client, seq
 CREATE TABLE last_number (number INTEGER NOT NULL) STRICT;
 INSERT INTO last_number VALUES (0);
 """
-"""``name`` counts what is in ``message``, within the same transactions, so that a start need not look at the messages.
-``publisher.seen`` is the last number when the client came, so that the clients can be put in order."""
+"""``name`` counts what is in ``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
+not look at the messages. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
+is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``publisher.seen`` is the last number when
+the client came, so that the clients can be put in order."""
 
 
 _PRAGMAS: Final = """

@@ -101,7 +101,7 @@ class SqliteStorage:
             raise StorageError(f"{self._file}: cannot be read: {error}") from None
 
     def _restored(self, database: sqlite3.Connection) -> Restored:
-        database.execute("DELETE FROM name WHERE frames = 0")
+        database.execute("DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0")
         names = database.execute("SELECT id, name, frames, size FROM name").fetchall()
         self._names = {name: id_ for id_, name, _, _ in names}
         refused: defaultdict[int, set[int]] = defaultdict(set)

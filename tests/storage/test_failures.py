@@ -102,14 +102,14 @@ class TestNotOurs:
         """What a later Mezzenger made is left to it."""
         reopened(file)
         with closing(sqlite3.connect(file)) as database:
-            database.execute("PRAGMA user_version = 2")
-        refused(file, "has schema version 2; this server knows version 1")
+            database.execute("PRAGMA user_version = 3")
+        refused(file, "has schema version 3; this server knows version 2")
 
     def test_tables_are_missing(self, file: Path) -> None:
         """It says it is ours, and is not."""
         with closing(sqlite3.connect(file)) as database:
             database.executescript(
-                f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
+                f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2;"
             )
         refused(file, "cannot be read: no such table")
 
