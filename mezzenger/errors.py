@@ -3,7 +3,7 @@
 MezzengerError
 ├── ConfigurationError        a setting is wrong: file, line, key and what to write instead
 ├── InvalidName               a message name that cannot be used
-├── InvalidMessage            ack is not 0 or 1, or headers that cannot travel
+├── InvalidMessage            ack, headers, ttl or delay that cannot be used
 ├── InvalidCallback           subscribe() was given something that cannot be called back
 ├── PayloadError
 │   ├── PayloadNotEncodable   the sender's codec cannot write this object
@@ -12,6 +12,7 @@ MezzengerError
 ├── MessageTooLarge           above the server's ``max_message_size``; nothing was sent
 ├── AlreadySubscribed         this client has a callback for that name
 ├── NotSubscribed             this client has none
+├── NoDeadLetter              there is no dead letter with that number
 ├── ServerUnreachable         no answer within ``send_timeout`` x (1 + ``connection_retries``)
 ├── Rejected                  the server answered, and refused; ``reason`` says why
 ├── ClientStopped             the client was stopped
@@ -45,7 +46,7 @@ class InvalidName(MezzengerError):
 
 
 class InvalidMessage(MezzengerError):
-    """A message whose ``ack`` or ``headers`` cannot travel."""
+    """A message whose ``ack``, ``headers``, ``ttl`` or ``delay`` cannot be used."""
 
 
 class InvalidCallback(MezzengerError):
@@ -78,6 +79,10 @@ class AlreadySubscribed(MezzengerError):
 
 class NotSubscribed(MezzengerError):
     """This client has no callback for the name."""
+
+
+class NoDeadLetter(MezzengerError):
+    """The server keeps no dead letter with this number, or not any more."""
 
 
 class ServerUnreachable(MezzengerError):

@@ -24,6 +24,7 @@ class Backlog:
 
     name: str
     frames: int = 0
+    messages: int = 0
     size: int = 0
     window: dict[int, Entry] = field(default_factory=dict)
     """In order of the numbers."""
@@ -82,7 +83,7 @@ class Backlog:
     def take(self, row: Stored) -> Entry:
         """Return the entry of what was read; it may be one that is kept."""
         kept = self.kept.pop(row.number, None)
-        return kept or Entry(row.number, row.name, row.messages, row.frame, row.attempts, row.indexes)
+        return kept or Entry(*row)
 
     def add(self, entry: Entry) -> None:
         """Take a stored frame into the window."""
@@ -93,6 +94,7 @@ class Backlog:
     def settle(self, entry: Entry) -> None:
         """Take a frame out of memory and the store."""
         self.frames -= 1
+        self.messages -= entry.messages
         self.size -= len(entry.frame)
         if self.kept.pop(entry.number, None) is None:
             del self.window[entry.number]

@@ -5,19 +5,21 @@ somebody to answer, and forgotten.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from mezzenger.broker.dead_letters import DeadLetters
 from mezzenger.broker.deliveries import Deliveries, DeliveryOptions
-from mezzenger.broker.effects import Effect, Load, Publish, Send, Store
+from mezzenger.broker.effects import Change, Discard, Effect, Find, Load, Origin, Publish, Reply, Requeue, Send, Store
 from mezzenger.broker.intake import Intake, IntakeOptions, TooManyRefusedError
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
-from mezzenger.broker.restored import Restored, Stored
+from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters
+from mezzenger.broker.sweeper import Sweeper
 from mezzenger.broker.tokens import Tokens
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import check_name
@@ -27,16 +29,23 @@ from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
     Command,
+    Completed,
+    DropDead,
+    Failed,
     Goodbye,
     Hello,
     Linked,
+    ListDead,
     Nack,
     Ping,
     Pong,
+    ResendDead,
+    ShowDead,
     Subscribe,
     Subscribed,
     Unsubscribe,
     Welcome,
+    fit_text,
 )
 
 MAX_NAMES: Final = 100_000
@@ -57,11 +66,15 @@ class BrokerOptions:
 class Broker:
     """Who is connected, who gets what, what is stored and not yet acknowledged.
 
-    The server's loop calls a method for everything that happens, with the time in seconds of any steady clock, and then
-    does what ``take_effects()`` returns, in that order.
+    The server's loop calls a method for everything that happens, with the time, and then does what ``take_effects()``
+    returns, in that order. The time is in Unix seconds, but of a clock that is steady from the broker's beginning.
+
+    Args:
+        options: What it needs to know of the settings.
+        random: Returns a random number between 0 and 1 at each call.
     """
 
-    def __init__(self, options: BrokerOptions) -> None:
+    def __init__(self, options: BrokerOptions, random: Callable[[], float]) -> None:
         self._options = options
         self._effects: list[Effect] = []
         self._counters = Counters()
@@ -70,8 +83,12 @@ class Broker:
         self._unlinked: deque[tuple[float, Peer]] = deque()
         self._routing = Routing()
         self._tokens = Tokens()
-        self._deliveries = Deliveries(options.delivery, self._routing, self._counters, self._effects)
+        self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
         self._intake = Intake(options.intake, self._deliveries, self._counters, self._effects, self._send)
+        self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
+        self._dead_letters = DeadLetters(
+            self._deliveries.pending, self._intake, self._counters, self._effects, self._send
+        )
         self._is_draining = False
 
     # What the loop reports.
@@ -79,6 +96,7 @@ class Broker:
     def restored(self, restored: Restored) -> None:
         """Take in what the store has kept from the last run; to be called before anything else."""
         self._intake.restored(restored)
+        self._sweeper.note(restored.next_moment)
 
     def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take a multipart message from the ROUTER socket."""
@@ -108,17 +126,51 @@ class Broker:
         """Count what the loop could not even hand in."""
         self._counters.malformed[reason] += 1
 
-    def committed(self, stores: Sequence[Store], now: float) -> None:
-        """Take note that the store has these frames: confirm and deliver them."""
+    def committed(self, changes: Sequence[Change], now: float) -> None:
+        """Take note that the store has made these changes: confirm, deliver, answer."""
+        stores = [change for change in changes if isinstance(change, Store)]
+        for store in stores:
+            self._sweeper.stored(store)
         self._intake.committed(stores, now)
+        for change in changes:
+            match change:
+                case Requeue():
+                    self._deliveries.requeued(change)
+                    if change.origin is Origin.DEAD:
+                        self._dead_letters.left(change)
+                case Discard():
+                    self._dead_letters.left(change)
+                case Reply():
+                    self._send(change.peer, Completed(change.request, change.count))
 
-    def commit_failed(self, stores: Sequence[Store], reason: str, text: str) -> None:
-        """Take note that the store has none of these frames: refuse them."""
-        self._intake.commit_failed(stores, reason, text)
+    def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
+        """Take note that the store has made none of these changes: refuse what was asked for."""
+        self._intake.commit_failed([change for change in changes if isinstance(change, Store)], reason, text)
+        for change in changes:
+            match change:
+                case Requeue():
+                    self._deliveries.not_stored(change.name, change.number)
+                    self._dead_letters.stayed(change)
+                case Discard():
+                    self._dead_letters.stayed(change)
+                case Reply():
+                    self._send(change.peer, Failed(change.request, reason, fit_text(text)))
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Take note of what was read from the store: deliver it."""
         self._deliveries.loaded(load, rows, now)
+
+    def swept(self, swept: Swept) -> None:
+        """Take note of what has expired and what is due."""
+        self._sweeper.swept(swept)
+
+    def found(self, find: Find, rows: Sequence[Dead]) -> None:
+        """Take note of the dead letters that a peer asks about: answer it."""
+        self._dead_letters.found(find, rows)
+
+    def not_found(self, find: Find, reason: str, text: str) -> None:
+        """Take note that the dead letters that a peer asks about cannot be read."""
+        self._dead_letters.not_found(find, reason, fit_text(text))
 
     def tick(self, now: float) -> None:
         """Do what is due: redeliveries, and giving up clients whose link token never surfaced."""
@@ -130,10 +182,11 @@ class Broker:
                 text = f"the SUB socket's link token did not come through pub_port within {timeout:g} s"
                 self._dismiss(peer, "link", text, now)
         self._deliveries.tick(now)
+        self._sweeper.tick(now)
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        moments = [self._deliveries.pending.next_deadline()]
+        moments = [self._deliveries.pending.next_deadline(), self._sweeper.next_deadline()]
         if self._unlinked:
             moments.append(self._unlinked[0][0])
         return min((moment for moment in moments if moment is not None), default=None)
@@ -166,6 +219,10 @@ class Broker:
             names=len(self._routing),
             pending=self._deliveries.pending.frames,
             pending_size=self._deliveries.pending.size,
+            delayed=self._deliveries.pending.delayed.frames,
+            delayed_size=self._deliveries.pending.delayed.size,
+            dead=self._deliveries.pending.dead.frames,
+            dead_size=self._deliveries.pending.dead.size,
             in_flight=sum(len(peer.in_flight) for peer in self._peers.values()),
             published=counters.published,
             stored=counters.stored,
@@ -174,6 +231,9 @@ class Broker:
             redelivered=counters.redelivered,
             acked=counters.acked,
             nacked=counters.nacked,
+            buried=counters.buried,
+            resent=counters.resent,
+            discarded=counters.discarded,
             dropped=dict(counters.dropped),
             malformed=dict(counters.malformed),
         )
@@ -215,6 +275,8 @@ class Broker:
                 self._deliveries.nacked(peer, command, now)
             case Ping():
                 self._send(peer.id, Pong(command.number))
+            case ListDead() | ShowDead() | ResendDead() | DropDead():
+                self._dead_letters.ask(peer.id, command)
             case _:
                 raise ProtocolError("hello", "a second Hello on one connection")
 
@@ -292,7 +354,7 @@ class Broker:
         if self._is_draining:
             return
         try:
-            self._intake.publish(peer.client, peer.id, header, frame)
+            self._intake.publish(peer.client, peer.id, header, frame, now)
         except TooManyRefusedError:
             # When it comes back it says from which sequence on it still sends; older ones are forgotten then.
             self._dismiss(peer, "refused", f"more than {MAX_REFUSED} publishes were refused", now)

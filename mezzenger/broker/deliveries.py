@@ -2,51 +2,62 @@
 
 A round offers an entry to every subscriber of its name. A subscriber with credit is sent it; for one without, it waits
 until there is credit, and if too much waits already it is left out until that is less. As long as some subscriber has
-the entry in hand, the next round is ``pause`` seconds away; when nobody has, there is none: it will be offered when a
-subscriber comes, when credit comes, or at once if the one who had it went away.
+the entry in hand, or could not handle it, the next round is a pause away that grows with each; else there is none: it
+will be offered when a subscriber comes, when credit comes, or at once if the one who had it went away. Of an entry
+that was offered as often as its policy allows, and that nobody has in hand, the next round makes a dead letter.
 
 Of each name that has a subscriber the oldest frames are in memory; as they are settled, the next are loaded.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from mezzenger.broker.effects import Attempt, Effect, Load, Offered, Send, Settle, Store
+from mezzenger.broker.effects import Attempt, Bury, Effect, Load, Offered, Requeue, Send, Settle, Store
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.pending import Pending
-from mezzenger.broker.restored import Stored
+from mezzenger.broker.restored import Stored, Waiting
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
+from mezzenger.policy import Policies
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Deliver, Nack
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOptions:
-    """What deliveries need to know of the settings; durations in seconds."""
+    """What deliveries need to know of the settings."""
 
     credit: int
     send_queue: int
-    resend_initial: float
-    resend_multiplier: float
-    resend_max: float
+    max_dead_letters: int
+    """Frames; what would be one more is delivered on and on instead."""
+    policies: Policies
 
 
 class Deliveries:
     """Brings what is pending to the subscribers.
 
     Args:
-        options: Limits and pauses.
+        options: Limits.
+        random: Returns a random number between 0 and 1 at each call.
         routing: Who subscribed to what.
         counters: What is counted here is counted there.
         effects: What is to be done is appended there.
     """
 
-    def __init__(self, options: DeliveryOptions, routing: Routing, counters: Counters, effects: list[Effect]) -> None:
+    def __init__(
+        self,
+        options: DeliveryOptions,
+        random: Callable[[], float],
+        routing: Routing,
+        counters: Counters,
+        effects: list[Effect],
+    ) -> None:
         self._options = options
+        self._random = random
         self._routing = routing
         self._counters = counters
         self._effects = effects
@@ -60,25 +71,47 @@ class Deliveries:
 
     def stored(self, store: Store, now: float) -> None:
         """Deliver a frame that the store has, unless others must be loaded before it."""
-        entry = Entry(store.number, store.name, store.messages, store.frame)
+        entry = Entry(store.number, store.name, store.messages, store.frame, expires=store.expires)
         if self.pending.stored(entry):
             self._round(entry, now)
         else:
             self._load(store.name)
 
-    def not_stored(self, store: Store) -> None:
+    def not_stored(self, name: str, number: int) -> None:
         """Take note that the store does not have a frame."""
-        self.pending.not_stored(store.name, store.number)
+        self.pending.not_stored(name, number)
+
+    def requeuing(self, name: str, number: int, size: int) -> None:
+        """Take note of a frame that is being put among those to be delivered; it will be loaded when it is its turn."""
+        self.pending.storing(name, number, size, is_wanted=False)
+
+    def requeued(self, requeue: Requeue) -> None:
+        """Deliver a frame that the store has put among those to be delivered, when it is its turn."""
+        self.pending.requeued(requeue)
+        self._load(requeue.name)
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Deliver what was read from the store."""
         for entry in self.pending.loaded(load, rows):
-            self._round(entry, now)
+            if entry.due is not None and entry.due > now:
+                self.pending.schedule(entry, entry.due)
+            else:
+                self._round(entry, now)
         self._load(load.name)
+
+    def expired(self, waiting: Waiting) -> None:
+        """Take out what has expired."""
+        entry = self.pending.get(waiting.number)
+        if entry is not None:
+            self._expire(entry)
+            return
+        self.pending.settle_unseen(waiting)
+        self._counters.dropped["expired"] += waiting.left
+        self._effects.append(Settle(waiting.number, waiting.name, waiting.messages, waiting.size))
 
     def subscribed(self, peer: Peer, name: str, now: float) -> None:
         """Deliver all that is pending of a name to a peer that has just subscribed to it."""
-        for entry in self.pending.named(name):
+        for entry in list(self.pending.named(name)):
             if entry.due is None:
                 self._round(entry, now)
             else:
@@ -123,7 +156,13 @@ class Deliveries:
 
     def evict(self, name: str) -> None:
         """Forget what is in memory of a name, if it has no subscriber any more."""
-        if name not in self._routing and (number := self.pending.evict(name)) is not None:
+        if name in self._routing:
+            return
+        for entry in self.pending.named(name):
+            if entry.due is not None and not entry.holders:
+                # The next subscriber need not wait for the end of the pause, unless the server ends before.
+                self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, error=entry.error))
+        if (number := self.pending.evict(name)) is not None:
             self._effects.append(Offered(name, number))
 
     def acked(self, peer: Peer, numbers: list[int], now: float) -> None:
@@ -131,8 +170,7 @@ class Deliveries:
         for number in numbers:
             entry = self._taken_from(peer, number)
             if entry is not None:
-                self._settle(entry)
-                self._load(entry.name)
+                self._acknowledge(entry)
         self._use_credit(peer, now)
 
     def nacked(self, peer: Peer, nack: Nack, now: float) -> None:
@@ -149,10 +187,8 @@ class Deliveries:
         if entry is not None:
             entry.holders.discard(peer.id)
             self._counters.nacked += 1
-            self._narrow(entry, failed)
-            if entry.due is not None and not entry.holders:
-                self.pending.schedule(entry, now + entry.pause)
-            self._load(entry.name)
+            entry.error = nack.failures[0].error
+            self._narrow(entry, failed, now)
             self.evict(entry.name)
         self._use_credit(peer, now)
 
@@ -164,6 +200,12 @@ class Deliveries:
     def _round(self, entry: Entry, now: float) -> None:
         """Offer an entry to all subscribers, also to those who have it in hand: they may have lost it."""
         entry.due = None
+        if entry.expires is not None and entry.expires <= now:
+            self._expire(entry)
+            return
+        if self._is_exhausted(entry):
+            self._bury(entry, now)
+            return
         for peer in self._routing.subscribers(entry.name):
             self._offer(peer, entry, now)
 
@@ -208,11 +250,17 @@ class Deliveries:
 
     def _begin_attempt(self, entry: Entry, now: float) -> None:
         entry.attempts += 1
-        longer = entry.pause * self._options.resend_multiplier
-        entry.pause = min(longer, self._options.resend_max) if entry.pause else self._options.resend_initial
         if entry.attempts > 1:
-            self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes))
-        self.pending.schedule(entry, now + entry.pause)
+            self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, error=entry.error))
+        self.pending.schedule(entry, now + self._pause(entry))
+
+    def _pause(self, entry: Entry) -> float:
+        return self._options.policies.of(entry.name).pause(entry.attempts, self._random())
+
+    def _is_exhausted(self, entry: Entry) -> bool:
+        """Whether an entry is not to be delivered any more; it is, as long as somebody is busy with it."""
+        is_last = entry.attempts >= self._options.policies.of(entry.name).max_attempts
+        return is_last and not entry.holders and self.pending.dead.frames < self._options.max_dead_letters
 
     def _taken_from(self, peer: Peer, number: int) -> Entry | None:
         """Take an entry out of a peer's hands; None if it is settled, or was never there."""
@@ -230,23 +278,64 @@ class Deliveries:
         if not entry.holders:
             self._round(entry, now)
 
-    def _narrow(self, entry: Entry, failed: set[int]) -> None:
+    def _narrow(self, entry: Entry, failed: set[int], now: float) -> None:
+        """Keep of an entry what has failed; send it again after the pause, or never, if nobody else has it in hand."""
         left = range(entry.messages) if entry.indexes is None else entry.indexes
         still = tuple(index for index in left if index in failed)
         if not still:
-            self._settle(entry)
-        elif len(still) < len(left):
-            self._counters.acked += len(left) - len(still)
+            self._acknowledge(entry)
+            return
+        self._counters.acked += len(left) - len(still)
+        if len(still) < len(left):
             entry.indexes = still
-            self._effects.append(Attempt(entry.number, entry.attempts, still))
+        if entry.due is not None and self._is_exhausted(entry):
+            self._bury(entry, now)
+            return
+        if entry.due is not None and not entry.holders:
+            self.pending.schedule(entry, now + self._pause(entry))
+        due = None if entry.holders else entry.due
+        self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, due, entry.error))
+
+    def _acknowledge(self, entry: Entry) -> None:
+        self._counters.acked += entry.left
+        self._settle(entry)
+
+    def _expire(self, entry: Entry) -> None:
+        self._counters.dropped["expired"] += entry.left
+        self._settle(entry)
 
     def _settle(self, entry: Entry) -> None:
+        self._effects.append(Settle(entry.number, entry.name, entry.messages, len(entry.frame)))
+        self._remove(entry)
+
+    def _bury(self, entry: Entry, now: float) -> None:
+        """Make an entry a dead letter."""
+        size = len(entry.frame)
+        error = entry.error or "no subscriber has acknowledged it"
+        self._effects.append(
+            Bury(
+                entry.number,
+                entry.name,
+                entry.messages,
+                size,
+                entry.attempts,
+                entry.indexes,
+                now,
+                "max_attempts",
+                error,
+            )
+        )
+        self._counters.buried += entry.left
+        self.pending.dead.add(1, size)
+        self._remove(entry)
+
+    def _remove(self, entry: Entry) -> None:
+        """Take an entry out of memory for good, and let the next one in."""
         self.pending.settle(entry)
-        self._counters.acked += entry.messages if entry.indexes is None else len(entry.indexes)
         for peer in self._behind:
             if entry.name in peer.names and peer.id not in entry.holders and entry.number not in peer.waiting:
                 self._counters.dropped["send_queue"] += entry.messages
-        self._effects.append(Settle(entry.number, entry.name, len(entry.frame)))
+        self._load(entry.name)
 
     def _load(self, name: str) -> None:
         if name in self._routing and (load := self.pending.next_load(name)) is not None:

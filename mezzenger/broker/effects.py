@@ -1,6 +1,9 @@
 """What the broker asks of the server's loop."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+from mezzenger.protocol.commands import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +34,90 @@ class Store:
     frame: bytes
     is_offered: bool = False
     """Whether it is to be delivered as soon as it is stored."""
+    due: float | None = None
+    """Keep it apart until then, if at all; then it waits for ``Requeue``."""
+    expires: float | None = None
+    """When it is of no use any more, if ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The stored frame with this number is acknowledged: forget it."""
+    """The stored frame with this number is acknowledged, or expired: forget it."""
 
     number: int
     name: str
+    messages: int
     size: int
     """Of the frame, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The stored frame with this number is being delivered again."""
+    """The stored frame with this number is being delivered again, or a subscriber could not handle it."""
 
     number: int
     attempts: int
     indexes: tuple[int, ...] | None
     """Which of its messages are still to be handled; None means all."""
+    due: float | None = None
+    """When it is to be sent again, if it is in nobody's hands."""
+    error: str = ""
+    """Why the last attempt failed, as far as that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """The stored frame with this number is not delivered any more: keep it as a dead letter."""
+
+    number: int
+    name: str
+    messages: int
+    size: int
+    attempts: int
+    indexes: tuple[int, ...] | None
+    buried: float
+    """When."""
+    reason: str
+    error: str
+
+
+class Origin(StrEnum):
+    """Where a frame was that is put back among those to be delivered."""
+
+    DELAYED = "delayed"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Put a frame that was kept apart among those to be delivered, then tell the broker: ``committed``."""
+
+    origin: Origin
+    former: int
+    """Its number so far."""
+    number: int
+    """Its number from now on, as if it were stored now."""
+    name: str
+    messages: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Forget the dead letter with this number."""
+
+    number: int
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Once the changes before this one are made, tell the broker: it will answer a peer's question."""
+
+    peer: bytes
+    request: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +167,25 @@ class Load:
     """How many bytes to read at most, but one frame at least."""
 
 
-Change = Store | Settle | Attempt | Offered | Know | Refusal | Forget
-"""What goes to the store."""
-Effect = Send | Publish | Change | Load
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Look for what has expired, and what was delayed until now, and tell the broker: ``swept``."""
+
+    now: float
+    frames: int
+    """How many of each to return at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Read dead letters for a peer that has a question, and tell the broker: ``found``."""
+
+    peer: bytes
+    question: Question
+
+
+Change = Store | Settle | Attempt | Bury | Requeue | Discard | Offered | Know | Refusal | Forget | Reply
+"""What goes to the store, in this order."""
+Query = Load | Sweep | Find
+"""What is read from the store, after all changes before it."""
+Effect = Send | Publish | Change | Query

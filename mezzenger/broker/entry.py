@@ -14,11 +14,17 @@ class Entry:
     attempts: int = 0
     indexes: tuple[int, ...] | None = None
     """Which messages of a batch are still to be handled; None means all."""
-    pause: float = 0.0
-    """Seconds between the last attempt and the next."""
     due: float | None = None
-    """When it is sent again; None while no subscriber has it in hand."""
+    """When it is sent again at the latest; None while it waits for a subscriber, or for one with credit."""
+    expires: float | None = None
+    error: str = ""
+    """Why the last attempt failed, as far as that is known."""
     holders: set[bytes] = field(default_factory=set)
     """The peers that have it in hand."""
     late: set[bytes] = field(default_factory=set)
     """The peers that had it in hand when they unsubscribed, and may still acknowledge it."""
+
+    @property
+    def left(self) -> int:
+        """How many of its messages are still to be handled."""
+        return self.messages if self.indexes is None else len(self.indexes)

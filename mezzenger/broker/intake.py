@@ -1,14 +1,15 @@
-"""What publishers send with ``ack=1``: stored once, confirmed when it is, refused when it cannot be."""
+"""What is to be stored: publishes with ``ack=1``, confirmed or refused, and what was kept apart until now."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mezzenger.broker.deliveries import Deliveries
-from mezzenger.broker.effects import Effect, Forget, Know, Refusal, Store
+from mezzenger.broker.effects import Effect, Forget, Know, Origin, Refusal, Requeue, Store
 from mezzenger.broker.publishers import MAX_REFUSED, Publisher, Publishers
 from mezzenger.broker.restored import Restored
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
+from mezzenger.policy import Policies
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Command, Confirm, Hello, Refuse, fit_text
 
@@ -18,7 +19,8 @@ class IntakeOptions:
     """What the intake needs to know of the settings."""
 
     max_pending_size: int
-    """Bytes of all frames that are stored and not yet acknowledged."""
+    """Bytes of all frames that are in the store."""
+    policies: Policies
 
 
 class TooManyRefusedError(Exception):
@@ -79,7 +81,7 @@ class Intake:
         """Take note that a client is not connected any more."""
         self._publishers.of(client).peer = None
 
-    def publish(self, client: int, peer_id: bytes, header: wire.Header, frame: bytes) -> None:
+    def publish(self, client: int, peer_id: bytes, header: wire.Header, frame: bytes, now: float) -> None:
         """Take in a frame of a client.
 
         Raises:
@@ -98,9 +100,9 @@ class Intake:
             self._counters.repeated += 1
             self._answer(peer_id, Confirm([header.sequence]))
             return
-        self._require_sound(client, header, frame)
+        extra = self._read_extra(client, header, frame)
         if self._has_room(len(frame)):
-            self._store(publisher, header, frame)
+            self._store(publisher, header, extra, frame, now)
         else:
             self._refuse(client, header.sequence, "limit", self._limit_text(len(frame)))
 
@@ -115,36 +117,68 @@ class Intake:
         for client, sequences in confirmed.items():
             self._answer_client(client, Confirm(sequences))
         for store in stores:
-            self._deliveries.stored(store, now)
+            if store.due is None:
+                self._deliveries.stored(store, now)
+            else:
+                self._deliveries.pending.delayed.add(1, len(store.frame))
 
     def commit_failed(self, stores: Sequence[Store], reason: str, text: str) -> None:
         """Take note that the store has none of these frames: refuse them."""
         for store in stores:
             self._size_of_storing -= len(store.frame)
-            self._deliveries.not_stored(store)
+            if store.due is None:
+                self._deliveries.not_stored(store.name, store.number)
             self._refuse(store.client, store.sequence, reason, text)
 
-    def _require_sound(self, client: int, header: wire.Header, frame: bytes) -> None:
+    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> None:
+        """Have a frame that was kept apart put among those to be delivered, behind all that are there."""
+        number = self._next_number()
+        self._deliveries.requeuing(name, number, size)
+        self._effects.append(Requeue(origin, former, number, name, messages, size))
+
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def _read_extra(self, client: int, header: wire.Header, frame: bytes) -> wire.Extra:
+        """Check a frame to its last byte."""
         try:
-            wire.read_contents(frame)
+            return wire.read_contents(frame).extra
         except ProtocolError as error:
             self._refuse(client, header.sequence, error.reason, str(error))
             raise
 
-    def _store(self, publisher: Publisher, header: wire.Header, frame: bytes) -> None:
+    def _store(self, publisher: Publisher, header: wire.Header, extra: wire.Extra, frame: bytes, now: float) -> None:
         if not publisher.is_known:
             publisher.is_known = True
             self._effects.append(Know(header.client, publisher.key))
             self._effects.extend(Refusal(header.client, sequence) for sequence in sorted(publisher.refused))
         if publisher.keep(header.sequence):
             self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
-        self._last_number += 1
         self._size_of_storing += len(frame)
-        number = self._last_number
-        is_offered = self._deliveries.storing(header.name, number, len(frame))
+        due, expires = self._moments(header.name, extra, now)
+        number = self._next_number()
+        is_offered = due is None and self._deliveries.storing(header.name, number, len(frame))
         self._effects.append(
-            Store(number, header.client, header.sequence, header.name, header.messages, frame, is_offered)
+            Store(
+                number,
+                header.client,
+                header.sequence,
+                header.name,
+                header.messages,
+                frame,
+                is_offered=is_offered,
+                due=due,
+                expires=expires,
+            )
         )
+
+    def _moments(self, name: str, extra: wire.Extra, now: float) -> tuple[float | None, float | None]:
+        """Return when a frame is due, if not at once, and when it expires, if ever."""
+        policy = self._options.policies.of(name)
+        delay = policy.delay if extra.delay is None else extra.delay
+        ttl = policy.ttl if extra.ttl is None else extra.ttl
+        return now + delay if delay else None, None if ttl is None else now + delay + ttl
 
     def _refuse(self, client: int, sequence: int, reason: str, text: str) -> None:
         publisher = self._publishers.of(client)
@@ -159,12 +193,13 @@ class Intake:
             self._answer(peer_id, command)
 
     def _has_room(self, size: int) -> bool:
-        return self._deliveries.pending.size + self._size_of_storing + size <= self._options.max_pending_size
+        return self._deliveries.pending.whole_size + self._size_of_storing + size <= self._options.max_pending_size
 
     def _limit_text(self, size: int) -> str:
         pending = self._deliveries.pending
         return (
-            f"{pending.frames} frames of {pending.size} bytes wait to be acknowledged, {self._size_of_storing} bytes "
-            f"are being stored, and {size} bytes more would be above the limit of {self._options.max_pending_size} "
-            "bytes (its setting server.max_pending_size)"
+            f"{pending.frames} frames of {pending.size} bytes wait to be acknowledged, {pending.delayed.frames} of "
+            f"{pending.delayed.size} bytes are delayed, {pending.dead.frames} of {pending.dead.size} bytes are dead "
+            f"letters, {self._size_of_storing} bytes are being stored, and {size} bytes more would be above the limit "
+            f"of {self._options.max_pending_size} bytes (its setting server.max_pending_size)"
         )

@@ -2,14 +2,29 @@
 
 import heapq
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mezzenger.broker.backlog import Backlog
-from mezzenger.broker.effects import Load
+from mezzenger.broker.effects import Load, Requeue
 from mezzenger.broker.entry import Entry
-from mezzenger.broker.restored import Stored, Total
+from mezzenger.broker.restored import Stored, Total, Waiting
 
 _SPARE: Final = 1024
+
+
+@dataclass(slots=True)
+class Kept:
+    """Frames that are in the store, but not among those to be delivered."""
+
+    frames: int = 0
+    size: int = 0
+    """In bytes."""
+
+    def add(self, frames: int, size: int) -> None:
+        """Count so many more."""
+        self.frames += frames
+        self.size += size
 
 
 class Pending:
@@ -17,8 +32,12 @@ class Pending:
 
     def __init__(self) -> None:
         self.frames = 0
+        self.messages = 0
         self.size = 0
         """In bytes."""
+        self.delayed = Kept()
+        self.dead = Kept()
+        self._sweep_settled: set[int] | None = None
         self._entries: dict[int, Entry] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._due: list[tuple[float, int]] = []
@@ -28,7 +47,15 @@ class Pending:
 
     def restore(self, total: Total) -> None:
         """Take note of what the last run left."""
-        self._count(total.name, total.frames, total.size)
+        if total.frames:
+            self._count(total.name, total.frames, total.messages, total.size)
+        self.delayed.add(total.delayed, total.delayed_size)
+        self.dead.add(total.dead, total.dead_size)
+
+    @property
+    def whole_size(self) -> int:
+        """Bytes of all that is in the store."""
+        return self.size + self.delayed.size + self.dead.size
 
     def storing(self, name: str, number: int, size: int, *, is_wanted: bool) -> bool:
         """Take note of a frame that is handed to the store; return whether it will be in memory once it is stored."""
@@ -36,12 +63,16 @@ class Pending:
 
     def stored(self, entry: Entry) -> bool:
         """Take note that the store has a frame; return whether it is in memory now."""
-        backlog = self._count(entry.name, 1, len(entry.frame))
+        backlog = self._count(entry.name, 1, entry.messages, len(entry.frame))
         in_memory = backlog.answered(entry.number)
         if in_memory:
             self._entries[entry.number] = entry
             backlog.add(entry)
         return in_memory
+
+    def requeued(self, requeue: Requeue) -> None:
+        """Take note that the store has put a frame among those to be delivered; it is not in memory yet."""
+        self._count(requeue.name, 1, requeue.messages, requeue.size).answered(requeue.number)
 
     def not_stored(self, name: str, number: int) -> None:
         """Take note that the store does not have a frame."""
@@ -60,8 +91,27 @@ class Pending:
         backlog = self._backlogs[entry.name]
         backlog.settle(entry)
         self.frames -= 1
+        self.messages -= entry.messages
         self.size -= len(entry.frame)
+        if self._sweep_settled is not None:
+            self._sweep_settled.add(entry.number)
         self._forget_if_empty(backlog)
+
+    def settle_unseen(self, waiting: Waiting) -> None:
+        """Take out for good what is not in memory."""
+        backlog = self._count(waiting.name, -1, -waiting.messages, -waiting.size)
+        if backlog.load is not None:
+            backlog.settled.add(waiting.number)
+        self._forget_if_empty(backlog)
+
+    def sweeping(self) -> None:
+        """Begin to note what is settled while the store is looked through for what has expired."""
+        self._sweep_settled = set()
+
+    def swept(self) -> set[int]:
+        """Return what was settled meanwhile, and may be among what was found all the same."""
+        settled, self._sweep_settled = self._sweep_settled or set(), None
+        return settled
 
     def named(self, name: str) -> Iterable[Entry]:
         """Return the entries of a name that are in memory for its subscribers, oldest first."""
@@ -149,18 +199,21 @@ class Pending:
             backlog = self._backlogs[name] = Backlog(name)
         return backlog
 
-    def _count(self, name: str, frames: int, size: int) -> Backlog:
+    def _count(self, name: str, frames: int, messages: int, size: int) -> Backlog:
         self.frames += frames
+        self.messages += messages
         self.size += size
         backlog = self._backlog(name)
         backlog.frames += frames
+        backlog.messages += messages
         backlog.size += size
         return backlog
 
     def _believe(self, backlog: Backlog) -> None:
         """Believe the store, should it have less than was counted: nothing must be asked for over and over."""
-        frames = len(backlog.window)
-        self._count(backlog.name, frames - backlog.frames, backlog.window_size - backlog.size)
+        frames, messages = len(backlog.window), sum(entry.messages for entry in backlog.window.values())
+        counts = (frames - backlog.frames, messages - backlog.messages, backlog.window_size - backlog.size)
+        self._count(backlog.name, *counts)
         self._forget_if_empty(backlog)
 
     def _forget_if_empty(self, backlog: Backlog) -> None:

@@ -11,10 +11,49 @@ class Stored(NamedTuple):
     name: str
     messages: int
     frame: bytes
-    attempts: int
+    attempts: int = 0
     """How often it has been delivered, at most; 0 only if it certainly was not."""
-    indexes: tuple[int, ...] | None
+    indexes: tuple[int, ...] | None = None
     """Which of its messages are still to be handled; None means all."""
+    due: float | None = None
+    """When it is to be sent again, if a subscriber could not handle it."""
+    expires: float | None = None
+    error: str = ""
+
+
+class Waiting(NamedTuple):
+    """What has expired, or was delayed and is due."""
+
+    number: int
+    name: str
+    messages: int
+    """Of its frame."""
+    left: int
+    """How many of these are not handled yet."""
+    size: int
+    """Of its frame, in bytes."""
+
+
+class Swept(NamedTuple):
+    """What the time has brought."""
+
+    expired: Sequence[Waiting]
+    due: Sequence[Waiting]
+    next: float | None
+    """When there will be more; a time that has passed if that is so now."""
+
+
+class Dead(NamedTuple):
+    """A dead letter."""
+
+    number: int
+    name: str
+    attempts: int
+    indexes: tuple[int, ...] | None
+    buried: float
+    reason: str
+    error: str
+    frame: bytes
 
 
 class Total(NamedTuple):
@@ -22,8 +61,15 @@ class Total(NamedTuple):
 
     name: str
     frames: int
+    messages: int
     size: int
     """In bytes."""
+    delayed: int = 0
+    """Frames that are not due yet; they count in none of the above."""
+    delayed_size: int = 0
+    dead: int = 0
+    """Frames; likewise."""
+    dead_size: int = 0
 
 
 class KnownPublisher(NamedTuple):
@@ -43,3 +89,5 @@ class Restored(NamedTuple):
     totals: Sequence[Total] = ()
     publishers: Sequence[KnownPublisher] = ()
     """Those seen longest ago first."""
+    next_moment: float | None = None
+    """When the first of what waits expires or is due."""

@@ -22,6 +22,12 @@ class Counters:
     """Messages settled by an ack."""
     nacked: int = 0
     """Nacks: a subscriber's callback failed."""
+    buried: int = 0
+    """Messages that became dead letters."""
+    resent: int = 0
+    """Dead letters that were put among what is to be delivered again."""
+    discarded: int = 0
+    """Dead letters that were dropped."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason: messages that were published and will not be delivered to some or any subscriber."""
     malformed: Counter[str] = field(default_factory=Counter)
@@ -40,6 +46,12 @@ class BrokerStats:
     """Frames stored and not yet acknowledged."""
     pending_size: int
     """Bytes of these frames."""
+    delayed: int
+    """Frames that are not due yet."""
+    delayed_size: int
+    dead: int
+    """Dead letters."""
+    dead_size: int
     in_flight: int
     """Deliveries sent and not yet acknowledged."""
     published: int
@@ -49,5 +61,8 @@ class BrokerStats:
     redelivered: int
     acked: int
     nacked: int
+    buried: int
+    resent: int
+    discarded: int
     dropped: Mapping[str, int]
     malformed: Mapping[str, int]

@@ -1,10 +1,16 @@
-"""Cuts a stream of payloads into batches that travel as one frame each."""
+"""Cuts a stream of payloads into batches that travel as one frame each, and sends them."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from mezzenger.client.pump import Pump, Waiter
+from mezzenger.protocol.wire import FRAME_OVERHEAD
+
 MAX_MESSAGES: Final = 256
 MAX_BYTES: Final = 2**20
+_ITEM_OVERHEAD: Final = 8
+_UNDER_WAY: Final = 64
 
 Item = tuple[float, bytes]
 
@@ -27,3 +33,38 @@ def batches(payloads: Iterable[bytes], clock: Callable[[], float], max_bytes: in
         size += len(payload)
     if batch:
         yield batch
+
+
+def max_batch_bytes(max_message_size: int | None) -> int:
+    """Return how many bytes of payload a batch may have, so that the server takes its frame."""
+    limit = max_message_size or MAX_BYTES
+    return min(MAX_BYTES, limit - FRAME_OVERHEAD - MAX_MESSAGES * _ITEM_OVERHEAD)
+
+
+def send_all(batches: Iterable[list[Item]], publish: Callable[[list[Item]], Waiter | None], pump: Pump) -> int:
+    """Publish batches, a few at a time, and wait for all of them; return how many messages that were.
+
+    Raises:
+        MezzengerError: One has failed; a note tells how many messages were done before.
+    """
+    under_way: deque[tuple[Waiter | None, int]] = deque()
+    done = 0
+
+    def finish() -> int:
+        waiter, messages = under_way.popleft()
+        pump.wait(waiter)
+        return messages
+
+    try:
+        for batch in batches:
+            under_way.append((publish(batch), len(batch)))
+            if len(under_way) > _UNDER_WAY:
+                done += finish()
+        while under_way:
+            done += finish()
+    except BaseException as error:
+        for waiter, _ in under_way:
+            pump.abandon(waiter)
+        error.add_note(f"{done} messages were sent before")
+        raise
+    return done

@@ -38,7 +38,7 @@ class Payloads:
             PayloadNotDecodable: The payload's bytes are not of its codec, or name an unknown class.
             UntrustedPayload: It is pickled, and came from a server that the settings do not trust.
         """
-        header, headers, items = delivery.contents
+        header, extra, items = delivery.contents
         codec = codecs.BY_NUMBER[header.codec]
         if codec is codecs.PICKLE and not self._may_unpickle:
             raise UntrustedPayload(
@@ -52,11 +52,16 @@ class Payloads:
             codecs.decode_payload(codec, header.name, payload),
             header.ack,
             timestamp,
-            id=f"{header.client:0{_CLIENT_DIGITS}x}-{header.sequence + index}",
+            id=message_id(header.client, header.sequence + index),
             attempt=delivery.attempt,
-            headers=headers,
+            headers=extra.headers,
             encoded=payload,
         )
+
+
+def message_id(client: int, sequence: int) -> str:
+    """Return the id of a message, as applications see it."""
+    return f"{client:0{_CLIENT_DIGITS}x}-{sequence}"
 
 
 def is_loopback(address: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from mezzenger.client.connection import Connection
 from mezzenger.errors import MezzengerError
+from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Arrived, Delivery
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
@@ -37,6 +38,7 @@ class Waiter:
         self.event = threading.Event()
         self.is_done = False
         self.error: MezzengerError | None = None
+        self.answer: Answer | None = None
 
 
 class Pump:
@@ -102,6 +104,17 @@ class Pump:
             raise
         if waiter.error is not None:
             raise waiter.error
+
+    def answer(self, waiter: Waiter | None) -> Answer:
+        """Wait until a question is answered.
+
+        Raises:
+            MezzengerError: It was refused, or not answered in time.
+        """
+        self.wait(waiter)
+        if waiter is None or waiter.answer is None:
+            raise TypeError("this was no question")
+        return waiter.answer
 
     def abandon(self, waiter: Waiter | None) -> None:
         """Wait no more for a ticket."""
@@ -239,7 +252,7 @@ class Pump:
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:
-                waiter.error = event.error
+                waiter.error, waiter.answer = event.error, event.answer
                 waiter.is_done = True
                 waiter.event.set()
         if arrived:

@@ -6,31 +6,30 @@ import random
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from mezzenger.client import lifetime
-from mezzenger.client.batches import MAX_BYTES, MAX_MESSAGES, batches
+from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.connection import Connection
+from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import Dispatcher, check_callback
+from mezzenger.client.extras import extra_of
 from mezzenger.client.options import session_options, socket_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.client.stats import ClientStats
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
-from mezzenger.message import Message, check_ack, check_headers, check_name
-from mezzenger.protocol.commands import TOKEN_BYTES, Failure
+from mezzenger.message import Message, check_name
+from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, State
-from mezzenger.protocol.wire import FRAME_OVERHEAD
+from mezzenger.protocol.wire import Extra
 from mezzenger.settings import ClientSettings, Settings
-
-_BATCHES_UNDER_WAY: Final = 64
-_BATCH_ITEM_OVERHEAD: Final = 8
 
 T = TypeVar("T")
 
@@ -96,6 +95,8 @@ class Mezzenger:
             jitter=random.random,
         )
         self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
+        self.dead = DeadLetters(self._ask, self._payloads)
+        """The messages that no subscriber could handle."""
         self._lifecycle = threading.Lock()
         self._io_thread: threading.Thread | None = None
         self._is_stopping = False
@@ -121,7 +122,14 @@ class Mezzenger:
     # Sending.
 
     def send_message(
-        self, msg_name: str, payload: object, ack: int = 0, *, headers: Mapping[str, str] | None = None
+        self,
+        msg_name: str,
+        payload: object,
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
     ) -> None:
         """Send one message.
 
@@ -129,9 +137,18 @@ class Mezzenger:
         subscribed and keep up. With ``ack=1`` the server has stored it when this returns, and sends it until a
         subscriber has acknowledged it.
 
+        Args:
+            msg_name: What the message is called.
+            payload: Any object that the codec of the settings can write.
+            ack: 0 or 1.
+            headers: Text that travels beside the payload.
+            ttl: Seconds after which it is of no use any more and is dropped, from when it is first to be delivered;
+                with ``ack=1`` only. Without it, as the server's ``channels:`` have it.
+            delay: Seconds for which the server keeps it before it is first delivered; likewise.
+
         Raises:
             InvalidName: The name cannot be used.
-            InvalidMessage: ``ack`` or the headers cannot.
+            InvalidMessage: One of the others cannot.
             PayloadNotEncodable: The payload cannot be written with the codec of the settings.
             MessageTooLarge: The server takes no message of this size.
             ServerUnreachable: It did not answer within ``send_timeout`` x (1 + ``connection_retries``).
@@ -142,12 +159,19 @@ class Mezzenger:
         self._require_usable()
         check_name(msg_name)
         item = (time.time(), self._payloads.encode(msg_name, payload))
-        self._pump.wait(self._publish(msg_name, [item], ack, headers))
+        self._pump.wait(self._publish(msg_name, [item], ack, extra_of(ack, headers, ttl, delay)))
 
     def send_messages(
-        self, msg_name: str, payloads: Iterable[object], ack: int = 0, *, headers: Mapping[str, str] | None = None
+        self,
+        msg_name: str,
+        payloads: Iterable[object],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
     ) -> int:
-        """Send many messages of one name, much faster than one by one.
+        """Send many messages of one name, much faster than one by one; the rest is as in ``send_message``.
 
         Returns:
             How many; all of them are confirmed (``ack=1``) or handed to the transport (``ack=0``).
@@ -158,22 +182,14 @@ class Mezzenger:
         """
         self._require_usable()
         check_name(msg_name)
+        extra = extra_of(ack, headers, ttl, delay)
         encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
-        under_way: deque[tuple[Waiter | None, int]] = deque()
-        done = 0
-        try:
-            for batch in batches(encoded, time.time, self._batch_bytes()):
-                under_way.append((self._publish(msg_name, batch, ack, headers), len(batch)))
-                if len(under_way) > _BATCHES_UNDER_WAY:
-                    done += self._finish(under_way)
-            while under_way:
-                done += self._finish(under_way)
-        except BaseException as error:
-            for waiter, _ in under_way:
-                self._pump.abandon(waiter)
-            error.add_note(f"{done} messages were sent before")
-            raise
-        return done
+
+        def publish(batch: list[Item]) -> Waiter | None:
+            return self._publish(msg_name, batch, ack, extra)
+
+        max_size = self._pump.session.outgoing.max_message_size
+        return send_all(batches(encoded, time.time, max_batch_bytes(max_size)), publish, self._pump)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has all that was sent before.
@@ -324,7 +340,7 @@ class Mezzenger:
             self._pump.run(lambda session, now: session.start(now))
             if self.settings.auto_start:
                 self._start_io()
-            self._pump.wait(self._pump.submit(lambda session, now: session.opened(now + self._patience())))
+            self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + self._patience())))
         except BaseException:
             self._is_stopping = True
             self._close()
@@ -336,30 +352,16 @@ class Mezzenger:
                 self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
 
-    def _publish(
-        self, name: str, items: list[tuple[float, bytes]], ack: int, headers: Mapping[str, str] | None
-    ) -> Waiter | None:
-        check_ack(ack)
-        if headers is not None:
-            check_headers(headers)
+    def _ask(self, question: Callable[[int], Question]) -> Answer:
+        self._require_usable()
+        waiter = self._pump.submit(lambda session, now: session.ask(question, now + self._patience()))
+        return self._pump.answer(waiter)
+
+    def _publish(self, name: str, items: list[tuple[float, bytes]], ack: int, extra: Extra) -> Waiter | None:
         if self.settings.verbose:
             logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        codec = self._payloads.codec.number
-        patience = self._patience()
-        return self._pump.submit(
-            lambda session, now: session.publish(
-                name, items, ack=ack, codec=codec, headers=headers, now=now, deadline=now + patience
-            )
-        )
-
-    def _batch_bytes(self) -> int:
-        limit = self._pump.session.outgoing.max_message_size or MAX_BYTES
-        return min(MAX_BYTES, limit - FRAME_OVERHEAD - MAX_MESSAGES * _BATCH_ITEM_OVERHEAD)
-
-    def _finish(self, under_way: deque[tuple[Waiter | None, int]]) -> int:
-        waiter, messages = under_way.popleft()
-        self._pump.wait(waiter)
-        return messages
+        draft = Draft(name, items, ack, self._payloads.codec.number, extra)
+        return self._pump.submit(lambda session, now: session.publish(draft, now, now + self._patience()))
 
     def _flush(self, timeout: float | None) -> None:
         patience = self._patience() if timeout is None else timeout

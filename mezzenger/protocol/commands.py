@@ -15,6 +15,8 @@ NAMES_PER_SUBSCRIBE: Final = 200
 """Keeps the largest Subscribe below the smallest ``max_message_size``."""
 DELIVERIES_PER_ACK: Final = 4096
 """Likewise for Ack."""
+NUMBERS_PER_QUESTION: Final = 1000
+"""Likewise for ResendDead and DropDead."""
 MAX_ERROR_CHARACTERS: Final = 4000
 
 Number = Annotated[int, Meta(ge=0)]
@@ -138,8 +140,86 @@ class Pong(Command, tag="pong", frozen=True):
     number: Number
 
 
-ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping
-ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Pong
+class ListDead(Command, tag="list_dead", frozen=True):
+    """C: which dead letters are there? Ask again, behind the last one, until there are no more."""
+
+    request: Number
+    name: str | None
+    """Of this name only."""
+    after: Number
+    """Of numbers above this one."""
+
+
+class ShowDead(Command, tag="show_dead", frozen=True):
+    """C: what is in this dead letter?"""
+
+    request: Number
+    number: Number
+
+
+class ResendDead(Command, tag="resend_dead", frozen=True):
+    """C: deliver these dead letters after all."""
+
+    request: Number
+    numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
+
+
+class DropDead(Command, tag="drop_dead", frozen=True):
+    """C: forget these dead letters."""
+
+    request: Number
+    numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
+
+
+class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A dead letter."""
+
+    number: Number
+    name: str
+    client: Number
+    sequence: Number
+    timestamp: float
+    messages: Number
+    """How many are in it that were not handled."""
+    size: Number
+    """Of its data frame, in bytes."""
+    attempts: Number
+    buried: float
+    """When it became one, in Unix seconds."""
+    reason: Word
+    error: Text
+    indexes: list[Number] | None
+    """Which messages of the frame were not handled; None means all."""
+    frame: bytes | None
+    """The data frame, if it was asked for."""
+
+
+class Letters(Command, tag="letters", frozen=True):
+    """S: these are the dead letters; an answer to ListDead or ShowDead."""
+
+    request: Number
+    letters: list[Letter]
+
+
+class Completed(Command, tag="completed", frozen=True):
+    """S: that is done, with so many; an answer to ResendDead or DropDead."""
+
+    request: Number
+    count: Number
+
+
+class Failed(Command, tag="failed", frozen=True):
+    """S: that cannot be done; an answer to any of these."""
+
+    request: Number
+    reason: Word
+    text: Text
+
+
+Question = ListDead | ShowDead | ResendDead | DropDead
+Answer = Letters | Completed | Failed
+ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping | Question
+ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Pong | Answer
 
 
 def fit_text(text: str, characters: int = MAX_ERROR_CHARACTERS) -> str:

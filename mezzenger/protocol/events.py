@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mezzenger.errors import MezzengerError
+from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.wire import Contents
 
 
@@ -66,6 +67,8 @@ class Done:
 
     ticket: int
     error: MezzengerError | None
+    answer: Answer | None = None
+    """What the server said, if it was asked something."""
 
 
 Event = Arrived | Done

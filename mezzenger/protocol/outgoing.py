@@ -1,11 +1,23 @@
 """Publishes on their way: held back, sent and not yet confirmed, and the flushes that wait for them."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mezzenger.errors import MessageTooLarge
 from mezzenger.protocol import wire
+
+
+class Draft(NamedTuple):
+    """One message, or several of one name as a batch, to be published."""
+
+    name: str
+    items: Sequence[tuple[float, bytes]]
+    """Timestamp and payload bytes of each."""
+    ack: int
+    codec: int
+    extra: wire.Extra = wire.NO_EXTRA
 
 
 @dataclass(slots=True)
@@ -55,22 +67,15 @@ class Outgoing:
         self.uncertain = 0
         """``ack=0`` messages that were under way when a connection broke, and that no flush has reported yet."""
 
-    def pack(
-        self,
-        name: str,
-        items: Sequence[tuple[float, bytes]],
-        *,
-        ack: int,
-        codec: int,
-        headers: Mapping[str, str] | None,
-    ) -> Parcel:
+    def pack(self, draft: Draft) -> Parcel:
         """Write a data frame with the next sequence.
 
         Raises:
             MessageTooLarge: It is above the server's limit.
         """
+        name, items, ack, codec, extra = draft
         client, sequence = self._client, self._sequence
-        frame = wire.encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, headers=headers)
+        frame = wire.encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, extra=extra)
         if self.max_message_size is not None and len(frame) > self.max_message_size:
             raise _too_large(name, len(frame), self.max_message_size, may_be_stored=False)
         self._sequence += len(items)

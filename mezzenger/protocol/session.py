@@ -5,7 +5,7 @@ performs ``take_actions()`` and passes on ``take_events()``. After each wait it 
 only then calls ``tick``: a client that slept must see the answers before it counts the silence.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
@@ -13,9 +13,10 @@ from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
 from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
-from mezzenger.protocol.outgoing import Outgoing
+from mezzenger.protocol.outgoing import Draft, Outgoing
+from mezzenger.protocol.questions import Questions
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
-from mezzenger.protocol.subscriptions import Subscriptions
+from mezzenger.protocol.subscriptions import Subscriptions, prefix_of
 from mezzenger.protocol.tickets import Tickets
 
 
@@ -28,7 +29,7 @@ class ClientSession:
         random_token: Returns a fresh token at each call: a zero byte and 16 random ones.
         jitter: Returns a random number between 0 and 1 at each call.
 
-    Each ``publish``, ``subscribe``, ``flush`` and ``opened`` has a ticket; a ``Done`` event with that ticket follows,
+    Each ``publish``, ``subscribe``, ``flush`` and ``ask`` has a ticket; a ``Done`` event with that ticket follows,
     at the latest at the deadline given.
     """
 
@@ -48,7 +49,7 @@ class ClientSession:
         self._subscriptions = Subscriptions()
         self.inbox = Inbox(self._subscriptions)
         self._tickets = Tickets()
-        self._opening: set[int] = set()
+        self._questions = Questions()
         self._liveness = Liveness(options, jitter)
         self._is_blocked = False
         self.reason = "no connection was made yet"
@@ -64,30 +65,7 @@ class ClientSession:
         self.state = TRANSITIONS[self.state, "start"]
         self._connect(now)
 
-    def opened(self, deadline: float) -> int:
-        """Return a ticket that is done when the server was reached.
-
-        Raises:
-            ClientStopped: The session is closed.
-        """
-        ticket = self._new_ticket(deadline)
-        if self.state is State.OPEN:
-            self._done(ticket)
-        else:
-            self._opening.add(ticket)
-        return ticket
-
-    def publish(
-        self,
-        name: str,
-        items: Sequence[tuple[float, bytes]],
-        *,
-        ack: int,
-        codec: int,
-        headers: Mapping[str, str] | None,
-        now: float,
-        deadline: float,
-    ) -> int | None:
+    def publish(self, draft: Draft, now: float, deadline: float) -> int | None:
         """Send one message, or several of one name as a batch.
 
         Returns:
@@ -99,8 +77,8 @@ class ClientSession:
             ClientStopped: The session is closed.
         """
         self._require_usable()
-        parcel = self.outgoing.pack(name, items, ack=ack, codec=codec, headers=headers)
-        if not ack and not self.outgoing.held and self._may_send(now):
+        parcel = self.outgoing.pack(draft)
+        if not draft.ack and not self.outgoing.held and self._may_send(now):
             self.outgoing.sent(parcel)
             self._actions.append(Send(parcel.frame))
             return None
@@ -149,6 +127,18 @@ class ClientSession:
         if ticket is not None:
             self._done(ticket, NotSubscribed(f"{name!r} was unsubscribed before the server had answered"))
         self._forget_name(name)
+
+    def ask(self, make: Callable[[int], commands.Question], deadline: float) -> int:
+        """Ask what ``make`` returns for a request number; the ticket is done when the server has answered.
+
+        Raises:
+            ClientStopped: The session is closed.
+        """
+        ticket = self._new_ticket(deadline)
+        question = self._questions.ask(make, ticket)
+        if self.state is State.OPEN:
+            self._send(question)
+        return ticket
 
     def abandon(self, ticket: int) -> None:
         """Forget a ticket that nobody waits for any more, and undo what it stands for as far as that can be."""
@@ -273,8 +263,10 @@ class ClientSession:
                 self._settle(command.sequence, Rejected(command.reason, command.text))
             case commands.Deliver():
                 self._arrived(self.inbox.deliver(command, last_frame))
-            case _:
+            case commands.Pong():
                 self._on_pong(command)
+            case _:
+                self._on_answer(command)
 
     def _on_welcome(self, command: commands.Welcome) -> None:
         for parcel, error in self.outgoing.limit(command.max_message_size):
@@ -288,8 +280,8 @@ class ClientSession:
         for names in self._subscriptions.all_names():
             self._request(names)
         self._actions += [Send(parcel.frame) for parcel in self.outgoing.unconfirmed.values()]
-        while self._opening:
-            self._done(self._opening.pop())
+        for question in self._questions:
+            self._send(question)
 
     def _on_goodbye(self, command: commands.Goodbye, now: float) -> None:
         if command.retry:
@@ -316,7 +308,7 @@ class ClientSession:
 
     def _request(self, names: list[str]) -> None:
         command = self._subscriptions.request(names, self._random_token())
-        self._actions += [*(Listen(_prefix(name)) for name in names), Listen(command.token)]
+        self._actions += [*(Listen(prefix_of(name)) for name in names), Listen(command.token)]
         self._send(command)
 
     def _on_subscribed(self, command: commands.Subscribed) -> None:
@@ -357,6 +349,15 @@ class ClientSession:
             text = f"the connection broke while {count} messages with ack=0 were under way; they may be lost"
             self._done(flush.ticket, ServerUnreachable(text) if count else None)
 
+    def _on_answer(self, answer: commands.Answer) -> None:
+        ticket = self._questions.answered(answer)
+        if ticket is None:
+            return
+        if isinstance(answer, commands.Failed):
+            self._done(ticket, Rejected(answer.reason, answer.text))
+        else:
+            self._done(ticket, answer=answer)
+
     # Tickets.
 
     def _require_usable(self) -> None:
@@ -368,9 +369,9 @@ class ClientSession:
         self._require_usable()
         return self._tickets.issue(deadline)
 
-    def _done(self, ticket: int, error: MezzengerError | None = None) -> None:
+    def _done(self, ticket: int, error: MezzengerError | None = None, answer: commands.Answer | None = None) -> None:
         self._tickets.redeem(ticket)
-        self._events.append(Done(ticket, error))
+        self._events.append(Done(ticket, error, answer))
 
     def _give_up(self, ticket: int) -> None:
         may_be_stored = self._withdraw(ticket)
@@ -380,7 +381,7 @@ class ClientSession:
         self._done(ticket, ServerUnreachable(text))
 
     def _withdraw(self, ticket: int) -> bool:
-        self._opening.discard(ticket)
+        self._questions.withdraw(ticket)
         name = self._subscriptions.waits_with(ticket)
         if name is not None:
             self._subscriptions.remove(name)
@@ -389,12 +390,8 @@ class ClientSession:
 
     def _forget_name(self, name: str) -> None:
         if self.state is State.OPEN:
-            self._actions.append(Ignore(_prefix(name)))
+            self._actions.append(Ignore(prefix_of(name)))
             self._send(commands.Unsubscribe(name))
 
     def _send(self, command: Command) -> None:
         self._actions.append(Send(wire.encode_command(command)))
-
-
-def _prefix(name: str) -> bytes:
-    return name.encode() + b"|"

@@ -88,3 +88,8 @@ class Subscriptions:
         names = list(self._by_name)
         for start in range(0, len(names), NAMES_PER_SUBSCRIBE):
             yield names[start : start + NAMES_PER_SUBSCRIBE]
+
+
+def prefix_of(name: str) -> bytes:
+    """Return what a SUB socket subscribes to for a name; names hold no ``|``, so that no other name begins with it."""
+    return name.encode() + b"|"

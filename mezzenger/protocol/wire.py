@@ -16,9 +16,10 @@ A control frame is a frame for the empty name: ``"|"`` and the msgpack of one co
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from xxhash import xxh3_64_intdigest
 
 from mezzenger import codecs
@@ -33,6 +34,9 @@ MAX_BATCH: Final = 4096
 """Keeps a Nack of every message below the smallest ``max_message_size``."""
 FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 """More than a data frame without headers adds to its payload."""
+
+MAX_SECONDS: Final = 1e9
+"""The longest ttl or delay: some 31 years."""
 
 _SEPARATOR = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
@@ -71,15 +75,21 @@ class Contents(NamedTuple):
     """All that a data frame holds, checked to the last byte."""
 
     header: Header
-    headers: Mapping[str, str]
+    extra: "Extra"
     items: list[Item]
 
 
-class Extra(msgspec.Struct, omit_defaults=True):
-    """What most messages do not have."""
+class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What most messages do not have; durations in seconds."""
 
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = {}
+    ttl: Annotated[float, Meta(gt=0, le=MAX_SECONDS)] | None = None
+    """How long the message is of use."""
+    delay: Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None = None
+    """How long it is kept before it is first delivered."""
 
+
+NO_EXTRA: Final = Extra()
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_extra = msgspec.msgpack.Decoder(Extra).decode
@@ -95,19 +105,19 @@ def encode_data(
     codec: int,
     client: int,
     sequence: int,
-    headers: Mapping[str, str] | None = None,
+    extra: Extra = NO_EXTRA,
 ) -> bytes:
     """Write one message, or several of one name as a batch, as a data frame.
 
     Args:
         items: Timestamp and payload bytes of each message, 1 to ``MAX_BATCH`` of them.
     """
-    extra = _encode(Extra(headers=dict(headers))) if headers else b""
+    written = b"" if extra == NO_EXTRA else _encode(extra)
     timestamp = items[0][0]
     batch = len(items) > 1
     flags = FLAG_ACK * ack | FLAG_BATCH * batch
-    head = _HEADER.pack(VERSION, flags, codec, len(extra), len(items), client, sequence, timestamp)
-    parts = [name.encode(), _SEPARATOR, head, extra]
+    head = _HEADER.pack(VERSION, flags, codec, len(written), len(items), client, sequence, timestamp)
+    parts = [name.encode(), _SEPARATOR, head, written]
     if batch:
         for created, payload in items:
             offset = min(max(round((created - timestamp) * 1e6), 0), _MAX_OFFSET)
@@ -176,16 +186,16 @@ def verify_digest(frame: bytes) -> None:
         raise ProtocolError("digest", f"a data frame of {len(frame)} bytes was damaged on its way")
 
 
-def read_headers(frame: bytes, header: Header) -> Mapping[str, str]:
-    """Read the message headers of a data frame.
+def read_extra(frame: bytes, header: Header) -> Extra:
+    """Read the extra fields of a data frame.
 
     Raises:
         ProtocolError: They are malformed (reason ``extra``).
     """
     if header.extra_start == header.body_start:
-        return {}
+        return NO_EXTRA
     try:
-        return _decode_extra(memoryview(frame)[header.extra_start : header.body_start]).headers
+        return _decode_extra(memoryview(frame)[header.extra_start : header.body_start])
     except _UNREADABLE as error:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
 
@@ -224,7 +234,7 @@ def read_contents(frame: bytes) -> Contents:
     """
     header = read_header(frame)
     verify_digest(frame)
-    return Contents(header, read_headers(frame, header), read_items(frame, header))
+    return Contents(header, read_extra(frame, header), read_items(frame, header))
 
 
 def is_control(frame: bytes) -> bool:

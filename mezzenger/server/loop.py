@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Effect, Know, Load, Publish, Send, Settle, Store
+from mezzenger.broker.effects import Change, Effect, Find, Know, Load, Publish, Query, Send, Settle, Store, Sweep
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
@@ -57,7 +58,7 @@ class ServerLoop:
         self._verbose = verbose
         self._outboxes: dict[bytes, deque[list[bytes]]] = {}
         self._changes: list[Change] = []
-        self._loads: list[Load] = []
+        self._queries: list[Query] = []
         self._is_storing = False
         self._has_work = asyncio.Event()
         self._is_hurried = False
@@ -68,6 +69,8 @@ class ServerLoop:
         """When it fires; uvloop's handle of a timer that is due at once cannot tell."""
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
+        self._start = 0.0
+        """What the loop's clock showed, less Unix time, when the broker's time began."""
 
     def request_stop(self) -> None:
         """Begin to drain; asked a second time, stop at once."""
@@ -85,6 +88,8 @@ class ServerLoop:
             StorageError: The store cannot be read.
         """
         loop = asyncio.get_running_loop()
+        # From now on the wall clock may jump: nothing is sent again, or expires, the earlier or later for it.
+        self._start = loop.time() - time.time()
         try:
             self._broker.restored(await self._storage.open())
             storing = loop.create_task(self._store_forever())
@@ -107,11 +112,14 @@ class ServerLoop:
             await self._storage.close()
             self._sockets.close()
 
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - self._start
+
     # Waiting.
 
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         for frames in receive(self._sockets.xpub, _SLICE):
             self._on_subscription(frames, now)
         for frames in receive(self._sockets.router, _SLICE):
@@ -139,7 +147,7 @@ class ServerLoop:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._broker.tick(asyncio.get_running_loop().time())
+        self._broker.tick(self._now())
         self._pump()
 
     def _set_timer(self) -> None:
@@ -150,7 +158,7 @@ class ServerLoop:
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._on_timer)
+            self._timer = asyncio.get_running_loop().call_at(deadline + self._start, self._on_timer)
             self._timer_due = deadline
 
     # Doing.
@@ -160,7 +168,7 @@ class ServerLoop:
         while effects := self._broker.take_effects():
             for effect in effects:
                 self._do(effect)
-        if self._changes or self._loads:
+        if self._changes or self._queries:
             self._has_work.set()
         self._set_timer()
 
@@ -172,8 +180,8 @@ class ServerLoop:
                 send(self._sockets.xpub, [effect.frame])
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
-            case Load():
-                self._loads.append(effect)
+            case Load() | Sweep() | Find():
+                self._queries.append(effect)
             case _:
                 self._changes.append(effect)
 
@@ -193,7 +201,7 @@ class ServerLoop:
 
     def _give_up(self, peer: bytes) -> None:
         self._outboxes.pop(peer, None)
-        self._broker.unreachable(peer, asyncio.get_running_loop().time())
+        self._broker.unreachable(peer, self._now())
 
     def _retry_later(self) -> None:
         if self._retry is None:
@@ -223,14 +231,14 @@ class ServerLoop:
             await self._has_work.wait()
             self._has_work.clear()
             changes, self._changes = self._changes, []
-            loads, self._loads = self._loads, []
+            queries, self._queries = self._queries, []
             self._is_storing = True
             if await self._commit(changes):
-                for load in loads:
-                    await self._load(load)
+                for query in queries:
+                    await self._answer(query)
             else:
                 # What is settled by a change that must wait would be read as if it were not.
-                self._loads[:0] = loads
+                self._queries[:0] = queries
             self._is_storing = False
             self._pump()
 
@@ -238,45 +246,53 @@ class ServerLoop:
         """Commit, if there is something to commit; return whether nothing of it must be committed later."""
         if not changes:
             return True
-        stores = [change for change in changes if isinstance(change, Store)]
         try:
             await self._storage.commit(changes)
         except StorageFull as error:
-            self._refuse(stores, str(error))
+            self._refuse([change for change in changes if isinstance(change, Store)], str(error))
             # The rest must not be forgotten: what was settled would be delivered again after a restart.
             self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
             await asyncio.sleep(_FULL_SECONDS)
             return False
         except StorageError as error:
-            self._refuse(stores, str(error))
+            self._refuse(changes, str(error))
         except Exception:
             logger.exception("the store has failed")
-            self._refuse(stores, "the server's store has failed; its log says why")
+            self._refuse(changes, "the server's store has failed; its log says why")
         else:
-            self._broker.committed(stores, asyncio.get_running_loop().time())
+            self._broker.committed(changes, self._now())
             self._perform()
         return True
 
-    def _refuse(self, stores: Sequence[Store], text: str) -> None:
-        if stores:
-            logger.error("%d frames are refused: %s", len(stores), text)
-        self._broker.commit_failed(stores, "storage", text)
+    def _refuse(self, changes: Sequence[Change], text: str) -> None:
+        frames = sum(isinstance(change, Store) for change in changes)
+        if frames:
+            logger.error("%d frames are refused: %s", frames, text)
+        self._broker.commit_failed(changes, "storage", text)
         self._perform()
 
-    async def _load(self, load: Load) -> None:
+    async def _answer(self, query: Query) -> None:
+        """Read what the broker asks for, and hand it in."""
         try:
-            rows = await self._storage.read(load)
+            match query:
+                case Load():
+                    self._broker.loaded(query, await self._storage.read(query), self._now())
+                case Sweep():
+                    self._broker.swept(await self._storage.sweep(query))
+                case Find():
+                    self._broker.found(query, await self._storage.find(query))
         except StorageFull as error:
-            logger.warning("messages of %r cannot be delivered yet: %s", load.name, error)
-            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._load_again, load)
+            logger.warning("the store cannot be read yet: %s", error)
+            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._ask_again, query)
         except StorageError as error:
-            logger.critical("messages of %r cannot be delivered: %s", load.name, error)
-        else:
-            self._broker.loaded(load, rows, asyncio.get_running_loop().time())
-            self._perform()
+            if isinstance(query, Find):
+                self._broker.not_found(query, "storage", str(error))
+            else:
+                logger.critical("messages cannot be delivered: %s", error)
+        self._perform()
 
-    def _load_again(self, load: Load) -> None:
-        self._loads.append(load)
+    def _ask_again(self, query: Query) -> None:
+        self._queries.append(query)
         self._perform()
 
     # Watching and ending.
@@ -299,7 +315,7 @@ class ServerLoop:
         # The end of being busy is no single event.
         while self._is_busy() and not self._is_hurried and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_SECONDS)
-        self._broker.farewell(loop.time())
+        self._broker.farewell(self._now())
         self._perform()
         # The task that stores is not done yet and must not take the same ones.
         changes, self._changes = self._changes, []
@@ -311,7 +327,7 @@ class ServerLoop:
             logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)
 
     def _is_busy(self) -> bool:
-        is_storing = bool(self._changes or self._loads) or self._is_storing
+        is_storing = bool(self._changes or self._queries) or self._is_storing
         return is_storing or bool(self._outboxes) or self._broker.stats().in_flight > 0
 
 

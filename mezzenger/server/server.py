@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.intake import IntakeOptions
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import MezzengerError
+from mezzenger.policy import Policies, Policy
 from mezzenger.server.loop import ServerLoop
 from mezzenger.settings import ServerSettings, Settings
 from mezzenger.storage.base import Storage
@@ -129,7 +131,7 @@ class MezzengerServer:
         settings = self.settings
         self._asyncio_loop = asyncio.get_running_loop()
         self._loop = ServerLoop(
-            Broker(_broker_options(settings)),
+            Broker(_broker_options(settings), random.random),
             storage,
             sockets,
             send_queue=settings.send_queue,
@@ -170,17 +172,12 @@ def _pending_limit(settings: ServerSettings) -> int:
 
 
 def _broker_options(settings: ServerSettings) -> BrokerOptions:
+    policies = Policies(Policy(settings.resend_initial, settings.resend_multiplier, settings.resend_max, 0.1, 20))
     return BrokerOptions(
         max_message_size=settings.max_message_size,
         link_timeout=settings.heartbeat_timeout,
-        delivery=DeliveryOptions(
-            credit=settings.credit,
-            send_queue=settings.send_queue,
-            resend_initial=settings.resend_initial,
-            resend_multiplier=settings.resend_multiplier,
-            resend_max=settings.resend_max,
-        ),
-        intake=IntakeOptions(max_pending_size=_pending_limit(settings)),
+        delivery=DeliveryOptions(settings.credit, settings.send_queue, 100_000, policies),
+        intake=IntakeOptions(_pending_limit(settings), policies),
     )
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from mezzenger.broker.effects import Change, Load
-from mezzenger.broker.restored import Restored, Stored
+from mezzenger.broker.effects import Change, Find, Load, Sweep
+from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 
 
 class Storage(Protocol):
@@ -31,6 +31,20 @@ class Storage(Protocol):
 
     async def read(self, load: Load) -> Sequence[Stored]:
         """Return the next frames of a name that wait; they count as offered once this has returned.
+
+        Raises:
+            StorageError: They cannot be read.
+        """
+
+    async def sweep(self, sweep: Sweep) -> Swept:
+        """Return what has expired, and what is due.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+
+    async def find(self, find: Find) -> Sequence[Dead]:
+        """Return the dead letters that a question is about; of a list, its beginning.
 
         Raises:
             StorageError: They cannot be read.

@@ -1,10 +1,30 @@
 """The store without a ``persist_file``: all is kept in memory, and ends with the process."""
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
-from mezzenger.broker.effects import Attempt, Change, Load, Offered, Settle, Store
-from mezzenger.broker.restored import Restored, Stored
+from mezzenger.broker.effects import (
+    Attempt,
+    Bury,
+    Change,
+    Discard,
+    Find,
+    Load,
+    Offered,
+    Origin,
+    Requeue,
+    Settle,
+    Store,
+    Sweep,
+)
+from mezzenger.broker.restored import Dead, Restored, Stored, Swept, Waiting
+from mezzenger.protocol.commands import ListDead, ShowDead
+
+_FIND_FRAMES: Final = 100
+_SPARE: Final = 1024
 
 
 @dataclass(slots=True)
@@ -23,6 +43,11 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._names: dict[str, _Name] = {}
         self._name_of: dict[int, str] = {}
+        self._expiring: list[tuple[float, int]] = []
+        self._delayed: dict[int, Stored] = {}
+        """``due`` is when they are to be delivered first."""
+        self._due: list[tuple[float, int]] = []
+        self._dead: dict[int, Dead] = {}
 
     async def open(self) -> Restored:
         """Return nothing: there was no last run."""
@@ -35,11 +60,16 @@ class MemoryStorage:
                 case Store():
                     self._store(change)
                 case Settle():
-                    self._settle(change.number)
-                case Attempt():
-                    frames = self._names[self._name_of[change.number]].frames
-                    row = frames[change.number]
-                    frames[change.number] = row._replace(attempts=change.attempts, indexes=change.indexes)
+                    self._take(change.number)
+                case Attempt(number, attempts, indexes, due, error):
+                    frames = self._names[self._name_of[number]].frames
+                    frames[number] = frames[number]._replace(attempts=attempts, indexes=indexes, due=due, error=error)
+                case Bury():
+                    self._bury(change)
+                case Requeue():
+                    self._requeue(change)
+                case Discard():
+                    del self._dead[change.number]
                 case Offered() if change.name in self._names:
                     self._names[change.name].offered = change.number
 
@@ -59,18 +89,86 @@ class MemoryStorage:
             name.offered = max(name.offered, rows[-1].number)
         return rows
 
+    async def sweep(self, sweep: Sweep) -> Swept:
+        """Return what has expired, and what is due."""
+        expired = list(islice(self._ended(self._expiring, sweep.now), sweep.frames))
+        due = list(islice(self._ended(self._due, sweep.now), sweep.frames))
+        moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
+        # What is due now waits to expire from now on.
+        moments += [row.expires for row in due if row.expires is not None]
+        return Swept([_waiting(row) for row in expired], [_waiting(row) for row in due], min(moments, default=None))
+
+    async def find(self, find: Find) -> Sequence[Dead]:
+        """Return the dead letters that a question is about; of a list, its beginning."""
+        match find.question:
+            case ListDead(name=name, after=after):
+                numbers = (number for number in sorted(self._dead) if number > after)
+                letters = (self._dead[number] for number in numbers)
+                return list(islice((one for one in letters if name in {None, one.name}), _FIND_FRAMES))
+            case ShowDead(number=number):
+                wanted = [number]
+            case question:
+                wanted = question.numbers
+        return [self._dead[number] for number in wanted if number in self._dead]
+
     async def close(self) -> None:
         """Do nothing."""
 
     def _store(self, store: Store) -> None:
-        name = self._names.setdefault(store.name, _Name())
-        name.frames[store.number] = Stored(store.number, store.name, store.messages, store.frame, 0, None)
-        self._name_of[store.number] = store.name
+        row = Stored(store.number, store.name, store.messages, store.frame, due=store.due, expires=store.expires)
+        if store.due is None:
+            self._add(row)
+        else:
+            self._delayed[store.number] = row
+            heapq.heappush(self._due, (store.due, store.number))
         if store.is_offered:
-            name.offered = store.number
+            self._names[store.name].offered = store.number
 
-    def _settle(self, number: int) -> None:
+    def _add(self, row: Stored) -> None:
+        self._names.setdefault(row.name, _Name()).frames[row.number] = row
+        self._name_of[row.number] = row.name
+        if row.expires is not None:
+            heapq.heappush(self._expiring, (row.expires, row.number))
+            # Moments of what has been settled stay until they come up; not more of them than there are frames.
+            if len(self._expiring) > 2 * len(self._name_of) + _SPARE:
+                self._expiring = [moment for moment in self._expiring if moment[1] in self._name_of]
+                heapq.heapify(self._expiring)
+
+    def _take(self, number: int) -> Stored:
         name = self._name_of.pop(number)
-        del self._names[name].frames[number]
+        row = self._names[name].frames.pop(number)
         if not self._names[name].frames:
             del self._names[name]
+        return row
+
+    def _bury(self, bury: Bury) -> None:
+        frame = self._take(bury.number).frame
+        attempts, indexes = bury.attempts, bury.indexes
+        self._dead[bury.number] = Dead(
+            bury.number, bury.name, attempts, indexes, bury.buried, bury.reason, bury.error, frame
+        )
+
+    def _requeue(self, requeue: Requeue) -> None:
+        if requeue.origin is Origin.DELAYED:
+            row = self._delayed.pop(requeue.former)
+            self._add(row._replace(number=requeue.number, due=None))
+        else:
+            dead = self._dead.pop(requeue.former)
+            self._add(Stored(requeue.number, dead.name, requeue.messages, dead.frame, indexes=dead.indexes))
+
+    def _ended(self, heap: list[tuple[float, int]], now: float) -> Iterator[Stored]:
+        """Yield, and forget the moments of, the rows whose moment has come and that are still there."""
+        while heap and heap[0][0] <= now:
+            _, number = heapq.heappop(heap)
+            row = self._delayed.get(number) if heap is self._due else self._row(number)
+            if row is not None:
+                yield row
+
+    def _row(self, number: int) -> Stored | None:
+        name = self._name_of.get(number)
+        return None if name is None else self._names[name].frames[number]
+
+
+def _waiting(row: Stored) -> Waiting:
+    left = row.messages if row.indexes is None else len(row.indexes)
+    return Waiting(row.number, row.name, row.messages, left, len(row.frame))

@@ -7,8 +7,9 @@ from typing import Any, Final, TypeVar
 
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
-from mezzenger.broker.effects import Change, Load, Publish, Send, Settle, Store
+from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
 from mezzenger.broker.intake import IntakeOptions
+from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
     TOKEN_BYTES,
     Ack,
@@ -22,7 +23,7 @@ from mezzenger.protocol.commands import (
     Subscribe,
     Unsubscribe,
 )
-from mezzenger.protocol.wire import decode_server_command, encode_command, encode_data
+from mezzenger.protocol.wire import Extra, decode_server_command, encode_command, encode_data
 from tests.broker.durable_storage import DurableStorage
 
 R = TypeVar("R")
@@ -33,7 +34,9 @@ C: Final = b"C"
 START: Final = 1000.0
 LIMIT: Final = 65536
 LINK_TIMEOUT: Final = 5.0
-OPTIONS: Final = DeliveryOptions(credit=3, send_queue=4, resend_initial=1.0, resend_multiplier=2.0, resend_max=5.0)
+POLICY: Final = Policy(resend_initial=1.0, resend_multiplier=2.0, resend_max=5.0, resend_jitter=0.1, max_attempts=1000)
+OPTIONS: Final = DeliveryOptions(credit=3, send_queue=4, max_dead_letters=1000, policies=Policies(POLICY))
+_OF_DELIVERY: Final = {"credit", "send_queue", "max_dead_letters"}
 
 
 def token_of(text: str) -> bytes:
@@ -69,9 +72,13 @@ class Driver:
 
     def __init__(self, **options: Any) -> None:
         self.now = START
-        intake = IntakeOptions(options.pop("max_pending_size", 2**30))
-        self.options = BrokerOptions(LIMIT, LINK_TIMEOUT, replace(OPTIONS, **options), intake)
-        self.broker = Broker(self.options)
+        size = options.pop("max_pending_size", 2**30)
+        rules = options.pop("rules", ())
+        of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
+        policies = Policies(replace(POLICY, **options), rules)
+        delivery = replace(OPTIONS, policies=policies, **of_delivery)
+        self.options = BrokerOptions(LIMIT, LINK_TIMEOUT, delivery, IntakeOptions(size, policies))
+        self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []
         """What the store was told, but for what it was to keep."""
@@ -82,12 +89,17 @@ class Driver:
         """The same and all that was to be changed since, in order."""
         self.loads: list[Load] = []
         """What is to be read once that is done."""
+        self.queries: list[Sweep | Find] = []
+        """What else is to be read, which no test holds back."""
         self.holds_loads = False
         """Whether nothing is read until a test asks for it."""
         self.settled: list[int] = []
         self.frames: dict[int, bytes] = {}
         """What came with each delivery."""
         self._sent: defaultdict[bytes, list[ServerCommand]] = defaultdict(list)
+
+    def _new_broker(self) -> Broker:
+        return Broker(self.options, random=lambda: 0.5)
 
     # What peers do.
 
@@ -134,11 +146,14 @@ class Driver:
         payloads: Sequence[bytes] = (b"x",),
         ack: int = 1,
         client: int | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
     ) -> bytes:
         """Let a peer publish; return the frame."""
         client = client_of(peer) if client is None else client
         items = [(1.5, payload) for payload in payloads]
-        frame = encode_data(name, items, ack=ack, codec=1, client=client, sequence=sequence)
+        extra = Extra(ttl=ttl, delay=delay)
+        frame = encode_data(name, items, ack=ack, codec=1, client=client, sequence=sequence, extra=extra)
         self.give(peer, frame)
         return frame
 
@@ -168,7 +183,6 @@ class Driver:
         self.look()
         stores, self.storing = self.storing, []
         self._work()
-        self.broker.committed(stores, self.now)
         self.look()
         return stores
 
@@ -192,8 +206,9 @@ class Driver:
         self._queue.clear()
         self.storing.clear()
         self.loads.clear()
+        self.queries.clear()
         self._sent.clear()
-        self.broker = Broker(self.options)
+        self.broker = self._new_broker()
         self.broker.restored(at_once(self.storage.open()))
 
     def sink(self, peer: bytes) -> None:
@@ -210,40 +225,59 @@ class Driver:
     def look(self) -> None:
         """Sort what came out since this was called last; let the store do what it may."""
         for effect in self.broker.take_effects():
-            match effect:
-                case Send():
-                    command = decode_server_command(effect.frames[0])
-                    if isinstance(command, Deliver):
-                        (self.frames[command.delivery],) = effect.frames[1:]
-                    else:
-                        assert len(effect.frames) == 1
-                    self._sent[effect.peer].append(command)
-                case Publish():
-                    self.published.append(effect.frame)
-                case Store():
-                    self.storing.append(effect)
-                    self._queue.append(effect)
-                case Load():
-                    self.loads.append(effect)
-                case _:
-                    self.changes.append(effect)
-                    self._queue.append(effect)
-                    if isinstance(effect, Settle):
-                        self.settled.append(effect.number)
+            self._sort(effect)
         if not self.storing:
-            self._work()
+            while self._queue:
+                self._work()
+                self.look()
+            if self.queries:
+                self._answer()
+                self.look()
             if self.loads and not self.holds_loads:
                 self._read()
                 self.look()
+
+    def _sort(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                command = decode_server_command(effect.frames[0])
+                if isinstance(command, Deliver):
+                    (self.frames[command.delivery],) = effect.frames[1:]
+                else:
+                    assert len(effect.frames) == 1
+                self._sent[effect.peer].append(command)
+            case Publish():
+                self.published.append(effect.frame)
+            case Load():
+                self.loads.append(effect)
+            case Sweep() | Find():
+                self.queries.append(effect)
+            case _:
+                self._queue.append(effect)
+                if isinstance(effect, Store):
+                    self.storing.append(effect)
+                else:
+                    self.changes.append(effect)
+                if isinstance(effect, Settle):
+                    self.settled.append(effect.number)
 
     def _read(self) -> None:
         loads, self.loads = self.loads, []
         for load in loads:
             self.broker.loaded(load, at_once(self.storage.read(load)), self.now)
 
+    def _answer(self) -> None:
+        queries, self.queries = self.queries, []
+        for query in queries:
+            if isinstance(query, Sweep):
+                self.broker.swept(at_once(self.storage.sweep(query)))
+            else:
+                self.broker.found(query, at_once(self.storage.find(query)))
+
     def _work(self) -> None:
         changes, self._queue = self._queue, []
         at_once(self.storage.commit(changes))
+        self.broker.committed(changes, self.now)
 
     def sent(self, peer: bytes) -> list[ServerCommand]:
         """Return what was sent to a peer since this was asked last."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mezzenger.broker.effects import Change, Forget, Know, Refusal, Store
+from mezzenger.broker.effects import Change, Forget, Know, Refusal, Requeue, Store
 from mezzenger.broker.restored import KnownPublisher, Restored, Stored, Total
 from mezzenger.storage.memory import MemoryStorage
 
@@ -18,11 +18,22 @@ class DurableStorage(MemoryStorage):
         self.publishers: dict[int, KnownPublisher] = {}
 
     async def open(self) -> Restored:
-        totals = [
-            Total(name, len(one.frames), sum(len(row.frame) for row in one.frames.values()))
-            for name, one in self._names.items()
-        ]
-        return Restored(self.last_number, totals, list(self.publishers.values()))
+        names = {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
+        moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
+        return Restored(
+            self.last_number,
+            [self._total(name) for name in sorted(names)],
+            list(self.publishers.values()),
+            min(moments, default=None),
+        )
+
+    def _total(self, name: str) -> Total:
+        rows = [row for row in self.rows().values() if row.name == name]
+        counts = [len(rows), sum(row.messages for row in rows), sum(len(row.frame) for row in rows)]
+        for kept in (self._delayed, self._dead):
+            frames = [row.frame for row in kept.values() if row.name == name]
+            counts += [len(frames), sum(map(len, frames))]
+        return Total(name, *counts)
 
     async def commit(self, changes: Sequence[Change]) -> None:
         await super().commit(changes)
@@ -33,6 +44,9 @@ class DurableStorage(MemoryStorage):
                     self.last_number = change.number
                     known = self.publishers[change.client]
                     self.publishers[change.client] = known._replace(stored=max(known.stored, change.sequence))
+                case Requeue():
+                    assert change.number > self.last_number
+                    self.last_number = change.number
                 case Know():
                     known = self.publishers.pop(change.client, KnownPublisher(change.client, b"", 0, frozenset()))
                     self.publishers[change.client] = known._replace(key=change.key)

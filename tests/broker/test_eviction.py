@@ -7,7 +7,7 @@ import pytest
 from mezzenger.broker import backlog
 from mezzenger.broker.effects import Attempt, Offered, Settle
 from mezzenger.protocol.commands import Deliver
-from tests.broker.broker_driver import A, B, C, Driver, held, joined, token_of
+from tests.broker.broker_driver import START, A, B, C, Driver, held, joined, token_of
 
 
 def left(count: int, credit: int = 3) -> Driver:
@@ -47,7 +47,7 @@ class TestMemory:
         driver.nack(A, 1, 1)
         driver.look()
         assert held(driver) == []
-        assert Attempt(1, 1, (1,)) in driver.changes
+        assert Attempt(1, 1, (1,), error="no") in driver.changes
         driver.join(B, "a")
         assert driver.sent(B) == [Deliver(1, 2, [1])]
 
@@ -235,7 +235,7 @@ class TestOffered:
 
 
 def test_what_the_store_is_told_of_an_attempt() -> None:
-    """From the second attempt on the store is told each of them, and each time what is still to be handled."""
+    """From the second attempt on the store is told each of them, and of each failure what is left, when and why."""
     driver = joined(A)
     driver.join(C)
     driver.stored(C, 1, payloads=[b"0", b"1", b"2"])
@@ -250,12 +250,12 @@ def test_what_the_store_is_told_of_an_attempt() -> None:
     assert driver.changes == [
         know,
         Attempt(1, 2, None),
-        Attempt(1, 2, (0, 2)),
-        Attempt(1, 3, (0, 2)),
-        Attempt(1, 3, (2,)),
+        Attempt(1, 2, (0, 2), START + 3, "no"),
+        Attempt(1, 3, (0, 2), None, "no"),
+        Attempt(1, 3, (2,), START + 7, "no"),
         *driver.changes[5:],
     ]
     driver.wait(4.0)
     driver.ack(A, 1)
     driver.look()
-    assert driver.changes[5:] == [Attempt(1, 4, (2,)), Settle(1, "a", len(driver.frames[1]))]
+    assert driver.changes[5:] == [Attempt(1, 4, (2,), None, "no"), Settle(1, "a", 3, len(driver.frames[1]))]

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Load, Publish, Send, Settle, Store
+from mezzenger.broker.effects import Change, Find, Load, Publish, Send, Settle, Store, Sweep
 from mezzenger.protocol.commands import (
     Ack,
     Command,
@@ -101,6 +101,7 @@ class BrokerMachine(RuleBasedStateMachine):
                     assert len(effect.frame) <= LARGEST_FRAME
                 elif isinstance(effect, Settle):
                     assert effect.size == len(self.pending.pop(effect.number).frame)
+                assert not isinstance(effect, Sweep | Find)  # nothing is delayed, expires or is dead here
                 self.queue.append(effect)
         for peer in self.in_hand.keys() - self.broker._peers.keys():
             del self.in_hand[peer]

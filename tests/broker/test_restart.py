@@ -50,12 +50,15 @@ class TestFrames:
         assert driver.attempts(A) == [(1, 2)]
 
     def test_the_part_that_is_left(self) -> None:
-        """Only the messages of a batch that were not handled are delivered again."""
+        """Only the messages of a batch that were not handled are delivered again, when the pause is over."""
         driver = joined(A)
         driver.stored(A, 1, payloads=[b"0", b"1", b"2"])
         driver.nack(A, 1, 0, 2)
         driver.restart()
         driver.join(A, "a")
+        driver.wait(0.9)
+        assert driver.sent(A) == []
+        driver.wait(0.1)
         assert driver.sent(A) == [Deliver(1, 2, [0, 2])]
         driver.ack(A, 1)
         driver.look()

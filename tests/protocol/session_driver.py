@@ -7,9 +7,10 @@ from typing import Any, Final, NamedTuple
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import TOKEN_BYTES, ClientCommand, Command, Deliver, Linked, Ping, Pong, Welcome
 from mezzenger.protocol.events import Action, Arrived, Delivery, Done, Event, Send
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, SessionOptions, State
-from mezzenger.protocol.wire import decode_client_command, encode_command, encode_data, is_control, read_contents
+from mezzenger.protocol.wire import Extra, decode_client_command, encode_command, encode_data, is_control, read_contents
 
 IDENTITY: Final = Identity(client=77, key=b"k" * 16)
 OPTIONS: Final = SessionOptions(
@@ -79,7 +80,8 @@ class Driver:
         deadline: float = FAR,
     ) -> int | None:
         items = [(1.5, payload) for payload in payloads or (b"x",)]
-        return self.session.publish(name, items, ack=ack, codec=1, headers=headers, now=self.now, deadline=deadline)
+        draft = Draft(name, items, ack, 1, Extra(headers=headers or {}))
+        return self.session.publish(draft, self.now, deadline)
 
     def ticket(self, *payloads: bytes, name: str = "a", ack: int = 1, deadline: float = FAR) -> int:
         """Publish what is not done at once."""

@@ -3,14 +3,14 @@
 import pytest
 
 from mezzenger.errors import MessageTooLarge
-from mezzenger.protocol.outgoing import Outgoing, Parcel
-from mezzenger.protocol.wire import read_contents
+from mezzenger.protocol.outgoing import Draft, Outgoing, Parcel
+from mezzenger.protocol.wire import Extra, read_contents
 
 
 def pack(outgoing: Outgoing, *payloads: bytes, ack: int = 1) -> Parcel:
     """Pack a frame."""
     items = [(1.5, payload) for payload in payloads or (b"x",)]
-    return outgoing.pack("a", items, ack=ack, codec=2, headers={"k": "v"})
+    return outgoing.pack(Draft("a", items, ack, 2, Extra(headers={"k": "v"})))
 
 
 def hold(outgoing: Outgoing, *payloads: bytes, ack: int = 1, ticket: int) -> Parcel:
@@ -27,9 +27,9 @@ def test_a_parcel_holds_the_frame() -> None:
     assert pack(outgoing, b"1", b"2").sequence == 1
     parcel = pack(outgoing, b"3", ack=0)
     assert (parcel.name, parcel.sequence, parcel.messages, parcel.ack) == ("a", 3, 1, 0)
-    header, headers, items = read_contents(parcel.frame)
+    header, extra, items = read_contents(parcel.frame)
     assert (header.name, header.client, header.sequence, header.ack, header.codec) == ("a", 77, 3, 0, 2)
-    assert headers == {"k": "v"}
+    assert extra == Extra(headers={"k": "v"})
     assert [(item.timestamp, bytes(item.payload)) for item in items] == [(1.5, b"3")]
 
 

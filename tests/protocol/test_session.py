@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import settings
@@ -30,6 +31,7 @@ from mezzenger.protocol.commands import (
     Ping,
     Pong,
     Refuse,
+    ShowDead,
     Subscribe,
     Subscribed,
     Welcome,
@@ -72,34 +74,37 @@ def test_a_new_session_does_nothing() -> None:
 
 
 def test_the_handshake() -> None:
-    """The client connects with a token and says who it is; Linked opens the session and completes who waited."""
+    """The client connects with a token and says who it is; Linked opens the session."""
     driver = Driver()
-    tickets = [driver.session.opened(FAR), driver.session.opened(FAR)]
     driver.session.start(driver.now)
     hello = Hello(PROTOCOL_VERSION, IDENTITY.client, IDENTITY.key, driver.tokens[0], 1)
     assert driver.actions() == [Connect(driver.tokens[0]), Send(encode_command(hello))]
     assert driver.state() == State.CONNECTING
     driver.say(Welcome(1, LIMIT))
     assert driver.state() == State.CONNECTING
-    assert driver.done() == {}
     driver.say(Linked())
     assert driver.state() == State.OPEN
-    assert driver.done() == dict.fromkeys(tickets)
     assert driver.actions() == []
 
 
-def test_opened_of_an_open_session_is_done_at_once() -> None:
-    """Who asks for an open connection that stands does not wait."""
-    driver = opened()
-    ticket = driver.session.opened(FAR)
+def test_a_flush_waits_for_the_connection() -> None:
+    """Who flushes before there is a connection is answered by the server once there is one."""
+    driver = Driver()
+    ticket = driver.flush()
+    driver.session.start(driver.now)
+    driver.actions()
+    driver.link()
+    assert driver.actions() == [Send(encode_command(Ping(1)))]
+    assert driver.done() == {}
+    driver.say(Pong(1))
     assert driver.done() == {ticket: None}
 
 
-def test_opened_expires() -> None:
+def test_a_flush_expires_without_a_connection() -> None:
     """Who waits for a server that is not there learns where it should be, and why it was not reached."""
     driver = Driver()
     driver.session.start(driver.now)
-    ticket = driver.session.opened(driver.now + 3)
+    ticket = driver.flush(driver.now + 3)
     driver.lose("connection refused")
     driver.wait(3)
     error = failure(driver, ticket)
@@ -110,10 +115,10 @@ def test_opened_expires() -> None:
     assert driver.done() == {}
 
 
-def test_opened_expires_before_the_first_attempt_failed() -> None:
+def test_a_flush_expires_before_the_first_attempt_failed() -> None:
     """The error says that there was no connection yet."""
     driver = Driver()
-    ticket = driver.session.opened(driver.now + 1)
+    ticket = driver.flush(driver.now + 1)
     driver.wait(1)
     assert str(failure(driver, ticket)).endswith("10.0.0.5:7202: no connection was made yet")
 
@@ -157,7 +162,7 @@ def test_an_attempt_fails_without_an_answer() -> None:
     driver.say(Welcome(1, LIMIT))
     assert driver.state() == State.CONNECTING
     driver.actions()
-    ticket = driver.session.opened(driver.now + 0.25)
+    ticket = driver.flush(driver.now + 0.25)
     driver.wait(0.125)
     assert driver.state() == State.RECONNECTING
     assert driver.actions() == [Disconnect()]
@@ -344,7 +349,7 @@ USES: dict[str, Callable[[Driver], object]] = {
     "subscribe": lambda driver: driver.session.subscribe("b", FAR),
     "unsubscribe": lambda driver: driver.session.unsubscribe("a"),
     "unsubscribe-unknown": lambda driver: driver.session.unsubscribe("b"),
-    "opened": lambda driver: driver.session.opened(FAR),
+    "ask": lambda driver: driver.session.ask(partial(ShowDead, number=1), FAR),
     "start": lambda driver: driver.session.start(driver.now),
 }
 
@@ -594,8 +599,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.asked(lambda: self.driver.flush(self.driver.now + wait), self.driver.now + wait)
 
     @rule(wait=PATIENCE)
-    def opened(self, wait: float) -> None:
-        self.asked(lambda: self.session.opened(self.driver.now + wait), self.driver.now + wait)
+    def ask(self, wait: float) -> None:
+        question = partial(ShowDead, number=1)
+        self.asked(lambda: self.session.ask(question, self.driver.now + wait), self.driver.now + wait)
 
     @rule(name=NAMES, wait=PATIENCE)
     def subscribe(self, name: str, wait: float) -> None:

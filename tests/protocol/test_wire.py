@@ -19,13 +19,14 @@ from mezzenger.protocol.wire import (
     FRAME_OVERHEAD,
     MAX_BATCH,
     VERSION,
+    Extra,
     Header,
     encode_command,
     encode_data,
     is_control,
     read_contents,
+    read_extra,
     read_header,
-    read_headers,
     read_items,
     verify_digest,
 )
@@ -93,9 +94,12 @@ def encode(
     client: int = 2,
     sequence: int = 3,
     headers: Mapping[str, str] | None = None,
+    ttl: float | None = None,
+    delay: float | None = None,
 ) -> bytes:
     """Write a frame; what is not given is plain."""
-    return encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, headers=headers)
+    extra = Extra(headers or {}, ttl, delay)
+    return encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, extra=extra)
 
 
 def sealed(content: bytes) -> bytes:
@@ -183,7 +187,7 @@ def check(frame: bytes, fields: Fields, items: list[tuple[float, bytes]], *, bod
     header = Header(name, ack, count > 1, codec, count, client, sequence, start, extra_start, body_start)
     contents = read_contents(frame)
     assert contents.header == header
-    assert contents.headers == headers
+    assert contents.extra.headers == headers
     assert items_of(frame) == items
 
 
@@ -235,7 +239,7 @@ class TestRoundTrip:
         """Headers that are allowed always fit, however many they are."""
         headers = {chr(n): "" for n in range(3456)}
         assert sum(len(key.encode()) for key in check_headers(headers)) == MAX_HEADER_BYTES
-        assert read_contents(encode((0, b""), headers=headers)).headers == headers
+        assert read_contents(encode((0, b""), headers=headers)).extra.headers == headers
 
 
 class TestLayout:
@@ -289,13 +293,13 @@ class TestLayout:
         for frame in FRAMES.values():
             header = read_header(frame)
             verify_digest(frame)
-            assert read_contents(frame) == (header, read_headers(frame, header), read_items(frame, header))
+            assert read_contents(frame) == (header, read_extra(frame, header), read_items(frame, header))
 
     def test_extra_fields_of_a_later_version(self) -> None:
         """Extra fields that are not known here are skipped."""
         extra = msgspec.msgpack.encode({"expires": [1, {"a": None}], "headers": {"k": "v"}})
-        assert read_contents(craft(extra=extra)).headers == {"k": "v"}
-        assert read_contents(craft(extra=b"\x80")).headers == {}
+        assert read_contents(craft(extra=extra)).extra.headers == {"k": "v"}
+        assert read_contents(craft(extra=b"\x80")).extra.headers == {}
 
     @pytest.mark.parametrize(
         ("frame", "control"),

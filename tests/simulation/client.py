@@ -6,6 +6,7 @@ from typing import Final
 from mezzenger.errors import NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol.commands import TOKEN_BYTES, Failure
 from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, SessionOptions, State
 from tests.simulation.clock import Clock
@@ -59,7 +60,7 @@ class Client:
         self._published += messages
         now = self._clock.now
         items = [(1.0, number.to_bytes(8)) for number in numbers]
-        ticket = self.session.publish(name, items, ack=ack, codec=0, headers=None, now=now, deadline=now + PATIENCE)
+        ticket = self.session.publish(Draft(name, items, ack, codec=0), now, now + PATIENCE)
         if ticket is not None and ack:
             self.publishes[ticket] = numbers
         self._after()

@@ -7,19 +7,24 @@ from typing import Final
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
-from mezzenger.broker.effects import Change, Load, Publish, Send, Store
+from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
 from mezzenger.broker.intake import IntakeOptions
+from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import is_token
+from mezzenger.storage import rows
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.simulation.clock import Clock
 from tests.simulation.network import Link
 
 COMMIT: Final = 0.003
+POLICIES: Final = Policies(
+    Policy(resend_initial=0.2, resend_multiplier=2.0, resend_max=2.0, resend_jitter=0.1, max_attempts=1000)
+)
 OPTIONS: Final = BrokerOptions(
     max_message_size=2**20,
     link_timeout=2.0,
-    delivery=DeliveryOptions(credit=4, send_queue=8, resend_initial=0.2, resend_multiplier=2.0, resend_max=2.0),
-    intake=IntakeOptions(max_pending_size=2**20),
+    delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=1000, policies=POLICIES),
+    intake=IntakeOptions(max_pending_size=2**20, policies=POLICIES),
 )
 
 
@@ -42,10 +47,10 @@ class Server:
     def start(self) -> None:
         """Begin, with what the file has."""
         self.storage = SqliteStorage(self._file)
-        self.broker = Broker(OPTIONS)
+        self.broker = Broker(OPTIONS, self._clock.random.random)
         self.broker.restored(self.storage._open())
         self._changes: list[Change] = []
-        self._loads: list[Load] = []
+        self._queries: list[Query] = []
         self._is_storing = False
         self._timer: float | None = None
         self._run = object()
@@ -133,7 +138,7 @@ class Server:
             self._set_timer()
             self._check_memory()
 
-    def _do(self, effect: Send | Publish | Load | Change) -> None:
+    def _do(self, effect: Effect) -> None:
         match effect:
             case Send():
                 link = self._links.get(effect.peer)
@@ -145,23 +150,23 @@ class Server:
                 for link in self._links.values():
                     if any(effect.frame.startswith(prefix) for prefix in link.prefixes):
                         link.broadcasts.send(effect.frame)
-            case Load():
-                self._loads.append(effect)
+            case Load() | Sweep() | Find():
+                self._queries.append(effect)
             case _:
                 self._changes.append(effect)
 
     def _store(self) -> None:
-        if self._is_storing or not (self._changes or self._loads):
+        if self._is_storing or not (self._changes or self._queries):
             return
         self._is_storing = True
         changes, self._changes = self._changes, []
-        loads, self._loads = self._loads, []
+        queries, self._queries = self._queries, []
         seconds = self._clock.random.expovariate(1 / COMMIT)
         if self._clock.breaks(0.01, "slow disk"):
             seconds += 0.3
-        self._clock.after(seconds, self._in_this_run(lambda: self._commit(changes, loads)))
+        self._clock.after(seconds, self._in_this_run(lambda: self._commit(changes, queries)))
 
-    def _commit(self, changes: list[Change], loads: list[Load]) -> None:
+    def _commit(self, changes: list[Change], queries: list[Query]) -> None:
         if self._clock.breaks(0.003, "crash before a commit"):
             self.crash()
             return
@@ -173,12 +178,22 @@ class Server:
         if self._clock.breaks(0.003, "crash after a commit"):
             self.crash()
             return
-        self.broker.committed(stores, self._clock.now)
-        for load in loads:
-            self._clock.tell("load", load.name)
-            self.broker.loaded(load, self.storage._read(load), self._clock.now)
+        self.broker.committed(changes, self._clock.now)
+        for query in queries:
+            self._answer(query)
         self._is_storing = False
         self._after()
+
+    def _answer(self, query: Query) -> None:
+        match query:
+            case Load():
+                self._clock.tell("load", query.name)
+                self.broker.loaded(query, self.storage._read(rows.read_waiting, query), self._clock.now)
+            case Sweep():
+                self._clock.tell("sweep")
+                self.broker.swept(self.storage._read(rows.sweep, query))
+            case Find():
+                self.broker.found(query, self.storage._read(rows.find, query))
 
     def _set_timer(self) -> None:
         deadline = self.broker.next_deadline()

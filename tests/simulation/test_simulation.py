@@ -4,7 +4,7 @@ By hand, for more of them: ``python -m tests.simulation.world 1 50000``.
 """
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -69,8 +69,8 @@ def test_a_broken_promise_is_noticed(monkeypatch: pytest.MonkeyPatch, capsys: py
     """A server that confirms what it has not stored yet is caught, and the error tells how to replay that."""
     store = Intake._store
 
-    def confirm_at_once(intake: Intake, publisher: Publisher, header: Header, frame: bytes) -> None:
-        store(intake, publisher, header, frame)
+    def confirm_at_once(intake: Intake, publisher: Publisher, header: Header, *rest: Any) -> None:
+        store(intake, publisher, header, *rest)
         intake._answer_client(header.client, Confirm([header.sequence]))
 
     monkeypatch.setattr(Intake, "_store", confirm_at_once)

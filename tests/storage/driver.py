@@ -91,7 +91,7 @@ def store(
 
 def settle(stored: Store) -> Settle:
     """Return the change that takes a stored frame out."""
-    return Settle(stored.number, stored.name, len(stored.frame))
+    return Settle(stored.number, stored.name, stored.messages, len(stored.frame))
 
 
 def key_of(client: int) -> bytes:

@@ -1,0 +1,105 @@
+"""What clients ask about dead letters: to see them, to have them delivered after all, to have them forgotten."""
+
+from collections.abc import Callable, Sequence
+
+from mezzenger.broker.effects import Discard, Effect, Find, Origin, Reply, Requeue
+from mezzenger.broker.intake import Intake
+from mezzenger.broker.pending import Pending
+from mezzenger.broker.restored import Dead
+from mezzenger.broker.stats import Counters
+from mezzenger.protocol import wire
+from mezzenger.protocol.commands import (
+    Command,
+    Failed,
+    Letter,
+    Letters,
+    ListDead,
+    Question,
+    ResendDead,
+    ShowDead,
+)
+
+
+class DeadLetters:
+    """Answers questions about dead letters, which are in the store alone.
+
+    Args:
+        pending: Counts them.
+        intake: Takes in what is to be delivered after all.
+        counters: What is counted here is counted there.
+        effects: What is to be done is appended there.
+        answer: Sends a command to a peer.
+    """
+
+    def __init__(
+        self,
+        pending: Pending,
+        intake: Intake,
+        counters: Counters,
+        effects: list[Effect],
+        answer: Callable[[bytes, Command], None],
+    ) -> None:
+        self._pending = pending
+        self._intake = intake
+        self._counters = counters
+        self._effects = effects
+        self._answer = answer
+        self._leaving: set[int] = set()
+        """Numbers of those that are being resent or dropped."""
+
+    def ask(self, peer_id: bytes, question: Question) -> None:
+        """Take a question of a peer."""
+        self._effects.append(Find(peer_id, question))
+
+    def found(self, find: Find, rows: Sequence[Dead]) -> None:
+        """Take note of what was read for a question: answer it, or do what it asks for."""
+        question = find.question
+        rows = [row for row in rows if row.number not in self._leaving]
+        if isinstance(question, ListDead | ShowDead):
+            letters = [_letter(row, with_frame=isinstance(question, ShowDead)) for row in rows]
+            self._answer(find.peer, Letters(question.request, letters))
+            return
+        for row in rows:
+            self._leaving.add(row.number)
+            if isinstance(question, ResendDead):
+                messages = wire.read_header(row.frame).messages
+                self._intake.requeue(Origin.DEAD, row.number, row.name, messages, len(row.frame))
+            else:
+                self._effects.append(Discard(row.number, row.name, len(row.frame)))
+        self._effects.append(Reply(find.peer, question.request, len(rows)))
+
+    def not_found(self, find: Find, reason: str, text: str) -> None:
+        """Take note that the store cannot be read."""
+        self._answer(find.peer, Failed(find.question.request, reason, text))
+
+    def left(self, change: Requeue | Discard) -> None:
+        """Take note that a dead letter is none any more."""
+        self.stayed(change)
+        self._pending.dead.add(-1, -change.size)
+        if isinstance(change, Requeue):
+            self._counters.resent += 1
+        else:
+            self._counters.discarded += 1
+
+    def stayed(self, change: Requeue | Discard) -> None:
+        """Take note that the store did not make a change."""
+        self._leaving.discard(change.former if isinstance(change, Requeue) else change.number)
+
+
+def _letter(row: Dead, *, with_frame: bool) -> Letter:
+    header = wire.read_header(row.frame)
+    return Letter(
+        number=row.number,
+        name=row.name,
+        client=header.client,
+        sequence=header.sequence,
+        timestamp=header.timestamp,
+        messages=header.messages if row.indexes is None else len(row.indexes),
+        size=len(row.frame),
+        attempts=row.attempts,
+        buried=row.buried,
+        reason=row.reason,
+        error=row.error,
+        indexes=None if row.indexes is None else list(row.indexes),
+        frame=row.frame if with_frame else None,
+    )

@@ -1,0 +1,66 @@
+"""What the time brings: messages that expire, and delayed ones that are due.
+
+The store knows when; here is only the first of these moments. When it has come, the store is asked what that concerns.
+"""
+
+from typing import Final
+
+from mezzenger.broker.deliveries import Deliveries
+from mezzenger.broker.effects import Effect, Origin, Store, Sweep
+from mezzenger.broker.intake import Intake
+from mezzenger.broker.restored import Swept
+
+SWEEP_FRAMES: Final = 1024
+
+
+class Sweeper:
+    """Watches for the first moment at which something expires or is due.
+
+    Args:
+        deliveries: Is told what has expired.
+        intake: Takes in what is due.
+        effects: What is to be done is appended there.
+    """
+
+    def __init__(self, deliveries: Deliveries, intake: Intake, effects: list[Effect]) -> None:
+        self._deliveries = deliveries
+        self._intake = intake
+        self._effects = effects
+        self._moment: float | None = None
+        self._is_sweeping = False
+
+    def note(self, moment: float | None) -> None:
+        """Take note that something will expire or be due, if it will."""
+        if moment is not None and (self._moment is None or moment < self._moment):
+            self._moment = moment
+
+    def stored(self, store: Store) -> None:
+        """Take note of a frame that the store has."""
+        self.note(store.expires)
+        self.note(store.due)
+
+    def next_deadline(self) -> float | None:
+        """Return when ``tick`` must be called next."""
+        return None if self._is_sweeping else self._moment
+
+    def tick(self, now: float) -> None:
+        """Have the store looked through if the moment has come."""
+        if self._is_sweeping or self._moment is None or self._moment > now:
+            return
+        self._is_sweeping = True
+        self._moment = None
+        self._deliveries.pending.sweeping()
+        self._effects.append(Sweep(now, SWEEP_FRAMES))
+
+    def swept(self, swept: Swept) -> None:
+        """Take out what has expired, and put what is due among what is to be delivered."""
+        self._is_sweeping = False
+        self.note(swept.next)
+        pending = self._deliveries.pending
+        settled = pending.swept()
+        for waiting in swept.expired:
+            if waiting.number not in settled:
+                self._deliveries.expired(waiting)
+        for waiting in swept.due:
+            pending.delayed.add(-1, -waiting.size)
+            self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)

@@ -1,0 +1,27 @@
+"""What travels beside a payload, checked before anything is sent."""
+
+from collections.abc import Mapping
+
+from mezzenger.errors import InvalidMessage
+from mezzenger.message import check_ack, check_headers
+from mezzenger.protocol.wire import MAX_SECONDS, NO_EXTRA, Extra
+
+
+def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, delay: float | None) -> Extra:
+    """Return the extra fields of a message.
+
+    Raises:
+        InvalidMessage: ``ack``, the headers, ``ttl`` or ``delay`` cannot be used.
+    """
+    check_ack(ack)
+    if headers is not None:
+        check_headers(headers)
+    if ttl is not None and not 0 < ttl <= MAX_SECONDS:
+        raise InvalidMessage(f"ttl must be more than 0 and at most {MAX_SECONDS:g} seconds, not {ttl!r}")
+    if delay is not None and not 0 <= delay <= MAX_SECONDS:
+        raise InvalidMessage(f"delay must be at least 0 and at most {MAX_SECONDS:g} seconds, not {delay!r}")
+    if not ack and (ttl is not None or delay):
+        raise InvalidMessage("ttl and delay are for messages that the server stores: send it with ack=1")
+    if not headers and ttl is None and delay is None:
+        return NO_EXTRA
+    return Extra(dict(headers or {}), ttl, delay)

@@ -1,0 +1,217 @@
+"""What a commit changes in the tables."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from mezzenger.broker.effects import (
+    Attempt,
+    Bury,
+    Change,
+    Discard,
+    Forget,
+    Know,
+    Offered,
+    Origin,
+    Refusal,
+    Requeue,
+    Settle,
+    Store,
+)
+
+_OFFSET: Final = 2**63
+"""SQLite's numbers are signed; client ids and sequences, which are not, are written less this, which keeps their
+order."""
+
+_COUNTERS: Final = ("frames", "messages", "size", "delayed", "delayed_size", "dead", "dead_size")
+_REQUEUE: Final = {
+    Origin.DELAYED: (
+        (
+            "INSERT INTO message (number, name, expires, frame)"
+            " SELECT ?, name, expires, frame FROM delayed WHERE number = ?"
+        ),
+        "DELETE FROM delayed WHERE number = ?",
+    ),
+    Origin.DEAD: (
+        "INSERT INTO message (number, name, indexes, frame) SELECT ?, name, indexes, frame FROM dead WHERE number = ?",
+        "DELETE FROM dead WHERE number = ?",
+    ),
+}
+
+T = TypeVar("T", bound=Change)
+
+_encode_indexes = msgspec.msgpack.Encoder().encode
+
+
+def make_changes(database: sqlite3.Connection, changes: Sequence[Change], names: dict[str, int]) -> None:
+    """Make the changes, within the transaction that is open.
+
+    Args:
+        database: The database.
+        changes: In the order in which they were decided.
+        names: The ids of the names; new ones are added.
+
+    Raises:
+        sqlite3.Error: They cannot be made.
+    """
+    _know(database, [change for change in changes if isinstance(change, Know | Refusal | Forget)])
+    stores = _of(changes, Store)
+    _add_names(database, {store.name for store in stores}, names)
+    _store(database, stores, names)
+    # What leaves comes after what was stored, and what is put back among it after what left it.
+    _requeue(database, _of(changes, Requeue))
+    _attempt(database, _of(changes, Attempt))
+    _bury(database, _of(changes, Bury))
+    database.executemany("DELETE FROM message WHERE number = ?", ((one.number,) for one in _of(changes, Settle)))
+    database.executemany("DELETE FROM dead WHERE number = ?", ((one.number,) for one in _of(changes, Discard)))
+    _count(database, changes, names)
+    database.executemany(
+        "UPDATE name SET offered = ? WHERE id = ?",
+        ((number, names[name]) for name, number in _offered(changes).items() if name in names),
+    )
+
+
+def signed(number: int) -> int:
+    """Return how a number is written that needs all of 64 bits."""
+    return number - _OFFSET
+
+
+def unsigned(number: int) -> int:
+    """Return the number that is written so."""
+    return number + _OFFSET
+
+
+def _of(changes: Iterable[Change], kind: type[T]) -> list[T]:
+    return [change for change in changes if isinstance(change, kind)]
+
+
+def _add_names(database: sqlite3.Connection, wanted: set[str], names: dict[str, int]) -> None:
+    for name in wanted - names.keys():
+        cursor = database.execute("INSERT INTO name (name) VALUES (?)", (name,))
+        names[name] = cursor.lastrowid or 0
+
+
+def _store(database: sqlite3.Connection, stores: Sequence[Store], names: dict[str, int]) -> None:
+    if not stores:
+        return
+    database.executemany(
+        "INSERT INTO message (number, name, expires, frame) VALUES (?, ?, ?, ?)",
+        ((store.number, names[store.name], store.expires, store.frame) for store in stores if store.due is None),
+    )
+    database.executemany(
+        "INSERT INTO delayed (number, name, due, expires, frame) VALUES (?, ?, ?, ?, ?)",
+        (
+            (store.number, names[store.name], store.due, store.expires, store.frame)
+            for store in stores
+            if store.due is not None
+        ),
+    )
+    sequences: dict[int, int] = {}
+    for store in stores:
+        sequences[store.client] = max(store.sequence, sequences.get(store.client, 0))
+    database.executemany(
+        "UPDATE publisher SET stored = max(stored, ?) WHERE client = ?",
+        ((signed(sequence), signed(client)) for client, sequence in sequences.items()),
+    )
+    _number(database, stores[-1].number)
+
+
+def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue]) -> None:
+    for requeue in requeues:
+        insert, delete = _REQUEUE[requeue.origin]
+        database.execute(insert, (requeue.number, requeue.former))
+        database.execute(delete, (requeue.former,))
+    if requeues:
+        _number(database, requeues[-1].number)
+
+
+def _number(database: sqlite3.Connection, number: int) -> None:
+    database.execute("UPDATE last_number SET number = max(number, ?)", (number,))
+
+
+def _attempt(database: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
+    database.executemany(
+        "UPDATE message SET attempts = ?, indexes = ?, due = ?, error = ? WHERE number = ?",
+        ((one.attempts, _indexes(one.indexes), one.due, one.error, one.number) for one in attempts),
+    )
+
+
+def _bury(database: sqlite3.Connection, burials: Sequence[Bury]) -> None:
+    database.executemany(
+        "INSERT INTO dead (number, name, attempts, indexes, buried, reason, error, frame)"
+        " SELECT number, name, ?, ?, ?, ?, ?, frame FROM message WHERE number = ?",
+        ((one.attempts, _indexes(one.indexes), one.buried, one.reason, one.error, one.number) for one in burials),
+    )
+    database.executemany("DELETE FROM message WHERE number = ?", ((one.number,) for one in burials))
+
+
+def _indexes(indexes: tuple[int, ...] | None) -> bytes | None:
+    return None if indexes is None else _encode_indexes(indexes)
+
+
+def _count(database: sqlite3.Connection, changes: Iterable[Change], names: dict[str, int]) -> None:
+    """Keep the counters of each name in step with its rows."""
+    counts: dict[str, Counter[str]] = {}
+    for change in changes:
+        if isinstance(change, Store | Settle | Bury | Requeue | Discard):
+            counts.setdefault(change.name, Counter()).update(_counted(change))
+    columns = ", ".join(f"{column} = {column} + ?" for column in _COUNTERS)
+    database.executemany(
+        f"UPDATE name SET {columns} WHERE id = ?",  # noqa: S608  # columns of ours
+        ((*(count[column] for column in _COUNTERS), names[name]) for name, count in counts.items()),
+    )
+
+
+def _counted(change: Store | Settle | Bury | Requeue | Discard) -> dict[str, int]:
+    """Return what a change adds to the counters of its name."""
+    match change:
+        case Store(due=None):
+            return _waiting(1, change.messages, len(change.frame))
+        case Store():
+            return {"delayed": 1, "delayed_size": len(change.frame)}
+        case Settle():
+            return _waiting(-1, -change.messages, -change.size)
+        case Bury():
+            return _waiting(-1, -change.messages, -change.size) | {"dead": 1, "dead_size": change.size}
+        case Requeue():
+            origin = change.origin
+            return _waiting(1, change.messages, change.size) | {f"{origin}": -1, f"{origin}_size": -change.size}
+        case Discard():
+            return {"dead": -1, "dead_size": -change.size}
+
+
+def _waiting(frames: int, messages: int, size: int) -> dict[str, int]:
+    return {"frames": frames, "messages": messages, "size": size}
+
+
+def _know(database: sqlite3.Connection, changes: Iterable[Know | Refusal | Forget]) -> None:
+    for change in changes:
+        client = signed(change.client)
+        match change:
+            case Know():
+                database.execute(
+                    "INSERT INTO publisher VALUES (?, ?, ?, (SELECT number FROM last_number)) "
+                    "ON CONFLICT DO UPDATE SET seen = excluded.seen",
+                    (client, change.key, signed(0)),
+                )
+            case Refusal(is_lifted=True):
+                refusal = (client, signed(change.sequence))
+                database.execute("DELETE FROM refused WHERE client = ? AND sequence = ?", refusal)
+            case Refusal():
+                database.execute("INSERT OR IGNORE INTO refused VALUES (?, ?)", (client, signed(change.sequence)))
+            case Forget(before=None):
+                database.execute("DELETE FROM publisher WHERE client = ?", (client,))
+                database.execute("DELETE FROM refused WHERE client = ?", (client,))
+            case Forget(before=int(before)):
+                database.execute("DELETE FROM refused WHERE client = ? AND sequence < ?", (client, signed(before)))
+
+
+def _offered(changes: Iterable[Change]) -> dict[str, int]:
+    offered: dict[str, int] = {}
+    for change in changes:
+        if isinstance(change, Offered) or (isinstance(change, Store) and change.is_offered):
+            offered[change.name] = change.number
+    return offered
