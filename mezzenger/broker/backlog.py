@@ -6,6 +6,7 @@ next to be. Without a subscriber there is no window.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from mezzenger.broker.effects import Load
@@ -90,6 +91,11 @@ class Backlog:
         self.window[entry.number] = entry
         self.window_size += len(entry.frame)
         self.last = max(self.last, entry.number)
+
+    def oldest(self) -> Entry | None:
+        """Return the oldest frame, if it is in memory; what is read may be older than what is kept."""
+        entries = [*islice(self.window.values(), 1), *islice(self.kept.values(), 1)]
+        return min(entries, key=lambda entry: entry.number, default=None)
 
     def settle(self, entry: Entry) -> None:
         """Take a frame out of memory and the store."""

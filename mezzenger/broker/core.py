@@ -8,15 +8,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from mezzenger.broker.dead_letters import DeadLetters
 from mezzenger.broker.deliveries import Deliveries, DeliveryOptions
 from mezzenger.broker.effects import Change, Discard, Effect, Find, Load, Origin, Publish, Reply, Requeue, Send, Store
-from mezzenger.broker.intake import Intake, IntakeOptions, TooManyRefusedError
+from mezzenger.broker.intake import Intake, TooManyRefusedError
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
+from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters
 from mezzenger.broker.sweeper import Sweeper
@@ -48,9 +48,6 @@ from mezzenger.protocol.commands import (
     fit_text,
 )
 
-MAX_NAMES: Final = 100_000
-"""How many names one peer may subscribe to."""
-
 
 @dataclass(frozen=True, slots=True)
 class BrokerOptions:
@@ -60,7 +57,10 @@ class BrokerOptions:
     link_timeout: float
     """Seconds in which a new client's link token must surface."""
     delivery: DeliveryOptions
-    intake: IntakeOptions
+    room: RoomOptions
+    max_names: int
+    """How many names one peer may subscribe to."""
+    max_peers: int
 
 
 class Broker:
@@ -84,7 +84,7 @@ class Broker:
         self._routing = Routing()
         self._tokens = Tokens()
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
-        self._intake = Intake(options.intake, self._deliveries, self._counters, self._effects, self._send)
+        self._intake = Intake(options.room, self._deliveries, self._counters, self._effects, self._send)
         self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
         self._dead_letters = DeadLetters(
             self._deliveries.pending, self._intake, self._counters, self._effects, self._send
@@ -104,6 +104,7 @@ class Broker:
             self._receive(peer_id, frames, now)
         except ProtocolError as error:
             self._counters.malformed[error.reason] += 1
+        self._intake.retry(now)
 
     def surfaced(self, token: bytes) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
@@ -142,6 +143,7 @@ class Broker:
                     self._dead_letters.left(change)
                 case Reply():
                     self._send(change.peer, Completed(change.request, change.count))
+        self._intake.retry(now)
 
     def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
         """Take note that the store has made none of these changes: refuse what was asked for."""
@@ -159,6 +161,7 @@ class Broker:
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Take note of what was read from the store: deliver it."""
         self._deliveries.loaded(load, rows, now)
+        self._intake.retry(now)
 
     def swept(self, swept: Swept) -> None:
         """Take note of what has expired and what is due."""
@@ -183,6 +186,7 @@ class Broker:
                 self._dismiss(peer, "link", text, now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
+        self._intake.retry(now)
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
@@ -292,6 +296,10 @@ class Broker:
         former = self._peers.get(publisher.peer) if publisher.peer is not None else None
         if former is not None:
             self._forget(former, now)
+        if len(self._peers) >= self._options.max_peers:
+            text = f"{len(self._peers)} clients are connected (the server's limit is its setting server.max_peers)"
+            self._send_goodbye(peer_id, "peers", text, retry=True)
+            return
         publisher.peer = peer_id
         peer = self._peers[peer_id] = Peer(peer_id, hello.client, hello.token)
         self._send(peer_id, Welcome(PROTOCOL_VERSION, self._options.max_message_size))
@@ -308,9 +316,11 @@ class Broker:
                 check_name(name)
             except InvalidName as error:
                 raise ProtocolError("name", str(error)) from None
-        if len(peer.names) + len(command.names) > MAX_NAMES or len(peer.sync_tokens) >= MAX_NAMES:
-            self._dismiss(peer, "names", f"a client may subscribe to {MAX_NAMES} names at most", now, retry=False)
-            raise ProtocolError("names", f"a peer that subscribes to more than {MAX_NAMES} names")
+        limit = self._options.max_names
+        if len(peer.names) + len(command.names) > limit or len(peer.sync_tokens) >= limit:
+            text = f"a client may subscribe to {limit} names at most (the server's setting server.max_names)"
+            self._dismiss(peer, "names", text, now, retry=False)
+            raise ProtocolError("names", f"a peer that subscribes to more than {limit} names")
         if command.token in self._tokens:
             raise ProtocolError("token", "a Subscribe with a token that somebody waits for")
         for name in command.names:

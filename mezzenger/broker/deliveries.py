@@ -165,6 +165,34 @@ class Deliveries:
         if (number := self.pending.evict(name)) is not None:
             self._effects.append(Offered(name, number))
 
+    def give_up_oldest(self, name: str, now: float, error: str | None) -> bool:
+        """Take out the oldest frame of a name, to make room; have it read if it is not in memory.
+
+        Args:
+            name: Of the frame.
+            now: The time.
+            error: It becomes a dead letter with this error; without one it is dropped, and counted.
+
+        Returns:
+            Whether something was taken out.
+        """
+        entry = self.pending.oldest(name)
+        if entry is None:
+            self._load_unasked(name)
+            return False
+        if error is None:
+            self._counters.dropped["overflow"] += entry.left
+            self._settle(entry)
+            return True
+        if self.pending.dead.frames >= self._options.max_dead_letters:
+            return False
+        self._bury(entry, now, "overflow", error)
+        return True
+
+    def reads(self, name: str) -> bool:
+        """Whether frames of a name are being read from the store."""
+        return self.pending.reads(name)
+
     def acked(self, peer: Peer, numbers: list[int], now: float) -> None:
         """Settle what a peer has handled."""
         for number in numbers:
@@ -204,7 +232,7 @@ class Deliveries:
             self._expire(entry)
             return
         if self._is_exhausted(entry):
-            self._bury(entry, now)
+            self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
             return
         for peer in self._routing.subscribers(entry.name):
             self._offer(peer, entry, now)
@@ -289,7 +317,7 @@ class Deliveries:
         if len(still) < len(left):
             entry.indexes = still
         if entry.due is not None and self._is_exhausted(entry):
-            self._bury(entry, now)
+            self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
             return
         if entry.due is not None and not entry.holders:
             self.pending.schedule(entry, now + self._pause(entry))
@@ -308,23 +336,11 @@ class Deliveries:
         self._effects.append(Settle(entry.number, entry.name, entry.messages, len(entry.frame)))
         self._remove(entry)
 
-    def _bury(self, entry: Entry, now: float) -> None:
+    def _bury(self, entry: Entry, now: float, reason: str, error: str) -> None:
         """Make an entry a dead letter."""
         size = len(entry.frame)
-        error = entry.error or "no subscriber has acknowledged it"
-        self._effects.append(
-            Bury(
-                entry.number,
-                entry.name,
-                entry.messages,
-                size,
-                entry.attempts,
-                entry.indexes,
-                now,
-                "max_attempts",
-                error,
-            )
-        )
+        what = (entry.number, entry.name, entry.messages, size)
+        self._effects.append(Bury(*what, entry.attempts, entry.indexes, now, reason, error))
         self._counters.buried += entry.left
         self.pending.dead.add(1, size)
         self._remove(entry)
@@ -338,5 +354,11 @@ class Deliveries:
         self._load(entry.name)
 
     def _load(self, name: str) -> None:
-        if name in self._routing and (load := self.pending.next_load(name)) is not None:
+        if name in self._routing:
+            self._load_unasked(name)
+
+    def _load_unasked(self, name: str) -> None:
+        """Have frames read even if nobody subscribes to them."""
+        load = self.pending.next_load(name)
+        if load is not None:
             self._effects.append(load)

@@ -1,26 +1,17 @@
 """What is to be stored: publishes with ``ack=1``, confirmed or refused, and what was kept apart until now."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mezzenger.broker.deliveries import Deliveries
 from mezzenger.broker.effects import Effect, Forget, Know, Origin, Refusal, Requeue, Store
+from mezzenger.broker.overflow import Overflow, Publication
 from mezzenger.broker.publishers import MAX_REFUSED, Publisher, Publishers
 from mezzenger.broker.restored import Restored
+from mezzenger.broker.room import Room, RoomOptions
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
-from mezzenger.policy import Policies
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Command, Confirm, Hello, Refuse, fit_text
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeOptions:
-    """What the intake needs to know of the settings."""
-
-    max_pending_size: int
-    """Bytes of all frames that are in the store."""
-    policies: Policies
 
 
 class TooManyRefusedError(Exception):
@@ -40,20 +31,21 @@ class Intake:
 
     def __init__(
         self,
-        options: IntakeOptions,
+        options: RoomOptions,
         deliveries: Deliveries,
         counters: Counters,
         effects: list[Effect],
         answer: Callable[[bytes, Command], None],
     ) -> None:
-        self._options = options
+        self._policies = options.policies
         self._deliveries = deliveries
         self._counters = counters
         self._effects = effects
         self._answer = answer
         self._publishers = Publishers()
         self._last_number = 0
-        self._size_of_storing = 0
+        self._room = Room(options, deliveries.pending)
+        self._overflow = Overflow(options.policies, self._room, deliveries, self._store, self._refuse_for_lack)
 
     def restored(self, restored: Restored) -> None:
         """Take in what the last run left."""
@@ -80,6 +72,7 @@ class Intake:
     def left(self, client: int) -> None:
         """Take note that a client is not connected any more."""
         self._publishers.of(client).peer = None
+        self._overflow.left(client)
 
     def publish(self, client: int, peer_id: bytes, header: wire.Header, frame: bytes, now: float) -> None:
         """Take in a frame of a client.
@@ -101,10 +94,13 @@ class Intake:
             self._answer(peer_id, Confirm([header.sequence]))
             return
         extra = self._read_extra(client, header, frame)
-        if self._has_room(len(frame)):
-            self._store(publisher, header, extra, frame, now)
-        else:
-            self._refuse(client, header.sequence, "limit", self._limit_text(len(frame)))
+        due, expires = self._moments(header.name, extra, now)
+        if not self._overflow.admit(Publication(header, frame, due, expires), now):
+            self._leave_out(client, header.sequence)
+
+    def retry(self, now: float) -> None:
+        """Store what had to wait for room, as far as there is some by now."""
+        self._overflow.retry(now)
 
     def committed(self, stores: Sequence[Store], now: float) -> None:
         """Take note that the store has these frames: confirm and deliver them."""
@@ -113,7 +109,7 @@ class Intake:
             confirmed.setdefault(store.client, []).append(store.sequence)
             self._publishers.of(store.client).kept(store.sequence)
             self._counters.stored += store.messages
-            self._size_of_storing -= len(store.frame)
+            self._room.answered(store.name, store.messages, len(store.frame))
         for client, sequences in confirmed.items():
             self._answer_client(client, Confirm(sequences))
         for store in stores:
@@ -125,7 +121,7 @@ class Intake:
     def commit_failed(self, stores: Sequence[Store], reason: str, text: str) -> None:
         """Take note that the store has none of these frames: refuse them."""
         for store in stores:
-            self._size_of_storing -= len(store.frame)
+            self._room.answered(store.name, store.messages, len(store.frame))
             if store.due is None:
                 self._deliveries.not_stored(store.name, store.number)
             self._refuse(store.client, store.sequence, reason, text)
@@ -148,58 +144,45 @@ class Intake:
             self._refuse(client, header.sequence, error.reason, str(error))
             raise
 
-    def _store(self, publisher: Publisher, header: wire.Header, extra: wire.Extra, frame: bytes, now: float) -> None:
+    def _store(self, publication: Publication) -> None:
+        header, frame, due, expires = publication
+        publisher = self._publishers.of(header.client)
         if not publisher.is_known:
             publisher.is_known = True
             self._effects.append(Know(header.client, publisher.key))
             self._effects.extend(Refusal(header.client, sequence) for sequence in sorted(publisher.refused))
         if publisher.keep(header.sequence):
             self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
-        self._size_of_storing += len(frame)
-        due, expires = self._moments(header.name, extra, now)
+        name, size, messages = header.name, len(frame), header.messages
+        self._room.taken(name, messages, size)
         number = self._next_number()
-        is_offered = due is None and self._deliveries.storing(header.name, number, len(frame))
+        is_offered = due is None and self._deliveries.storing(name, number, size)
         self._effects.append(
-            Store(
-                number,
-                header.client,
-                header.sequence,
-                header.name,
-                header.messages,
-                frame,
-                is_offered=is_offered,
-                due=due,
-                expires=expires,
-            )
+            Store(number, header.client, header.sequence, name, messages, frame, is_offered, due, expires)
         )
 
     def _moments(self, name: str, extra: wire.Extra, now: float) -> tuple[float | None, float | None]:
         """Return when a frame is due, if not at once, and when it expires, if ever."""
-        policy = self._options.policies.of(name)
+        policy = self._policies.of(name)
         delay = policy.delay if extra.delay is None else extra.delay
         ttl = policy.ttl if extra.ttl is None else extra.ttl
         return now + delay if delay else None, None if ttl is None else now + delay + ttl
 
+    def _refuse_for_lack(self, publication: Publication, text: str) -> None:
+        self._refuse(publication.header.client, publication.header.sequence, "limit", text)
+
     def _refuse(self, client: int, sequence: int, reason: str, text: str) -> None:
+        self._leave_out(client, sequence)
+        self._answer_client(client, Refuse(sequence, reason, fit_text(text)))
+
+    def _leave_out(self, client: int, sequence: int) -> None:
+        """Note that a frame is not stored, though later ones may be."""
         publisher = self._publishers.of(client)
         publisher.refuse(sequence)
         if publisher.is_known:
             self._effects.append(Refusal(client, sequence))
-        self._answer_client(client, Refuse(sequence, reason, fit_text(text)))
 
     def _answer_client(self, client: int, command: Command) -> None:
         peer_id = self._publishers.of(client).peer
         if peer_id is not None:
             self._answer(peer_id, command)
-
-    def _has_room(self, size: int) -> bool:
-        return self._deliveries.pending.whole_size + self._size_of_storing + size <= self._options.max_pending_size
-
-    def _limit_text(self, size: int) -> str:
-        pending = self._deliveries.pending
-        return (
-            f"{pending.frames} frames of {pending.size} bytes wait to be acknowledged, {pending.delayed.frames} of "
-            f"{pending.delayed.size} bytes are delayed, {pending.dead.frames} of {pending.dead.size} bytes are dead "
-            f"letters, {self._size_of_storing} bytes are being stored, and {size} bytes more would be above the limit "
-            f"of {self._options.max_pending_size} bytes (its setting server.max_pending_size)"
-        )

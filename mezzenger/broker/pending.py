@@ -57,6 +57,21 @@ class Pending:
         """Bytes of all that is in the store."""
         return self.size + self.delayed.size + self.dead.size
 
+    def of(self, name: str) -> tuple[int, int]:
+        """Return how many messages of a name are to be acknowledged, and the bytes of their frames."""
+        backlog = self._backlogs.get(name)
+        return (0, 0) if backlog is None else (backlog.messages, backlog.size)
+
+    def oldest(self, name: str) -> Entry | None:
+        """Return the oldest entry of a name, if it is in memory."""
+        backlog = self._backlogs.get(name)
+        return None if backlog is None else backlog.oldest()
+
+    def reads(self, name: str) -> bool:
+        """Whether frames of a name are being read."""
+        backlog = self._backlogs.get(name)
+        return backlog is not None and backlog.load is not None
+
     def storing(self, name: str, number: int, size: int, *, is_wanted: bool) -> bool:
         """Take note of a frame that is handed to the store; return whether it will be in memory once it is stored."""
         return self._backlog(name).promise(number, size, is_wanted=is_wanted)

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
-from mezzenger.broker.intake import IntakeOptions
+from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import MezzengerError
 from mezzenger.policy import Policies, Policy
@@ -177,7 +177,9 @@ def _broker_options(settings: ServerSettings) -> BrokerOptions:
         max_message_size=settings.max_message_size,
         link_timeout=settings.heartbeat_timeout,
         delivery=DeliveryOptions(settings.credit, settings.send_queue, 100_000, policies),
-        intake=IntakeOptions(_pending_limit(settings), policies),
+        room=RoomOptions(None, _pending_limit(settings), policies),
+        max_names=100_000,
+        max_peers=10_000,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
-from mezzenger.broker.intake import IntakeOptions
+from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
     TOKEN_BYTES,
@@ -72,12 +72,13 @@ class Driver:
 
     def __init__(self, **options: Any) -> None:
         self.now = START
-        size = options.pop("max_pending_size", 2**30)
+        room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
+        limits = (options.pop("max_names", 100_000), options.pop("max_peers", 1000))
         rules = options.pop("rules", ())
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(LIMIT, LINK_TIMEOUT, delivery, IntakeOptions(size, policies))
+        self.options = BrokerOptions(LIMIT, LINK_TIMEOUT, delivery, RoomOptions(*room, policies), *limits)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []

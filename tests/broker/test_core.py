@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from mezzenger.broker import core
 from mezzenger.protocol.commands import (
     Confirm,
     Deliver,
@@ -201,10 +200,9 @@ class TestLink:
         ],
         ids=["sunk", "unreachable", "dismissed"],
     )
-    def test_gone(self, leave: Callable[[Driver], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_gone(self, leave: Callable[[Driver], None]) -> None:
         """A peer that is gone is no subscriber any more; what it had in hand goes to others at once, as attempt 2."""
-        monkeypatch.setattr(core, "MAX_NAMES", 100)
-        driver = joined(A, B)
+        driver = joined(A, B, max_names=100)
         driver.stored(A, 1)
         assert driver.attempts(A) == driver.attempts(B) == [(1, 1)]
         driver.nack(B, 1, 0)

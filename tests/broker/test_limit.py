@@ -25,7 +25,7 @@ def test_above_the_limit() -> None:
             "limit",
             f"2 frames of {2 * SIZE} bytes wait to be acknowledged, 0 of 0 bytes are delayed, 0 of 0 bytes are dead "
             f"letters, {SIZE} bytes are being stored, and {SIZE} bytes more would be above the limit of {4 * SIZE - 1} "
-            "bytes (its setting server.max_pending_size)",
+            "(its setting server.max_pending_size)",
         )
     ]
     driver.commit()

@@ -2,7 +2,6 @@
 
 import pytest
 
-from mezzenger.broker import core
 from mezzenger.protocol.commands import Linked, Subscribed, Unsubscribe
 from tests.broker.broker_driver import A, B, C, joined, link_token, token_of
 
@@ -80,20 +79,18 @@ class TestSubscribe:
         driver.unsubscribe(A)
         assert driver.broker.stats().names == 0
 
-    def test_too_many_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_names(self) -> None:
         """A peer that subscribes to more names than it may is sent away for good; the limit itself is allowed."""
-        monkeypatch.setattr(core, "MAX_NAMES", 3)
-        driver = joined(A, names=["1", "2", "3"])
+        driver = joined(A, names=["1", "2", "3"], max_names=3)
         assert driver.broker.stats().names == 3
         driver.subscribe(A, "4")
         assert driver.goodbye(A) == ("names", False)
         assert driver.malformed == {"names": 1}
         assert (driver.broker.stats().peers, driver.broker.stats().names) == (0, 0)
 
-    def test_too_many_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_requests(self) -> None:
         """Requests whose tokens never surface are limited too; those that were answered do not count."""
-        monkeypatch.setattr(core, "MAX_NAMES", 3)
-        driver = joined(A, names=())
+        driver = joined(A, names=(), max_names=3)
         for request in range(10):
             driver.subscribe(A, request=request)
             driver.broker.surfaced(token_of("sync"))

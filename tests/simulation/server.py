@@ -8,7 +8,7 @@ from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
-from mezzenger.broker.intake import IntakeOptions
+from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import is_token
 from mezzenger.storage import rows
@@ -24,7 +24,9 @@ OPTIONS: Final = BrokerOptions(
     max_message_size=2**20,
     link_timeout=2.0,
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=1000, policies=POLICIES),
-    intake=IntakeOptions(max_pending_size=2**20, policies=POLICIES),
+    room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
+    max_names=1000,
+    max_peers=1000,
 )
 
 

@@ -4,14 +4,13 @@ By hand, for more of them: ``python -m tests.simulation.world 1 50000``.
 """
 
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from mezzenger.broker.intake import Intake
-from mezzenger.broker.publishers import Publisher
+from mezzenger.broker.overflow import Publication
 from mezzenger.protocol.commands import Confirm
-from mezzenger.protocol.wire import Header
 from tests.simulation.world import simulate
 
 SEEDS: Final = 160
@@ -69,9 +68,9 @@ def test_a_broken_promise_is_noticed(monkeypatch: pytest.MonkeyPatch, capsys: py
     """A server that confirms what it has not stored yet is caught, and the error tells how to replay that."""
     store = Intake._store
 
-    def confirm_at_once(intake: Intake, publisher: Publisher, header: Header, *rest: Any) -> None:
-        store(intake, publisher, header, *rest)
-        intake._answer_client(header.client, Confirm([header.sequence]))
+    def confirm_at_once(intake: Intake, publication: Publication) -> None:
+        store(intake, publication)
+        intake._answer_client(publication.header.client, Confirm([publication.header.sequence]))
 
     monkeypatch.setattr(Intake, "_store", confirm_at_once)
     with pytest.raises(AssertionError, match="confirmed and lost") as caught:

@@ -1,0 +1,111 @@
+"""What happens to a publish for which there is no room, as the policy of its name has it."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from mezzenger.broker.deliveries import Deliveries
+from mezzenger.broker.room import Lack, Room
+from mezzenger.policy import Policies
+from mezzenger.protocol import wire
+
+MAX_HELD_SIZE: Final = 64 * 2**20
+"""Bytes of all frames that wait for room."""
+
+
+class Publication(NamedTuple):
+    """A frame that is to be stored."""
+
+    header: wire.Header
+    frame: bytes
+    due: float | None
+    expires: float | None
+
+
+class Overflow:
+    """Lets in what there is room for; makes room for the rest, or has it wait, or refuses it.
+
+    Args:
+        policies: What applies to each name.
+        room: Knows what there is room for.
+        deliveries: Give up what is to make room.
+        store: Called with what is to be stored.
+        refuse: Called with what is not, and why.
+    """
+
+    def __init__(
+        self,
+        policies: Policies,
+        room: Room,
+        deliveries: Deliveries,
+        store: Callable[[Publication], None],
+        refuse: Callable[[Publication, str], None],
+    ) -> None:
+        self._policies = policies
+        self._room = room
+        self._deliveries = deliveries
+        self._store = store
+        self._refuse = refuse
+        self._held: dict[str, deque[Publication]] = {}
+        self._held_size = 0
+
+    def admit(self, publication: Publication, now: float) -> bool:
+        """Take in a frame; return False if it is held until there is room."""
+        name = publication.header.name
+        if name not in self._held and self._is_done(publication, now):
+            return True
+        if self._held_size + len(publication.frame) > MAX_HELD_SIZE:
+            self._refuse(publication, f"{self._held_size} bytes of messages wait for room already")
+            return True
+        self._held.setdefault(name, deque()).append(publication)
+        self._held_size += len(publication.frame)
+        return False
+
+    def retry(self, now: float) -> None:
+        """Let in what was held and there is room for by now."""
+        for name, held in list(self._held.items()):
+            while held and self._is_done(held[0], now):
+                self._held_size -= len(held.popleft().frame)
+            if not held:
+                del self._held[name]
+                self._deliveries.evict(name)
+
+    def left(self, client: int) -> None:
+        """Forget what a client waits for that is gone: it will send it again."""
+        for name, held in list(self._held.items()):
+            kept = deque(one for one in held if one.header.client != client)
+            self._held_size -= sum(len(one.frame) for one in held) - sum(len(one.frame) for one in kept)
+            self._held[name] = kept
+            if not kept:
+                del self._held[name]
+                self._deliveries.evict(name)
+
+    def _is_done(self, publication: Publication, now: float) -> bool:
+        """Store a frame or refuse it; return False if it must wait."""
+        lack = self._lack(publication)
+        if lack is None:
+            self._store(publication)
+            return True
+        overflow = self._policies.of(publication.header.name).overflow
+        if overflow == "reject" or lack.is_final or (overflow == "dead_letter" and not lack.burying_helps):
+            self._refuse(publication, lack.text)
+            return True
+        if overflow == "block":
+            return False
+        return self._make_room(publication, now, is_buried=overflow == "dead_letter")
+
+    def _make_room(self, publication: Publication, now: float, *, is_buried: bool) -> bool:
+        """Have the oldest frames of the name leave; return False if they must be stored or read first."""
+        name = publication.header.name
+        while (lack := self._lack(publication)) is not None:
+            if not self._deliveries.give_up_oldest(name, now, lack.text if is_buried else None):
+                if self._deliveries.reads(name) or self._room.is_filling(name):
+                    return False
+                self._refuse(publication, lack.text)
+                return True
+        self._store(publication)
+        return True
+
+    def _lack(self, publication: Publication) -> Lack | None:
+        header = publication.header
+        return self._room.lack(header.name, header.messages, len(publication.frame))

@@ -1,0 +1,106 @@
+"""How much may be stored, in all and of each name, and what is missing where there is no room."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mezzenger.broker.pending import Pending
+from mezzenger.policy import Policies
+
+
+@dataclass(frozen=True, slots=True)
+class RoomOptions:
+    """What is to be known of the settings; None means without limit."""
+
+    max_pending: int | None
+    """Messages that are stored and not yet acknowledged."""
+    max_pending_size: int
+    """Bytes of all frames that are in the store."""
+    policies: Policies
+
+
+class Lack(NamedTuple):
+    """Why there is no room."""
+
+    text: str
+    is_final: bool
+    """Whether there would be none if nothing else were stored."""
+    burying_helps: bool = True
+    """Whether there would be more room if something became a dead letter."""
+
+
+class Room:
+    """Knows what is in the store and what is on its way there.
+
+    Args:
+        options: The limits.
+        pending: What is in the store.
+    """
+
+    def __init__(self, options: RoomOptions, pending: Pending) -> None:
+        self._options = options
+        self._pending = pending
+        self._size = 0
+        self._storing = 0
+        self._messages: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
+
+    def taken(self, name: str, messages: int, size: int) -> None:
+        """Take note of a frame that is handed to the store."""
+        self._size += size
+        self._storing += messages
+        self._messages[name] += messages
+        self._sizes[name] += size
+
+    def answered(self, name: str, messages: int, size: int) -> None:
+        """Take note that the store has answered."""
+        self._size -= size
+        self._storing -= messages
+        self._messages[name] -= messages
+        self._sizes[name] -= size
+        if not self._messages[name]:
+            del self._messages[name], self._sizes[name]
+
+    def is_filling(self, name: str) -> bool:
+        """Whether frames of a name are on their way to the store."""
+        return name in self._messages
+
+    def lack(self, name: str, messages: int, size: int) -> Lack | None:
+        """Return why there is no room for a frame, if there is none."""
+        return self._lack_of_name(name, messages, size) or self._lack_of_all(messages, size)
+
+    def _lack_of_name(self, name: str, messages: int, size: int) -> Lack | None:
+        policy = self._options.policies.of(name)
+        pending, pending_size = self._pending.of(name)
+        waiting, limit = pending + self._messages[name], policy.max_pending
+        if limit is not None and waiting + messages > limit:
+            what = f"{waiting} messages of {name!r} wait to be acknowledged, and {messages} more"
+            return Lack(_text(what, limit, "max_pending in channels"), messages > limit)
+        waiting, limit = pending_size + self._sizes[name], policy.max_pending_size
+        if limit is not None and waiting + size > limit:
+            what = f"{waiting} bytes of {name!r} wait to be acknowledged, and {size} more"
+            return Lack(_text(what, limit, "max_pending_size in channels"), size > limit)
+        return None
+
+    def _lack_of_all(self, messages: int, size: int) -> Lack | None:
+        waiting, limit = self._pending.messages + self._storing, self._options.max_pending
+        if limit is not None and waiting + messages > limit:
+            what = f"{waiting} messages wait to be acknowledged, and {messages} more"
+            return Lack(_text(what, limit, "server.max_pending"), messages > limit)
+        limit = self._options.max_pending_size
+        if self._pending.whole_size + self._size + size > limit:
+            return Lack(self._size_text(size), size > limit, burying_helps=False)
+        return None
+
+    def _size_text(self, size: int) -> str:
+        pending = self._pending
+        what = (
+            f"{pending.frames} frames of {pending.size} bytes wait to be acknowledged, {pending.delayed.frames} of "
+            f"{pending.delayed.size} bytes are delayed, {pending.dead.frames} of {pending.dead.size} bytes are dead "
+            f"letters, {self._size} bytes are being stored, and {size} bytes more"
+        )
+        return _text(what, self._options.max_pending_size, "server.max_pending_size")
+
+
+def _text(what: str, limit: int, setting: str) -> str:
+    return f"{what} would be above the limit of {limit} (its setting {setting})"
