@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mezzenger.client.stats import ClientStats
 from mezzenger.client.sync import Mezzenger
+from mezzenger.dead_letter import DeadLetter
 from mezzenger.errors import (
     AlreadySubscribed,
     BindError,
@@ -14,6 +15,7 @@ from mezzenger.errors import (
     InvalidName,
     MessageTooLarge,
     MezzengerError,
+    NoDeadLetter,
     NotSubscribed,
     PayloadError,
     PayloadNotDecodable,
@@ -41,6 +43,7 @@ __all__ = [
     "ClientStats",
     "ClientStopped",
     "ConfigurationError",
+    "DeadLetter",
     "InvalidCallback",
     "InvalidMessage",
     "InvalidName",
@@ -49,6 +52,7 @@ __all__ = [
     "Mezzenger",
     "MezzengerError",
     "MezzengerServer",
+    "NoDeadLetter",
     "NotSubscribed",
     "PayloadError",
     "PayloadNotDecodable",

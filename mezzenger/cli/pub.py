@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Final, NamedTuple
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
@@ -16,6 +17,7 @@ from mezzenger.cli.signals import StopSignals
 from mezzenger.client.sync import Mezzenger
 from mezzenger.errors import MezzengerError
 from mezzenger.message import check_headers, check_name
+from mezzenger.units import Duration
 
 _COMMAND: Final = "mezzenger"
 
@@ -26,6 +28,8 @@ class _Stationery(NamedTuple):
     name: str
     ack: int
     headers: dict[str, str]
+    ttl: float | None
+    delay: float | None
     as_json: bool
 
 
@@ -36,6 +40,12 @@ def pub(
     lines: Annotated[bool, typer.Option("--lines", help="Send each line of stdin, as it comes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Read the payload, or each line, as JSON.")] = False,
     ack: Annotated[bool, typer.Option("--ack", help="Have the server keep it until it was acknowledged.")] = False,
+    ttl: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="With --ack: how long it is of use, as 30s.")
+    ] = None,
+    delay: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="With --ack: how long it is kept before it is delivered.")
+    ] = None,
     header: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be given repeatedly.")] = None,
     config: Config = None,
     server: Server = None,
@@ -52,7 +62,8 @@ def pub(
     with reported(_COMMAND):
         if lines and payload is not None:
             raise BadInput("PAYLOAD and --lines exclude each other: --lines reads stdin")
-        stationery = _Stationery(check_name(name), int(ack), _headers(header or []), as_json)
+        moments = (_seconds("--ttl", ttl), _seconds("--delay", delay))
+        stationery = _Stationery(check_name(name), int(ack), _headers(header or []), *moments, as_json)
         ready = None if payload is None else [_parsed(payload, stationery, "PAYLOAD")]
         settings = connection_settings(
             config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
@@ -82,6 +93,14 @@ def _headers(texts: Sequence[str]) -> dict[str, str]:
     return headers
 
 
+def _seconds(option: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else TypeAdapter(Duration).validate_python(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{option} {text!r}: {reason}") from None
+
+
 def _stdin() -> int:
     if sys.stdin is None:
         raise BadInput("stdin is closed; give a PAYLOAD")
@@ -101,8 +120,10 @@ def _parsed(text: str, stationery: _Stationery, place: str) -> object:
 
 
 def _send(client: Mezzenger, stationery: _Stationery, sent: Sent, payloads: Sequence[object]) -> None:
-    name, ack, headers, _ = stationery
-    sent.add(client.send_messages(name, payloads, ack, headers=headers or None))
+    one = stationery
+    sent.add(
+        client.send_messages(one.name, payloads, one.ack, headers=one.headers or None, ttl=one.ttl, delay=one.delay)
+    )
 
 
 def _send_lines(client: Mezzenger, stationery: _Stationery, sent: Sent, signals: StopSignals) -> None:

@@ -1,7 +1,10 @@
-"""``mezzenger``: sends and prints messages, for people and scripts."""
+"""``mezzenger``: sends and prints messages, and looks after what is kept, for people and scripts."""
 
 from typing import Final
 
+from typer import Typer
+
+from mezzenger.cli import dead
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.pub import pub
 from mezzenger.cli.sub import sub
@@ -15,11 +18,26 @@ def main() -> None:
     application.callback()(_root)
     application.command(short_help="Send a message, or many.")(pub)
     application.command(short_help="Print messages as they come.")(sub)
+    application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
     application(prog_name=_COMMAND)
 
 
+def _dead() -> Typer:
+    group = new_application(is_group=True)
+    group.callback()(_dead_letters)
+    group.command(short_help="List them.")(dead.ls)
+    group.command(short_help="Show one, with its payloads and its error.")(dead.show)
+    group.command(short_help="Have them delivered after all.")(dead.resend)
+    group.command(short_help="Forget them for good.")(dead.drop)
+    return group
+
+
+def _dead_letters() -> None:
+    """Look after dead letters: messages that no subscriber could handle in all their attempts."""
+
+
 def _root(version: Version = False) -> None:
-    """Send messages to a Mezzenger server, and print what it hands out.
+    """Send messages to a Mezzenger server, print what it hands out, and look after what it keeps.
 
     Exit codes: 0 fine, 1 failed, 2 bad argument or configuration, 5 server unreachable.
     """

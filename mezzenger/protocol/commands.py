@@ -201,7 +201,7 @@ class Letters(Command, tag="letters", frozen=True):
     letters: list[Letter]
 
 
-class Completed(Command, tag="completed", frozen=True):
+class Completed(Command, tag="done", frozen=True):
     """S: that is done, with so many; an answer to ResendDead or DropDead."""
 
     request: Number

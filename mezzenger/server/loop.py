@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from mezzenger.broker.effects import Change, Effect, Find, Know, Load, Publish, 
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
+from mezzenger.server.outbox import Outbox
 from mezzenger.storage.base import Storage
 from mezzenger.transport.sockets import Sent, ServerSockets, can_receive, receive, send
 
@@ -36,6 +36,7 @@ class ServerLoop:
         storage: Keeps.
         sockets: Bound; closed when the loop ends.
         send_queue: How many messages may wait for one peer before it is given up.
+        send_queue_size: How many bytes, likewise.
         drain_timeout: How many seconds a stop may take.
         verbose: Log every message.
     """
@@ -47,6 +48,7 @@ class ServerLoop:
         sockets: ServerSockets,
         *,
         send_queue: int,
+        send_queue_size: int,
         drain_timeout: float,
         verbose: bool,
     ) -> None:
@@ -54,9 +56,10 @@ class ServerLoop:
         self._storage = storage
         self._sockets = sockets
         self._send_queue = send_queue
+        self._send_queue_size = send_queue_size
         self._drain_timeout = drain_timeout
         self._verbose = verbose
-        self._outboxes: dict[bytes, deque[list[bytes]]] = {}
+        self._outboxes: dict[bytes, Outbox] = {}
         self._changes: list[Change] = []
         self._queries: list[Query] = []
         self._is_storing = False
@@ -190,13 +193,15 @@ class ServerLoop:
         if outbox is None:
             match send(self._sockets.router, frames):
                 case Sent.FULL:
-                    self._outboxes[peer] = deque([frames])
+                    outbox = self._outboxes[peer] = Outbox()
+                    outbox.add(frames)
                     self._retry_later()
                 case Sent.UNREACHABLE:
                     self._give_up(peer)
-        elif len(outbox) < self._send_queue:
-            outbox.append(frames)
+        elif len(outbox) < self._send_queue and outbox.size < self._send_queue_size:
+            outbox.add(frames)
         else:
+            logger.warning("a client is given up that takes nothing: %d bytes wait for it", outbox.size)
             self._give_up(peer)
 
     def _give_up(self, peer: bytes) -> None:
@@ -212,9 +217,9 @@ class ServerLoop:
         for peer, outbox in list(self._outboxes.items()):
             result = Sent.DONE
             while outbox and result is Sent.DONE:
-                result = send(self._sockets.router, outbox[0])
+                result = send(self._sockets.router, outbox.first())
                 if result is Sent.DONE:
-                    outbox.popleft()
+                    outbox.sent()
             if result is Sent.UNREACHABLE:
                 self._give_up(peer)
             elif not outbox:

@@ -135,6 +135,7 @@ class MezzengerServer:
             storage,
             sockets,
             send_queue=settings.send_queue,
+            send_queue_size=256 * 2**20,
             drain_timeout=settings.drain_timeout,
             verbose=settings.verbose,
         )

@@ -1,0 +1,203 @@
+"""``mezzenger dead``: the messages that no subscriber could handle."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+
+from mezzenger.cli.application import Config
+from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
+from mezzenger.cli.exits import BadInput, is_terminal, reported
+from mezzenger.client.sync import Mezzenger
+from mezzenger.dead_letter import DeadLetter
+from mezzenger.errors import PayloadError
+
+_COMMAND: Final = "mezzenger"
+_AT_ONCE: Final = 1000
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each dead letter.")]
+Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER", min=1, help="As `mezzenger dead ls` shows it.")]
+All = Annotated[bool, typer.Option("--all", help="All of them, or all of one name.")]
+Name = Annotated[str | None, typer.Option("--name", help="With --all: only of this name.")]
+
+
+def ls(
+    *,
+    name: Annotated[str | None, typer.Argument(help="Only of this name.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+    server: Server = None,
+    send_port: SendPort = None,
+    sub_port: SubPort = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+) -> None:
+    """List the dead letters, oldest first."""
+    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+        letters = client.dead.list(name)
+        if as_json:
+            for letter in letters:
+                print(_json(letter))
+        elif is_terminal(sys.stdout):
+            _print_table(list(letters))
+        else:
+            for letter in letters:
+                print("\t".join(_cells(letter)))
+
+
+def show(
+    *,
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="As `mezzenger dead ls` shows it.")],
+    as_json: Json = False,
+    config: Config = None,
+    server: Server = None,
+    send_port: SendPort = None,
+    sub_port: SubPort = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+) -> None:
+    """Show a dead letter: its payloads, when and how often it was tried, and the error of the last attempt."""
+    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+        letter = client.dead.show(number)
+        payloads = _payloads(client, letter)
+        if as_json:
+            print(_json(letter, payloads=payloads))
+            return
+        for label, text in _facts(letter):
+            print(f"{label + ':':<11} {text}")
+        print("error:")
+        for line in letter.error.splitlines():
+            print(f"  {line}")
+        for payload in payloads:
+            print(f"payload:    {payload}")
+
+
+def resend(
+    *,
+    numbers: Numbers = None,
+    is_all: All = False,
+    name: Name = None,
+    config: Config = None,
+    server: Server = None,
+    send_port: SendPort = None,
+    sub_port: SubPort = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+) -> None:
+    """Have dead letters delivered after all, as if they were sent anew."""
+    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+        done = sum(client.dead.resend(*some) for some in _wanted(client, numbers, name, is_all=is_all))
+        _report(done, "resent", numbers)
+
+
+def drop(
+    *,
+    numbers: Numbers = None,
+    is_all: All = False,
+    name: Name = None,
+    config: Config = None,
+    server: Server = None,
+    send_port: SendPort = None,
+    sub_port: SubPort = None,
+    timeout: Timeout = None,
+    retries: Retries = None,
+) -> None:
+    """Forget dead letters for good."""
+    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+        done = sum(client.dead.drop(*some) for some in _wanted(client, numbers, name, is_all=is_all))
+        _report(done, "dropped", numbers)
+
+
+@contextmanager
+def _connected(  # noqa: PLR0917  # the options of a connection
+    config: str | None,
+    server: str | None,
+    send_port: int | None,
+    sub_port: int | None,
+    timeout: str | None,
+    retries: int | None,
+) -> Iterator[Mezzenger]:
+    with reported(_COMMAND):
+        settings = connection_settings(
+            config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
+        )
+        with Mezzenger(settings=settings) as client:
+            yield client
+
+
+def _wanted(
+    client: Mezzenger, numbers: Sequence[int] | None, name: str | None, *, is_all: bool
+) -> Iterator[Sequence[int]]:
+    """Yield the numbers that are meant, some at a time."""
+    if is_all == bool(numbers) or (name is not None and not is_all):
+        raise BadInput("give either the numbers of dead letters, or --all, to which --name NAME may be added")
+    if numbers:
+        yield numbers
+        return
+    # What is there now, not what comes to be dead while it is resent.
+    all_numbers = [letter.number for letter in client.dead.list(name)]
+    for start in range(0, len(all_numbers), _AT_ONCE):
+        yield all_numbers[start : start + _AT_ONCE]
+
+
+def _report(done: int, what: str, numbers: Sequence[int] | None) -> None:
+    print(f"{what} {done}")
+    missing = len(set(numbers or [])) - done
+    if missing > 0:
+        raise BadInput(f"{missing} of the numbers are not those of dead letters; `mezzenger dead ls` shows which are")
+
+
+def _payloads(client: Mezzenger, letter: DeadLetter) -> list[object]:
+    """Return the payloads; the bytes as text, and why, if they cannot be decoded here."""
+    try:
+        return [message.payload for message in client.dead.messages(letter.number)]
+    except PayloadError as error:
+        return [f"{payload!r} ({error})" for payload in letter.payloads]
+
+
+def _cells(letter: DeadLetter) -> list[str]:
+    first_line = (letter.error.splitlines() or [""])[0]
+    counts = [str(letter.messages), str(letter.attempts)]
+    return [str(letter.number), letter.name, *counts, _time(letter.buried), letter.reason, first_line]
+
+
+def _print_table(letters: Sequence[DeadLetter]) -> None:
+    # Loaded for people only: scripts, which call this often, need not wait for it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not letters:
+        print("no dead letters")
+        return
+    table = Table("number", "name", "messages", "attempts", "since", "reason", "error")
+    for letter in letters:
+        table.add_row(*(Text(cell) for cell in _cells(letter)))
+    Console().print(table)
+
+
+def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
+    return [
+        ("number", str(letter.number)),
+        ("name", letter.name),
+        ("id", letter.id),
+        ("messages", str(letter.messages)),
+        ("size", f"{letter.size} bytes"),
+        ("attempts", str(letter.attempts)),
+        ("created", _time(letter.timestamp)),
+        ("dead since", _time(letter.buried)),
+        ("reason", letter.reason),
+    ]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _json(letter: DeadLetter, **more: object) -> str:
+    return json.dumps({**dataclasses.asdict(letter), "payloads": None} | more, ensure_ascii=False, default=repr)
