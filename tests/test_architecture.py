@@ -26,7 +26,9 @@ class Layer(NamedTuple):
 
 
 LAYERS: Final = (
-    Layer(frozenset({"errors", "message", "units", "channel", "codecs", "policy", "access"}), mix=True),  # words
+    Layer(
+        frozenset({"errors", "message", "units", "channel", "codecs", "patterns", "policy", "access"}), mix=True
+    ),  # words
     Layer(frozenset({"protocol"})),  # what both ends speak
     Layer(frozenset({"broker"})),  # decides; does nothing itself
     Layer(frozenset({"settings", "storage", "transport"})),  # the outside world, one concern each
