@@ -29,32 +29,40 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidName(f"a message name must be a str, not {type(name).__name__}: {name!r}")
-    return _check_text(name)
+    return _check_name(name)
 
 
 @lru_cache(maxsize=65536)
-def _check_text(name: str) -> str:
-    if not name:
-        raise InvalidName("a message name must not be empty")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise InvalidName(f"message name {name!r} cannot be written as UTF-8") from None
-    if size > MAX_NAME_BYTES:
-        raise InvalidName(
-            f"message name {name[:20]!r}... is {size} bytes of UTF-8; at most {MAX_NAME_BYTES} are allowed"
-        )
-    if "|" in name:
-        raise InvalidName(
-            f"message name {name!r} holds '|', which separates the name from the rest; use another character"
-        )
-    for character in name:
-        if unicodedata.category(character) == "Cc":
-            raise InvalidName(f"message name {name!r} holds the control character {character!r}; remove it")
+def _check_name(name: str) -> str:
+    check_characters(name, "message name")
     tokens = name.split(".")
     if "*" in tokens or tokens[-1] == ">":
         raise InvalidName(f"message name {name!r} has a wildcard token ('*', or '>' at the end); name one message")
     return name
+
+
+def check_characters(text: str, what: str) -> None:
+    """Do nothing if ``text`` is no longer than a name and holds nothing that a name must not hold.
+
+    Args:
+        what: What the text is, for the error.
+
+    Raises:
+        InvalidName: It is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
+    """
+    if not text:
+        raise InvalidName(f"a {what} must not be empty")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidName(f"{what} {text!r} cannot be written as UTF-8") from None
+    if size > MAX_NAME_BYTES:
+        raise InvalidName(f"{what} {text[:20]!r}... is {size} bytes of UTF-8; at most {MAX_NAME_BYTES} are allowed")
+    if "|" in text:
+        raise InvalidName(f"{what} {text!r} holds '|', which separates the name from the rest; use another character")
+    for character in text:
+        if unicodedata.category(character) == "Cc":
+            raise InvalidName(f"{what} {text!r} holds the control character {character!r}; remove it")
 
 
 def check_ack(ack: object) -> object:

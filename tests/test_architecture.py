@@ -27,7 +27,8 @@ class Layer(NamedTuple):
 
 LAYERS: Final = (
     Layer(
-        frozenset({"errors", "message", "units", "channel", "codecs", "policy", "access", "dead_letter"}), mix=True
+        frozenset({"errors", "message", "units", "channel", "codecs", "patterns", "policy", "access", "dead_letter"}),
+        mix=True,
     ),  # words
     Layer(frozenset({"protocol"})),  # what both ends speak
     Layer(frozenset({"broker"})),  # decides; does nothing itself

@@ -173,7 +173,20 @@ def _pending_limit(settings: ServerSettings) -> int:
 
 
 def _broker_options(settings: ServerSettings) -> BrokerOptions:
-    policies = Policies(Policy(settings.resend_initial, settings.resend_multiplier, settings.resend_max, 0.1, 20))
+    policies = Policies(
+        Policy(
+            settings.resend_initial,
+            settings.resend_multiplier,
+            settings.resend_max,
+            0.1,
+            20,
+            None,
+            0.0,
+            None,
+            None,
+            "reject",
+        )
+    )
     return BrokerOptions(
         max_message_size=settings.max_message_size,
         link_timeout=settings.heartbeat_timeout,

@@ -34,7 +34,18 @@ C: Final = b"C"
 START: Final = 1000.0
 LIMIT: Final = 65536
 LINK_TIMEOUT: Final = 5.0
-POLICY: Final = Policy(resend_initial=1.0, resend_multiplier=2.0, resend_max=5.0, resend_jitter=0.1, max_attempts=1000)
+POLICY: Final = Policy(
+    resend_initial=1.0,
+    resend_multiplier=2.0,
+    resend_max=5.0,
+    resend_jitter=0.1,
+    max_attempts=1000,
+    ttl=None,
+    delay=0.0,
+    max_pending=None,
+    max_pending_size=None,
+    overflow="reject",
+)
 OPTIONS: Final = DeliveryOptions(credit=3, send_queue=4, max_dead_letters=1000, policies=Policies(POLICY))
 _OF_DELIVERY: Final = {"credit", "send_queue", "max_dead_letters"}
 

@@ -18,7 +18,18 @@ from tests.simulation.network import Link
 
 COMMIT: Final = 0.003
 POLICIES: Final = Policies(
-    Policy(resend_initial=0.2, resend_multiplier=2.0, resend_max=2.0, resend_jitter=0.1, max_attempts=1000)
+    Policy(
+        resend_initial=0.2,
+        resend_multiplier=2.0,
+        resend_max=2.0,
+        resend_jitter=0.1,
+        max_attempts=1000,
+        ttl=None,
+        delay=0.0,
+        max_pending=None,
+        max_pending_size=None,
+        overflow="reject",
+    )
 )
 OPTIONS: Final = BrokerOptions(
     max_message_size=2**20,

@@ -1,0 +1,37 @@
+"""Patterns: message names in which wildcards may stand for tokens, the parts between the dots.
+
+``*`` stands for exactly one token, ``>`` at the end for all that follow, one at least. So ``jobs.*`` matches
+``jobs.mail``; ``jobs.>`` matches that and ``jobs.mail.urgent``; neither matches ``jobs``. A pattern without wildcards
+matches the name that is written the same.
+"""
+
+from typing import Final
+
+from mezzenger.errors import InvalidName
+from mezzenger.message import check_characters
+
+_ONE: Final = "*"
+_REST: Final = ">"
+
+
+def check_pattern(pattern: str) -> str:
+    """Return ``pattern`` if it can match a name.
+
+    Raises:
+        InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
+    """
+    if not isinstance(pattern, str):
+        raise InvalidName(f"a pattern must be a str, not {type(pattern).__name__}: {pattern!r}")
+    check_characters(pattern, "pattern")
+    return pattern
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern, as ``check_pattern`` takes it, matches a message name."""
+    wanted, tokens = pattern.split("."), name.split(".")
+    if wanted[-1] == _REST:
+        wanted.pop()
+        if len(tokens) <= len(wanted):
+            return False
+        tokens = tokens[: len(wanted)]
+    return len(tokens) == len(wanted) and all(want in {_ONE, token} for want, token in zip(wanted, tokens, strict=True))
