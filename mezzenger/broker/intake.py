@@ -85,7 +85,7 @@ class Intake:
             self._answer(peer_id, Refuse(header.sequence, "client", "the frame bears another client's id"))
             raise ProtocolError("client", "a data frame with another client's id")
         publisher = self._publishers.of(client)
-        if header.sequence in publisher.storing:
+        if header.sequence in publisher.storing or self._overflow.holds(client, header.sequence):
             return
         if len(publisher.refused) > MAX_REFUSED:
             raise TooManyRefusedError

@@ -48,6 +48,12 @@ class Overflow:
         self._refuse = refuse
         self._held: dict[str, deque[Publication]] = {}
         self._held_size = 0
+        self._sequences: set[tuple[int, int]] = set()
+        """Client and sequence of each."""
+
+    def holds(self, client: int, sequence: int) -> bool:
+        """Whether a frame of a client waits for room."""
+        return (client, sequence) in self._sequences
 
     def admit(self, publication: Publication, now: float) -> bool:
         """Take in a frame; return False if it is held until there is room."""
@@ -59,26 +65,34 @@ class Overflow:
             return True
         self._held.setdefault(name, deque()).append(publication)
         self._held_size += len(publication.frame)
+        self._sequences.add(_key(publication))
         return False
 
     def retry(self, now: float) -> None:
         """Let in what was held and there is room for by now."""
         for name, held in list(self._held.items()):
             while held and self._is_done(held[0], now):
-                self._held_size -= len(held.popleft().frame)
-            if not held:
-                del self._held[name]
-                self._deliveries.evict(name)
+                self._let_go(held.popleft())
+            self._forget_if_empty(name)
 
     def left(self, client: int) -> None:
         """Forget what a client waits for that is gone: it will send it again."""
         for name, held in list(self._held.items()):
-            kept = deque(one for one in held if one.header.client != client)
-            self._held_size -= sum(len(one.frame) for one in held) - sum(len(one.frame) for one in kept)
-            self._held[name] = kept
-            if not kept:
-                del self._held[name]
-                self._deliveries.evict(name)
+            for publication in held:
+                if publication.header.client == client:
+                    self._let_go(publication)
+            self._held[name] = deque(one for one in held if one.header.client != client)
+            self._forget_if_empty(name)
+
+    def _let_go(self, publication: Publication) -> None:
+        self._held_size -= len(publication.frame)
+        self._sequences.remove(_key(publication))
+
+    def _forget_if_empty(self, name: str) -> None:
+        if not self._held[name]:
+            del self._held[name]
+            # What was read to find the oldest is needed no more.
+            self._deliveries.evict(name)
 
     def _is_done(self, publication: Publication, now: float) -> bool:
         """Store a frame or refuse it; return False if it must wait."""
@@ -109,3 +123,7 @@ class Overflow:
     def _lack(self, publication: Publication) -> Lack | None:
         header = publication.header
         return self._room.lack(header.name, header.messages, len(publication.frame))
+
+
+def _key(publication: Publication) -> tuple[int, int]:
+    return publication.header.client, publication.header.sequence

@@ -16,7 +16,19 @@ from mezzenger.protocol.commands import (
     Welcome,
 )
 from mezzenger.protocol.wire import encode_command, encode_data
-from tests.broker.broker_driver import LIMIT, LINK_TIMEOUT, A, B, C, Driver, joined, key_of, link_token, token_of
+from tests.broker.broker_driver import (
+    LIMIT,
+    LINK_TIMEOUT,
+    A,
+    B,
+    C,
+    Driver,
+    client_of,
+    joined,
+    key_of,
+    link_token,
+    token_of,
+)
 
 WELCOME = Welcome(1, LIMIT)
 
@@ -211,6 +223,18 @@ class TestLink:
         assert driver.attempts(B) == [(1, 2)]
         stats = driver.broker.stats()
         assert (stats.peers, stats.names, stats.in_flight, stats.pending) == (1, 1, 1, 1)
+
+    def test_too_many_clients(self) -> None:
+        """Beyond max_peers a client is sent away and may come back; one that takes over its own place is not."""
+        driver = joined(A, B, max_peers=2)
+        driver.hello(C)
+        assert driver.goodbye(C) == ("peers", True)
+        assert driver.broker.stats().peers == 2
+        driver.hello(C, client=client_of(A), key=key_of(client_of(A)), token=token_of("again"))
+        assert driver.broker.stats().peers == 2
+        driver.broker.unreachable(B, driver.now)
+        driver.hello(b"D")
+        assert driver.broker.stats().peers == 2
 
     def test_gone_twice(self) -> None:
         """A peer that could not be reached may be reported once more by its link token, whoever is there by then."""
