@@ -98,7 +98,7 @@ def subscribe(parent: Connection, ports: Ports) -> None:
 
 def publish(parent: Connection, ports: Ports) -> None:
     """Answer (way, messages, size) with when the first was sent, and the 50th and 99th percentile of latency."""
-    with Mezzenger(**ports._asdict(), auto_start=False) as mc:
+    with Mezzenger(**ports._asdict()) as mc:
         parent.send("ready")
         while True:
             way, messages, size = parent.recv()

@@ -68,6 +68,8 @@ class Pump:
         self._received = 0.0
         self._selector: selectors.BaseSelector | None = None
         self._state = session.state
+        self.before_sleep: Callable[[], float | None] = lambda: None
+        """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
 
     def run(self, request: Callable[[ClientSession, float], R]) -> R:
         """Use the session for what needs no waiting."""
@@ -88,6 +90,23 @@ class Pump:
                 return waiter
             finally:
                 self._carry_out()
+
+    def submit_all(self, request: Callable[[ClientSession, float], Sequence[int | None]]) -> list[Waiter]:
+        """Use the session for what gives several tickets, some of which may be done; ``wait`` for each returned."""
+        with self._lock:
+            try:
+                waiters = [Waiter(ticket) for ticket in request(self.session, self._take_in()) if ticket is not None]
+                self._waiting.update((waiter.ticket, waiter) for waiter in waiters)
+                return waiters
+            finally:
+                self._carry_out()
+
+    def wake_by(self, deadline: float) -> None:
+        """See to it that the leader calls ``before_sleep`` at that time."""
+        leader_deadline = self._leader_deadline
+        # A leader that is not asleep has asked already, and does not know yet.
+        if leader_deadline is None or not _AT_ONCE < leader_deadline <= deadline:
+            self._wake()
 
     def wait(self, waiter: Waiter | None) -> None:
         """Wait until a ticket is done.
@@ -164,13 +183,15 @@ class Pump:
     def _lead(self, is_over: Callable[[], bool]) -> None:
         try:
             while not is_over():
+                due = self.before_sleep()
                 with self._lock:
                     now = time.monotonic()
                     self._receive(now)
                     self._log_state()
                     selector = self._selector_of_now()
                     deadline = self.session.next_deadline()
-                    self._leader_deadline = now + _LONGEST_WAIT if deadline is None else deadline
+                    deadlines = (now + _LONGEST_WAIT, deadline, due)
+                    self._leader_deadline = min(moment for moment in deadlines if moment is not None)
                     is_awake = self._connection.is_awake()
                 if not is_awake and not is_over():
                     selector.select(max(self._leader_deadline - now, 0.0))

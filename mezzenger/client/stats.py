@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mezzenger.client.dispatch import Dispatcher
+from mezzenger.protocol.session import ClientSession
+
 
 @dataclass(frozen=True, slots=True)
 class ClientStats:
@@ -20,3 +23,15 @@ class ClientStats:
     """Sent with ``ack=0`` and under way when a connection broke; the next ``flush`` reports them."""
     malformed: Mapping[str, int]
     """Frames from the server that could not be read, by reason."""
+
+
+def count(session: ClientSession, dispatcher: Dispatcher) -> ClientStats:
+    """Return what a session and its dispatcher have counted so far."""
+    return ClientStats(
+        received=dispatcher.received,
+        failed=dispatcher.failed,
+        dropped=dispatcher.dropped,
+        duplicates=session.inbox.duplicates,
+        uncertain=session.outgoing.uncertain,
+        malformed=dict(session.inbox.malformed),
+    )

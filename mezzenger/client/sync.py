@@ -17,10 +17,11 @@ from mezzenger.client.connection import Connection
 from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import Dispatcher, check_callback
 from mezzenger.client.extras import extra_of
+from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.options import session_options, socket_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.pump import Pump, Waiter
-from mezzenger.client.stats import ClientStats
+from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.message import Message, check_name
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
@@ -28,7 +29,7 @@ from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, State
-from mezzenger.protocol.wire import Extra
+from mezzenger.protocol.wire import NO_EXTRA, Extra
 from mezzenger.settings import ClientSettings, Settings
 
 T = TypeVar("T")
@@ -95,6 +96,8 @@ class Mezzenger:
             jitter=random.random,
         )
         self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
+        self._gatherer = Gatherer(self._pump, self._draft, self._patience())
+        self._pump.before_sleep = self._gatherer.leave_if_due
         self.dead = DeadLetters(self._ask, self._payloads)
         """The messages that no subscriber could handle."""
         self._lifecycle = threading.Lock()
@@ -134,17 +137,16 @@ class Mezzenger:
         """Send one message.
 
         With ``ack=0`` it is handed to the transport of a server that is known to be alive, and reaches all who are
-        subscribed and keep up. With ``ack=1`` the server has stored it when this returns, and sends it until a
-        subscriber has acknowledged it.
+        subscribed and keep up; those of a burst leave together, within a millisecond. With ``ack=1`` the server has
+        stored it when this returns, and sends it until a subscriber has acknowledged it.
 
         Args:
             msg_name: What the message is called.
             payload: Any object that the codec of the settings can write.
             ack: 0 or 1.
             headers: Text that travels beside the payload.
-            ttl: Seconds after which it is of no use any more and is dropped, from when it is first to be delivered;
-                with ``ack=1`` only. Without it, as the server's ``channels:`` have it.
-            delay: Seconds for which the server keeps it before it is first delivered; likewise.
+            ttl: With ``ack=1``: after so many seconds it is dropped. Without it, as the server's ``channels:`` have it.
+            delay: Likewise: for so many seconds the server keeps it before it is first delivered.
 
         Raises:
             InvalidName: The name cannot be used.
@@ -159,7 +161,14 @@ class Mezzenger:
         self._require_usable()
         check_name(msg_name)
         item = (time.time(), self._payloads.encode(msg_name, payload))
-        self._pump.wait(self._publish(msg_name, [item], ack, extra_of(ack, headers, ttl, delay)))
+        extra = extra_of(ack, headers, ttl, delay)
+        if ack or self._io_thread is None:
+            # Without a thread nobody would send later what waits for company.
+            self._pump.wait(self._publish(msg_name, [item], ack, extra))
+        elif extra is NO_EXTRA:
+            self._gatherer.send(msg_name, item)
+        else:
+            self._gatherer.send_alone(self._draft(msg_name, [item], extra=extra))
 
     def send_messages(
         self,
@@ -183,6 +192,7 @@ class Mezzenger:
         self._require_usable()
         check_name(msg_name)
         extra = extra_of(ack, headers, ttl, delay)
+        self._gatherer.flush()
         encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
 
         def publish(batch: list[Item]) -> Waiter | None:
@@ -306,15 +316,7 @@ class Mezzenger:
     @property
     def stats(self) -> ClientStats:
         """What was counted so far."""
-        session, dispatcher = self._pump.session, self._dispatcher
-        return ClientStats(
-            received=dispatcher.received,
-            failed=dispatcher.failed,
-            dropped=dispatcher.dropped,
-            duplicates=session.inbox.duplicates,
-            uncertain=session.outgoing.uncertain,
-            malformed=dict(session.inbox.malformed),
-        )
+        return count(self._pump.session, self._dispatcher)
 
     def __enter__(self) -> Self:
         return self
@@ -357,13 +359,17 @@ class Mezzenger:
         waiter = self._pump.submit(lambda session, now: session.ask(question, now + self._patience()))
         return self._pump.answer(waiter)
 
-    def _publish(self, name: str, items: list[tuple[float, bytes]], ack: int, extra: Extra) -> Waiter | None:
-        if self.settings.verbose:
-            logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        draft = Draft(name, items, ack, self._payloads.codec.number, extra)
+    def _publish(self, name: str, items: list[Item], ack: int, extra: Extra) -> Waiter | None:
+        draft = self._draft(name, items, ack, extra)
         return self._pump.submit(lambda session, now: session.publish(draft, now, now + self._patience()))
 
+    def _draft(self, name: str, items: list[Item], ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
+        if self.settings.verbose:
+            logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
+        return Draft(name, items, ack, self._payloads.codec.number, extra)
+
     def _flush(self, timeout: float | None) -> None:
+        self._gatherer.flush()
         patience = self._patience() if timeout is None else timeout
         self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + patience)))
 

@@ -1,0 +1,106 @@
+"""Sends ``ack=0`` messages, those of a burst in batches."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from mezzenger.client.pump import Pump, Waiter
+from mezzenger.errors import MezzengerError
+from mezzenger.protocol.gathering import Gathering, Item
+from mezzenger.protocol.outgoing import Draft
+
+
+class Gatherer:
+    """The ``ack=0`` messages that wait for company; any thread may use it.
+
+    Args:
+        pump: Sends.
+        draft: Makes the draft of a batch.
+        patience: How many seconds a batch may wait for the server.
+    """
+
+    def __init__(self, pump: Pump, draft: Callable[[str, list[Item]], Draft], patience: float) -> None:
+        self._pump = pump
+        self._draft = draft
+        self._patience = patience
+        self._gathering = Gathering()
+        # Held while a batch is handed over: batches of one name must not overtake each other.
+        self._lock = threading.Lock()
+        self._held: list[Waiter] = []
+        """Of batches that left by themselves and found no server; the next call waits for it."""
+        self._error: MezzengerError | None = None
+        """Why such a batch could not be sent; the next call tells."""
+
+    def send(self, name: str, item: Item) -> None:
+        """Send a message, now or with others of its burst.
+
+        Raises:
+            MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
+        """
+        gathering = self._gathering
+        with self._lock:
+            now = time.monotonic()
+            had_none = gathering.deadline is None
+            if not gathering.takes(name, item, now):
+                waiters = self._leave([(name, [item])])
+            elif gathering.deadline is not None and gathering.deadline <= now:
+                waiters = self._leave(())
+            elif had_none and gathering.deadline is not None:
+                self._pump.wake_by(gathering.deadline)
+                return
+            else:
+                return
+        self._wait(waiters)
+
+    def send_alone(self, draft: Draft) -> None:
+        """Send a draft behind all that waits.
+
+        Raises:
+            MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
+        """
+        with self._lock:
+            waiters = [*self._leave(()), *self._submit([draft])]
+        self._wait(waiters)
+
+    def flush(self) -> None:
+        """Send all that waits.
+
+        Raises:
+            MezzengerError: It cannot be sent.
+        """
+        with self._lock:
+            waiters = self._leave(())
+        self._wait(waiters)
+
+    def leave_if_due(self) -> float | None:
+        """Send what has waited long enough, waiting for nothing; return when this is to be called next, if at all."""
+        if self._gathering.deadline is None:
+            return None
+        with self._lock:
+            deadline = self._gathering.deadline
+            if deadline is not None and deadline > time.monotonic():
+                return deadline
+            try:
+                self._held = self._leave(())
+            except MezzengerError as error:
+                self._error = error
+            return None
+
+    def _leave(self, more: Sequence[tuple[str, list[Item]]]) -> list[Waiter]:
+        """Hand over all that waits, and more behind it; return whom to wait for."""
+        batches = [*self._gathering.take_all(), *more]
+        drafts = [self._draft(name, items) for name, items in batches]
+        held, self._held = self._held, []
+        return held + self._submit(drafts)
+
+    def _submit(self, drafts: Sequence[Draft]) -> list[Waiter]:
+        return self._pump.submit_all(
+            lambda session, now: [session.publish(draft, now, now + self._patience) for draft in drafts]
+        )
+
+    def _wait(self, waiters: Sequence[Waiter]) -> None:
+        error, self._error = self._error, None
+        for waiter in waiters:
+            self._pump.wait(waiter)
+        if error is not None:
+            raise error
