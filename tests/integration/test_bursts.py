@@ -122,13 +122,14 @@ def test_stop_sends_what_waits(connect: Connect) -> None:
     """A program that sends a burst and stops at once has sent all of it."""
     subscriber = connect()
     arrived = collect(subscriber)
-    for attempt in range(20):
+    stopped: list[Mezzenger] = []
+    for _ in range(20):
         publisher = connect()
         for number in range(10):
             publisher.send_message("burst", number)
         publisher.stop()
-        expected = 10 * (attempt + 1)
-        wait_for(lambda: len(arrived) == expected)
+        stopped.append(publisher)
+        wait_for(lambda: len(arrived) == 10 * len(stopped))
     assert arrived == [*range(10)] * 20
 
 
