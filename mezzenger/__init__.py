@@ -29,7 +29,14 @@ from mezzenger.errors import (
 )
 from mezzenger.message import Message
 from mezzenger.protocol.states import State
-from mezzenger.settings import ClientSettings, ServerSettings, Settings
+from mezzenger.settings import (
+    ChannelResendSettings,
+    ChannelSettings,
+    ClientSettings,
+    ResendSettings,
+    ServerSettings,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from mezzenger.server.server import MezzengerServer
@@ -39,6 +46,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadySubscribed",
     "BindError",
+    "ChannelResendSettings",
+    "ChannelSettings",
     "ClientSettings",
     "ClientStats",
     "ClientStopped",
@@ -59,6 +68,7 @@ __all__ = [
     "PayloadNotEncodable",
     "ProtocolError",
     "Rejected",
+    "ResendSettings",
     "ServerSettings",
     "ServerUnreachable",
     "Settings",

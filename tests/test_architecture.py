@@ -339,7 +339,10 @@ BAD = (
         layers_import_upwards, "mezzenger/transport/a.py", "from mezzenger import storage", "transport imports storage"
     ),
     Bad(
-        layers_import_upwards, "mezzenger/settings.py", "from mezzenger import transport", "settings imports transport"
+        layers_import_upwards,
+        "mezzenger/settings/models.py",
+        "from mezzenger import transport",
+        "settings.models:1: settings imports transport",
     ),
     Bad(layers_import_upwards, "mezzenger/client/sync.py", "import mezzenger.server.loop", "client imports server"),
     Bad(layers_import_upwards, "mezzenger/server/loop.py", "import mezzenger.client", "server imports client"),
@@ -374,13 +377,13 @@ BAD = (
     Bad(only_few_import_zmq, "mezzenger/cli/tool.py", "from zmq.asyncio import Context", "cli imports zmq"),
     Bad(
         only_few_import_zmq,
-        "mezzenger/settings.py",
+        "mezzenger/settings/models.py",
         "if not TYPE_CHECKING:\n    import zmq",
         "settings imports zmq",
     ),
     Bad(
         only_few_import_zmq,
-        "mezzenger/settings.py",
+        "mezzenger/settings/models.py",
         "if TYPE_CHECKING:\n    pass\nelse:\n    import zmq",
         "settings imports zmq",
     ),
@@ -404,12 +407,12 @@ def test_a_breach_through_others_is_reported() -> None:
     package = read_package(
         {
             "mezzenger/broker/core.py": "",
-            "mezzenger/settings.py": "def late():\n    from mezzenger.broker import core",
-            "mezzenger/client/sync.py": "from mezzenger.settings import Settings",
+            "mezzenger/settings/models.py": "def late():\n    from mezzenger.broker import core",
+            "mezzenger/client/sync.py": "from mezzenger.settings.models import Settings",
         }
     )
     (complaint,) = loads_nothing_forbidden(package)
-    assert complaint.endswith("mezzenger.client.sync -> mezzenger.settings -> mezzenger.broker.core")
+    assert complaint.endswith("mezzenger.client.sync -> mezzenger.settings.models -> mezzenger.broker.core")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import pytest
 
 import mezzenger
-from mezzenger import MezzengerServer, ServerSettings, Settings
+from mezzenger import MezzengerServer, ResendSettings, ServerSettings, Settings
 from tests.integration.processes import free_ports, wait_for
 
 ROOT: Final = Path(__file__).parent.parent
@@ -260,7 +260,8 @@ def judge(block: Block, place: Place) -> None:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """A folder of its own, and a server that does not take its time."""
-    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend_initial=0.2, drain_timeout=0.5)) as server:
+    settings = ServerSettings(pub_port=0, recv_port=0, resend=ResendSettings(initial=0.2), drain_timeout=0.5)
+    with MezzengerServer(settings) as server:
         yield Place(tmp_path, server)
 
 

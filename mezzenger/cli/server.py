@@ -1,9 +1,7 @@
 """``mezzenger-server``: the daemon, in the foreground."""
 
-import json
 import logging
 import signal
-import sys
 from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Final
@@ -12,9 +10,10 @@ import typer
 
 import mezzenger
 from mezzenger.cli.application import Config, Version, new_application
-from mezzenger.cli.exits import is_terminal, reported
+from mezzenger.cli.check import show
+from mezzenger.cli.exits import reported
 from mezzenger.cli.logs import log_to_stderr
-from mezzenger.settings import ServerSettings, Settings
+from mezzenger.settings import Settings
 
 _COMMAND: Final = "mezzenger-server"
 
@@ -55,11 +54,11 @@ def _serve(
         "verbose": verbose or None,
     }
     with reported(_COMMAND):
-        settings = Settings.load(config, server=given).server
+        settings = Settings.load(config, server=given)
         # Loads the server's half only now: --help and wrong settings do without it.
-        server = mezzenger.MezzengerServer(settings)
+        server = mezzenger.MezzengerServer(settings.server, settings.channels)
         if check_config:
-            _show(settings)
+            show(settings.server, settings.channels)
         else:
             _run(server)
 
@@ -75,33 +74,6 @@ def _run(server: "mezzenger.MezzengerServer") -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _show(settings: ServerSettings) -> None:
-    rows = [(key, _shown(value)) for key, value in settings]
-    if is_terminal(sys.stdout):
-        _show_table(rows)
-        return
-    print("# The configuration is fine. These settings of the server hold:")
-    for key, value in rows:
-        print(f"{key}: {value}")
-
-
-def _show_table(rows: list[tuple[str, str]]) -> None:
-    # Slow to load, and not needed in scripts.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table("setting", "value", "meaning", title="The configuration is fine", title_justify="left")
-    for key, value in rows:
-        table.add_row(key, Text(value), ServerSettings.model_fields[key].description)
-    Console().print(table)
-
-
-def _shown(value: object) -> str:
-    """Write a value as it may stand in YAML."""
-    return json.dumps(value) if value is None or isinstance(value, int | float) else str(value)
 
 
 if __name__ == "__main__":

@@ -6,31 +6,27 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.deliveries import DeliveryOptions
-from mezzenger.broker.room import RoomOptions
+from mezzenger.broker.core import Broker
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import MezzengerError
-from mezzenger.policy import Policies, Policy
+from mezzenger.server import options
 from mezzenger.server.loop import ServerLoop
-from mezzenger.settings import ServerSettings, Settings
+from mezzenger.settings import ChannelSettings, ServerSettings, Settings
 from mezzenger.storage.base import Storage
-from mezzenger.storage.memory import MemoryStorage
-from mezzenger.storage.sqlite import SqliteStorage
-from mezzenger.transport.sockets import ServerSocketOptions, ServerSockets, bind_server
-
-_PENDING_IN_MEMORY: Final = 256 * 2**20
-_PENDING_IN_FILE: Final = 10 * 2**30
+from mezzenger.transport.sockets import ServerSockets, bind_server
 
 logger = logging.getLogger("mezzenger.server")
 
 
 class MezzengerServer:
     """One server: ``run()`` it in the foreground, or ``start()`` and ``stop()`` it within another program.
+
+    What differs for some names is in ``channels``, by pattern; the first pattern that matches a name applies.
 
     As a context manager it is started and stopped. Ports that are 0 in the settings are any free ones; ``pub_port`` and
     ``recv_port`` tell which, once it has started.
@@ -39,8 +35,13 @@ class MezzengerServer:
         ConfigurationError: A setting is wrong.
     """
 
-    def __init__(self, settings: ServerSettings | None = None) -> None:
-        self.settings = settings or ServerSettings()
+    def __init__(
+        self, settings: ServerSettings | None = None, channels: Mapping[str, ChannelSettings] | None = None
+    ) -> None:
+        # Whether the two fit together is known to the settings as a whole.
+        checked = Settings(server=settings or ServerSettings(), channels=channels or {})
+        self.settings = checked.server
+        self.channels = checked.channels
         self.pub_port = self.settings.pub_port
         self.recv_port = self.settings.recv_port
         self._loop: ServerLoop | None = None
@@ -56,7 +57,8 @@ class MezzengerServer:
         Raises:
             ConfigurationError: A setting is wrong.
         """
-        return cls(Settings.load(path, server=overrides).server)
+        settings = Settings.load(path, server=overrides)
+        return cls(settings.server, settings.channels)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; a second one does not wait for what is under way.
@@ -122,20 +124,20 @@ class MezzengerServer:
             self._ready.set()
 
     def _run(self, *, with_signals: bool) -> None:
-        sockets = bind_server(_socket_options(self.settings))
+        sockets = bind_server(options.socket_options(self.settings))
         self.pub_port, self.recv_port = sockets.pub_port, sockets.recv_port
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._serve(sockets, _storage(self.settings), with_signals=with_signals))
+            runner.run(self._serve(sockets, options.storage(self.settings), with_signals=with_signals))
 
     async def _serve(self, sockets: ServerSockets, storage: Storage, *, with_signals: bool) -> None:
         settings = self.settings
         self._asyncio_loop = asyncio.get_running_loop()
         self._loop = ServerLoop(
-            Broker(_broker_options(settings), random.random),
+            Broker(options.broker_options(settings, self.channels), random.random),
             storage,
             sockets,
             send_queue=settings.send_queue,
-            send_queue_size=256 * 2**20,
+            send_queue_size=settings.send_queue_size,
             drain_timeout=settings.drain_timeout,
             verbose=settings.verbose,
         )
@@ -160,51 +162,3 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     import uvloop
 
     return uvloop.Loop
-
-
-def _storage(settings: ServerSettings) -> Storage:
-    return MemoryStorage() if settings.persist_file is None else SqliteStorage(settings.persist_file)
-
-
-def _pending_limit(settings: ServerSettings) -> int:
-    if settings.max_pending_size is not None:
-        return settings.max_pending_size
-    return _PENDING_IN_MEMORY if settings.persist_file is None else _PENDING_IN_FILE
-
-
-def _broker_options(settings: ServerSettings) -> BrokerOptions:
-    policies = Policies(
-        Policy(
-            settings.resend_initial,
-            settings.resend_multiplier,
-            settings.resend_max,
-            0.1,
-            20,
-            None,
-            0.0,
-            None,
-            None,
-            "reject",
-        )
-    )
-    return BrokerOptions(
-        max_message_size=settings.max_message_size,
-        link_timeout=settings.heartbeat_timeout,
-        delivery=DeliveryOptions(settings.credit, settings.send_queue, 100_000, policies),
-        room=RoomOptions(None, _pending_limit(settings), policies),
-        max_names=100_000,
-        max_peers=10_000,
-    )
-
-
-def _socket_options(settings: ServerSettings) -> ServerSocketOptions:
-    return ServerSocketOptions(
-        bind=settings.bind,
-        pub_port=settings.pub_port,
-        recv_port=settings.recv_port,
-        max_message_size=settings.max_message_size,
-        send_queue=settings.send_queue,
-        credit=settings.credit,
-        heartbeat_interval=settings.heartbeat_interval,
-        heartbeat_timeout=settings.heartbeat_timeout,
-    )

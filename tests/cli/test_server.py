@@ -5,8 +5,10 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 import mezzenger
 from tests.cli.processes import SERVER, Commands, read_line, read_until, terminal
@@ -28,10 +30,11 @@ main()
 """
 
 
-def settings_of(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Return the settings that --check-config has printed."""
+def settings_of(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the settings that --check-config has printed, which are YAML."""
     assert (result.returncode, result.stderr) == (0, "")
-    return dict(line.split(": ", 1) for line in result.stdout.splitlines() if not line.startswith("#"))
+    settings: dict[str, Any] = yaml.safe_load(result.stdout)
+    return settings
 
 
 def test_precedence(commands: Commands) -> None:
@@ -41,38 +44,66 @@ def test_precedence(commands: Commands) -> None:
     environ = {"MEZZENGER_SERVER__PUB_PORT": "7401", "MEZZENGER_SERVER__RECV_PORT": "7402"}
     arguments = ("--check-config", "--config", file, "--pub-port", 7501)
     settings = settings_of(commands.run(SERVER, *arguments, environ=environ))
-    assert (settings["pub_port"], settings["recv_port"], settings["bind"]) == ("7501", "7402", "0.0.0.0")
-    assert (settings["verbose"], settings["drain_timeout"]) == ("false", "5.0")
+    assert (settings["pub_port"], settings["recv_port"], settings["bind"]) == (7501, 7402, "0.0.0.0")
+    assert (settings["verbose"], settings["drain_timeout"]) == (False, 5.0)
 
 
 def test_check_config_says_that_all_is_fine(commands: Commands) -> None:
     """On a pipe the settings are plain lines, which are YAML; flags are among them."""
     result = commands.run(SERVER, "--check-config", "--verbose")
     assert "The configuration is fine" in result.stdout
-    assert settings_of(result) | {"verbose": "true", "persist_file": "null", "pub_port": "7201"} == settings_of(result)
     assert list(settings_of(result)) == list(mezzenger.ServerSettings.model_fields)
+    settings = mezzenger.ServerSettings.model_validate(settings_of(result))
+    assert settings == mezzenger.ServerSettings(verbose=True)
+
+
+def test_check_config_shows_channels(commands: Commands) -> None:
+    """What is printed about sections and channels can be copied: it makes the same settings again."""
+    file = commands.folder / "mezzenger.yaml"
+    text = """
+server: {resend: {initial: 2s, jitter: 0}}
+channels:
+  "*": {resend: {max: 10m}, ttl: 1h}
+  jobs.'>': {overflow: block, max_pending: 5}
+  greetings: {}
+"""
+    file.write_text(text)
+    printed = settings_of(commands.run(SERVER, "--check-config"))
+    assert printed["resend"]["initial"] == 2
+    assert printed["channels"]["*"] == {"resend": {"max": 600}, "ttl": 3600, "delay": 0}
+    channels = printed.pop("channels")
+    again = commands.folder / "again.yaml"
+    again.write_text(yaml.safe_dump({"server": printed, "channels": channels}, sort_keys=False))
+    assert mezzenger.Settings.load(again, environ={}) == mezzenger.Settings.load(file, environ={})
 
 
 def test_check_config_on_a_terminal(commands: Commands) -> None:
-    """On a terminal the settings are a table with an explanation of each."""
+    """On a terminal the settings are a table with an explanation of each, sections and channels included."""
+    (commands.folder / "mezzenger.yaml").write_text('channels: {"[jobs]": {resend: {max: 5m}}}')
     with terminal() as (ours, theirs), commands.started(SERVER, "--check-config", stdout=theirs) as process:
         shown = read_until(ours, "┘".encode()).decode()
         assert process.wait(20) == 0
     assert "The configuration is fine" in shown
     assert "│ pub_port" in shown
     assert "Port that hands messages out" in shown
+    assert "│ resend.initial" in shown
+    assert '│ channels."[jobs]".resend.max' in shown
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check-config",)])
 def test_wrong_settings(commands: Commands, arguments: tuple[str, ...]) -> None:
     """Each problem is a line with its place in the file, and the exit code is 2."""
     file = commands.folder / "mezzenger.yaml"
-    file.write_text("server:\n  pub_prot: 7301\n  recv_port: 99999\n")
+    file.write_text("server:\n  pub_prot: 7301\n  recv_port: 99999\nchannels:\n  a|b: {}\n")
     result = commands.run(SERVER, *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert sorted(result.stderr.splitlines()) == [
         "mezzenger-server: error: mezzenger.yaml:2: server.pub_prot: unknown key; did you mean pub_port?",
         "mezzenger-server: error: mezzenger.yaml:3: server.recv_port: must be at most 65535 (got 99999)",
+        (
+            "mezzenger-server: error: mezzenger.yaml:5: channels.'a|b': pattern 'a|b' holds '|', "
+            "which separates the name from the rest; use another character"
+        ),
     ]
 
 

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mezzenger import ClientSettings, Mezzenger, MezzengerServer, ServerSettings
+from mezzenger import ClientSettings, Mezzenger, MezzengerServer, ResendSettings, ServerSettings
 
 
 @pytest.fixture
 def server() -> Iterator[MezzengerServer]:
     """A server on free ports, in a thread."""
-    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend_initial=0.2, drain_timeout=1.0)) as server:
+    settings = ServerSettings(pub_port=0, recv_port=0, resend=ResendSettings(initial=0.2), drain_timeout=1.0)
+    with MezzengerServer(settings) as server:
         yield server
 
 

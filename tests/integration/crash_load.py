@@ -185,7 +185,7 @@ class CrashLoad:
     @contextmanager
     def _server(self, *, must_listen: bool = True) -> Iterator[Popen[str]]:
         settings = {"recv_port": self._ports.send_port, "pub_port": self._ports.sub_port}
-        settings |= {"persist_file": str(self.file), "resend_initial": 0.5}  # type: ignore[dict-item]
+        settings |= {"persist_file": str(self.file), "resend": {"initial": 0.5}}  # type: ignore[dict-item]
         before = count_lines(self._log, "listening")
         with running(SERVER, settings, log=self._log) as process:
             if must_listen:

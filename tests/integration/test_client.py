@@ -16,6 +16,7 @@ from mezzenger import (
     Message,
     Mezzenger,
     MezzengerServer,
+    ResendSettings,
     ServerSettings,
     ServerUnreachable,
     State,
@@ -103,7 +104,7 @@ def callback(payload, msg_obj):
 mc.subscribe("job", callback)
 print("subscribed", flush=True)
 """
-    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend_initial=30)) as server:
+    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend=ResendSettings(initial=30))) as server:
         ports = (server.recv_port, server.pub_port)
         with running(program, *ports) as process, Mezzenger(send_port=ports[0], sub_port=ports[1]) as client:
             assert read_line(process) == "subscribed"

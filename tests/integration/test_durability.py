@@ -162,7 +162,7 @@ class TestRestart:
                 publisher.send_message("job", 1, ack=1)
             wait_for(lambda: calls == [1])
             kill(first)
-            second = stack.enter_context(server(ports, file, resend_initial=0.2))
+            second = stack.enter_context(server(ports, file, resend={"initial": 0.2}))
             wait_for(lambda: holder.stats.duplicates >= 1)
             other = stack.enter_context(patient(ports))
             arrived = collect(other, "job")
@@ -182,7 +182,7 @@ class TestRestart:
             if payload % 2:
                 raise ValueError(payload)
 
-        with server(ports, file, resend_initial=30) as first, patient(ports) as publisher:
+        with server(ports, file, resend={"initial": 30}) as first, patient(ports) as publisher:
             with patient(ports) as subscriber:
                 subscriber.subscribe("numbers", fail_odd)
                 publisher.send_messages("numbers", range(10), ack=1)

@@ -17,6 +17,7 @@ from mezzenger import (
     Mezzenger,
     MezzengerError,
     MezzengerServer,
+    ResendSettings,
     ServerSettings,
     ServerUnreachable,
     State,
@@ -230,8 +231,9 @@ def test_a_large_message_travels(connect: Connect) -> None:
 
 def test_redeliveries_that_are_overdue_do_no_harm() -> None:
     """A server that is always behind with redelivering goes on storing."""
+    hasty = ResendSettings(initial=1e-6, max=1e-6)
     with (
-        MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend_initial=1e-6, resend_max=1e-6)) as server,
+        MezzengerServer(ServerSettings(pub_port=0, recv_port=0, resend=hasty)) as server,
         Mezzenger(send_port=server.recv_port, sub_port=server.pub_port) as client,
     ):
         client.subscribe("slow", lambda _payload, _msg: time.sleep(0.2))

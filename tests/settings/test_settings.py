@@ -1,64 +1,20 @@
 """Settings: where they come from, which of them wins, and what is said when one is wrong."""
 
-import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 import pytest
-import yaml
-from pydantic import BaseModel
 
 from mezzenger.errors import ConfigurationError
-from mezzenger.settings import ClientSettings, ServerSettings, Settings
-
-EXAMPLE: Final = Path(__file__).parent.parent / "mezzenger.example.yaml"
-SECTIONS: Final[Mapping[str, type[BaseModel]]] = {"server": ServerSettings, "client": ClientSettings}
-
-HOST_RULE: Final = "must be a host name or address without scheme and port, such as 10.0.0.5, ::1 or example.org"
-DURATION_RULE: Final = "must be a number of seconds, or one with a unit such as 500ms, 30s, 5m, 2h or 1d"
-SIZE_RULE: Final = "must be a number of bytes, or one with a unit such as 10kB, 64KiB, 64MiB or 1GiB"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run each test in an empty folder, with an empty home and without variables of ours."""
-    home = tmp_path / "home"
-    home.mkdir()
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("USERPROFILE", str(home))
-    monkeypatch.setattr("mezzenger.settings._PLACES", ("mezzenger.yaml", "~/.config/mezzenger/mezzenger.yaml"))
-    monkeypatch.delenv("MEZZENGER_CONFIG", raising=False)
-    return work
-
-
-def write(text: str, name: str = "mezzenger.yaml") -> Path:
-    """Write a file into the test's folder."""
-    path = Path(name)
-    path.write_text(text, "utf-8")
-    return path
-
-
-def problems_of_yaml(text: str) -> list[str]:
-    """Return what is wrong with the text of a settings file."""
-    with pytest.raises(ConfigurationError) as caught:
-        Settings.load(write(text), environ={})
-    return caught.value.problems
-
-
-def problems_of_variables(**variables: str) -> list[str]:
-    """Return what is wrong with environment variables; ``MEZZENGER_`` is put before their names."""
-    with pytest.raises(ConfigurationError) as caught:
-        Settings.load(environ={f"MEZZENGER_{name}": value for name, value in variables.items()})
-    return caught.value.problems
-
-
-def construct(model: Callable[..., object], **values: object) -> None:
-    """Construct settings from what a type checker would refuse."""
-    model(**values)
+from mezzenger.settings import ClientSettings, ResendSettings, ServerSettings, Settings
+from tests.settings.sources import (
+    DURATION_RULE,
+    HOST_RULE,
+    SIZE_RULE,
+    construct,
+    problems_of_variables,
+    problems_of_yaml,
+    write,
+)
 
 
 class TestSources:
@@ -107,7 +63,7 @@ class TestSources:
             ("SERVER__VERBOSE", "true", ServerSettings(verbose=True)),
             ("SERVER__PERSIST_FILE", "a/b.db", ServerSettings(persist_file=Path("a/b.db"))),
             ("SERVER__MAX_MESSAGE_SIZE", "1MiB", ServerSettings(max_message_size=2**20)),
-            ("SERVER__RESEND_MULTIPLIER", "1.5", ServerSettings(resend_multiplier=1.5)),
+            ("SERVER__RESEND__MULTIPLIER", "1.5", ServerSettings(resend=ResendSettings(multiplier=1.5))),
             ("SERVER__DRAIN_TIMEOUT", "2m", ServerSettings(drain_timeout=120)),
         ],
     )
@@ -167,7 +123,7 @@ class TestFiles:
         """The working folder comes before the home, the home before the machine, all before the defaults."""
         machine = tmp_path / "machine.yaml"
         monkeypatch.setattr(
-            "mezzenger.settings._PLACES", ("mezzenger.yaml", "~/.config/mezzenger/mezzenger.yaml", str(machine))
+            "mezzenger.settings.sources._PLACES", ("mezzenger.yaml", "~/.config/mezzenger/mezzenger.yaml", str(machine))
         )
         home = tmp_path / "home" / ".config" / "mezzenger" / "mezzenger.yaml"
         home.parent.mkdir(parents=True)
@@ -292,11 +248,14 @@ class TestProblems:
                 "server.max_message_size: must be at most 1073741824 (got 2147483648)",
             ),
             ("server: {max_message_size: 64M}", f"server.max_message_size: {SIZE_RULE} (got 64M)"),
-            ("server: {resend_multiplier: 0.5}", "server.resend_multiplier: must be at least 1 (got 0.5)"),
-            ("server: {resend_multiplier: x}", "server.resend_multiplier: must be a number (got x)"),
-            ("server: {resend_multiplier: []}", "server.resend_multiplier: must be a number (got a list)"),
-            ("server: {resend_multiplier: .inf}", "server.resend_multiplier: must be a finite number (got Infinity)"),
-            ("server: {resend_initial: 0}", "server.resend_initial: must be more than 0 (got 0)"),
+            ("server: {resend: {multiplier: 0.5}}", "server.resend.multiplier: must be at least 1 (got 0.5)"),
+            ("server: {resend: {multiplier: x}}", "server.resend.multiplier: must be a number (got x)"),
+            ("server: {resend: {multiplier: []}}", "server.resend.multiplier: must be a number (got a list)"),
+            (
+                "server: {resend: {multiplier: .inf}}",
+                "server.resend.multiplier: must be a finite number (got Infinity)",
+            ),
+            ("server: {resend: {initial: 0}}", "server.resend.initial: must be more than 0 (got 0)"),
             ("server: {heartbeat_interval: 0s}", "server.heartbeat_interval: must be more than 0 (got 0)"),
             ("server: {drain_timeout: -1s}", "server.drain_timeout: must not be negative (got -1s)"),
             ("server: {drain_timeout: .nan}", "server.drain_timeout: must be a finite number (got NaN)"),
@@ -395,8 +354,12 @@ class TestContradictions:
                 "2: client.sub_port: must differ from send_port (got 7202 and 7202)",
             ),
             (
-                "server:\n  resend_initial: 2m\n",
-                "2: server.resend_initial: resend_max must be at least resend_initial (got 60 and 120)",
+                "server:\n  resend:\n    initial: 2m\n",
+                "3: server.resend.initial: max must be at least initial (got 60 and 120)",
+            ),
+            (
+                "server:\n  resend:\n    initial: 1s\n\n    max: 500ms\n",
+                "5: server.resend.max: must be at least initial (got 0.5 and 1)",
             ),
             (
                 "server:\n  heartbeat_timeout: 1s\n",
@@ -429,7 +392,7 @@ class TestContradictions:
 
     def test_equal_limits(self) -> None:
         """The longest pause may be the first one."""
-        assert ServerSettings(resend_initial=5, resend_max=5).resend_max == 5
+        assert ResendSettings(initial=5, max=5).max == 5
         assert ClientSettings(reconnect_min=5, reconnect_max=5).reconnect_max == 5
 
     def test_nothing_is_compared_with_a_wrong_value(self) -> None:
@@ -522,31 +485,3 @@ class TestConstruction:
         with pytest.raises(ValueError, match="frozen"):
             setattr(settings, "verbose", True)  # noqa: B010  # a type checker refuses the plain assignment
         assert hash(settings) == hash(type(settings)())
-
-
-class TestExample:
-    """The example file, which is the reference of all options."""
-
-    def test_it_has_the_defaults(self) -> None:
-        """Whoever copies the file changes nothing."""
-        assert Settings.load(EXAMPLE, environ={}) == Settings()
-
-    @pytest.mark.parametrize("section", SECTIONS)
-    def test_it_is_complete(self, section: str) -> None:
-        """The file has every option of the section, in the model's order, at its default."""
-        written = yaml.safe_load(EXAMPLE.read_text("utf-8"))
-        model = SECTIONS[section]
-        assert list(written) == list(SECTIONS)
-        assert list(written[section]) == list(model.model_fields)
-        for key, value in written[section].items():
-            assert getattr(model.model_validate({key: value}), key) == model.model_fields[key].default
-
-    @pytest.mark.parametrize("section", SECTIONS)
-    def test_it_explains_each_option(self, section: str) -> None:
-        """Above each option stands, as a comment, the one line with which the model describes it."""
-        lines = EXAMPLE.read_text("utf-8").splitlines()
-        start = lines.index(f"{section}:")
-        for key, field in SECTIONS[section].model_fields.items():
-            place = next(n for n in range(start, len(lines)) if re.match(rf"  {key}: ", lines[n]))
-            assert field.description
-            assert lines[place - 1] == f"  # {field.description}"

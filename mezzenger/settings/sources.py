@@ -1,0 +1,180 @@
+"""Where settings come from: a YAML file, the environment, and arguments."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from mezzenger.errors import ConfigurationError
+from mezzenger.settings.outline import KeyPath, Outline
+from mezzenger.settings.problems import NO_SECTION, dotted, shown
+
+_PREFIX: Final = "MEZZENGER_"
+_SEPARATOR: Final = "__"
+_FILE_VARIABLE: Final = "MEZZENGER_CONFIG"
+_PLACES: Final = ("mezzenger.yaml", "~/.config/mezzenger/mezzenger.yaml", "/etc/mezzenger/mezzenger.yaml")
+
+_NULL: Final = "tag:yaml.org,2002:null"
+
+
+class Gathered:
+    """What the sources give, one after the other; what is added later wins.
+
+    Attributes:
+        values: The settings, a dict for each section.
+        origins: Where each section was first mentioned, and where the value that wins of each key was written.
+        problems: What is wrong with the sources themselves, one line each.
+    """
+
+    def __init__(self, outline: Outline) -> None:
+        self._outline = outline
+        self.values: dict[str, object] = {}
+        self.origins: dict[KeyPath, str] = {}
+        self.problems: list[str] = []
+        self._sections: dict[KeyPath, dict[str, object]] = {(): self.values}
+
+    def add_file(self, path: str | Path | None, environ: Mapping[str, str]) -> None:
+        """Add what the YAML file says that is named, or the first that is found.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or is no YAML.
+        """
+        file, text = _find_file(path, environ)
+        self._add_node(file, (), _compose(file, text), self._outline)
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        """Add what variables such as ``MEZZENGER_SERVER__PUB_PORT`` say."""
+        # Not by pydantic-settings: it does not say which variable a value is from, and passes over misspelt sections.
+        for name, value in environ.items():
+            first, separator, _ = name.removeprefix(_PREFIX).partition(_SEPARATOR)
+            if name.startswith(_PREFIX) and first and separator:
+                self._add_variable(name, value)
+
+    def add_arguments(self, arguments: Mapping[str, object], path: KeyPath = ()) -> None:
+        """Add keyword arguments of the section at this path; ``None`` means not given."""
+        for key, value in arguments.items():
+            if isinstance(value, Mapping) and self._outline.section((*path, key)) is not None:
+                self._add_section((*path, key), "argument")
+                self.add_arguments(value, (*path, key))
+            elif value is not None:
+                self._add((*path, key), value, "argument")
+
+    def _add_node(self, file: str, path: KeyPath, node: yaml.Node, section: Outline) -> None:
+        for key, origin, value in self._entries(file, path, node):
+            below = section.below(key)
+            if below is not None:
+                self._add_section((*path, key), origin)
+                self._add_node(file, (*path, key), value, below)
+            else:
+                self._add((*path, key), _construct(origin, value) if key in section.keys else None, origin)
+
+    def _entries(self, file: str, path: KeyPath, node: yaml.Node) -> Iterator[tuple[str, str, yaml.Node]]:
+        """Yield key, origin and value of a mapping; note as a problem what is none, and a key that is there twice."""
+        if node.tag == _NULL:
+            return
+        if not isinstance(node, yaml.MappingNode):
+            what = f"{dotted(path)}: {NO_SECTION}" if path else "must hold sections, such as server: and client:"
+            self.problems.append(f"{file}:{node.start_mark.line + 1}: {what}")
+            return
+        first_lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            origin = f"{file}:{line}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(f"{origin}: a key must be a word")
+                continue
+            key = key_node.value
+            if key in first_lines:
+                full = dotted((*path, key))
+                self.problems.append(f"{origin}: {full}: is set twice, first in line {first_lines[key]}")
+                continue
+            first_lines[key] = line
+            yield key, origin, value_node
+
+    def _add_variable(self, name: str, value: str) -> None:
+        origin = f"environment {name}"
+        words = name.removeprefix(_PREFIX).lower().split(_SEPARATOR)
+        section: Outline = self._outline
+        for depth, word in enumerate(words):
+            path = tuple(words[:depth])
+            if section.others is not None:
+                self.problems.append(f"{origin}: {dotted(path)}: must be set in the YAML file; a variable cannot do it")
+                return
+            below = section.below(word)
+            if below is None:
+                # Behind a value nothing can follow; behind a misspelt section it does not matter what does.
+                key = _SEPARATOR.join(words[depth:]) if word in section.keys else word
+                self._add((*path, key), value, origin)
+                return
+            section = below
+            self._add_section((*path, word), origin)
+        self.problems.append(f"{origin}: {dotted(tuple(words))}: {NO_SECTION} (got {shown(value)})")
+
+    def _add_section(self, path: KeyPath, origin: str) -> None:
+        self._section_at(path)
+        self.origins.setdefault(path, origin)
+
+    def _add(self, path: KeyPath, value: object, origin: str) -> None:
+        self._section_at(path[:-1])[path[-1]] = value
+        self.origins[path] = origin
+
+    def _section_at(self, path: KeyPath) -> dict[str, object]:
+        """Return the dict of a section, made if there is none yet."""
+        if path not in self._sections:
+            self._sections[path] = {}
+            self._section_at(path[:-1])[path[-1]] = self._sections[path]
+        return self._sections[path]
+
+
+def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return a file's name and text; both empty if none is named and none is in the usual places."""
+    if path is not None:
+        return str(path), _read(str(path))
+    if named := environ.get(_FILE_VARIABLE):
+        return named, _read(named, f"environment {_FILE_VARIABLE}: ")
+    for place in _PLACES:
+        # Unlike their twins in pathlib, these two never raise: there may be no home, or none that we may enter.
+        file = os.path.expanduser(place)  # noqa: PTH111
+        if os.path.exists(file):  # noqa: PTH110
+            return file, _read(file)
+    return "", ""
+
+
+def _read(file: str, prefix: str = "") -> str:
+    try:
+        return Path(file).read_text("utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError([f"{prefix}{file}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError([f"{prefix}{file}: is not UTF-8 text"]) from None
+
+
+def _compose(file: str, text: str) -> yaml.Node:
+    """Parse the text to nodes, which know their lines, as the values made from them do not."""
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _invalid(f"{file}:{line}", error) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _invalid(f"{file}:{line}", error) from None
+    return node or yaml.ScalarNode(_NULL, "")
+
+
+def _construct(origin: str, node: yaml.Node) -> object:
+    try:
+        value: object = yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ValueError) as error:
+        raise _invalid(origin, error) from None
+    return value
+
+
+def _invalid(origin: str, error: yaml.YAMLError | ValueError) -> ConfigurationError:
+    if isinstance(error, yaml.MarkedYAMLError):
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+    else:
+        reason = str(error).splitlines()[0]
+    return ConfigurationError([f"{origin}: is not valid YAML: {reason}"])
