@@ -27,9 +27,8 @@ def served(channels: dict[str, dict[str, Any]], **server: Any) -> Iterator[tuple
     """Run a server with these settings, and a client of it."""
     settings = ServerSettings(pub_port=0, recv_port=0, **server)
     named = {pattern: ChannelSettings.model_validate(values) for pattern, values in channels.items()}
-    with MezzengerServer(settings, named) as running:
-        with connected(running, send_timeout=5.0) as client:
-            yield running, client
+    with MezzengerServer(settings, named) as running, connected(running, send_timeout=5.0) as client:
+        yield running, client
 
 
 def connected(server: MezzengerServer, **settings: object) -> Mezzenger:
@@ -142,12 +141,12 @@ def test_times_by_name() -> None:
         wait_for(lambda: short == [2])
 
 
-@pytest.mark.parametrize("times", [{"ttl": 0.0}, {"ttl": -1.0}, {"ttl": float("nan")}, {"delay": -1.0}])
-def test_times_that_are_none(times: dict[str, float]) -> None:
+@pytest.mark.parametrize(("ttl", "delay"), [(0.0, None), (-1.0, None), (float("nan"), None), (None, -1.0)])
+def test_times_that_are_none(ttl: float | None, delay: float | None) -> None:
     """They are refused before anything is sent, as they are for messages that are not stored."""
     with served({}) as (_, client):
         with pytest.raises(InvalidMessage):
-            client.send_message("a", 1, ack=1, **times)
+            client.send_message("a", 1, ack=1, ttl=ttl, delay=delay)
         with pytest.raises(InvalidMessage, match="ack=1"):
             client.send_message("a", 1, ttl=5)
 
