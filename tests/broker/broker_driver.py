@@ -15,11 +15,15 @@ from mezzenger.protocol.commands import (
     Ack,
     Command,
     Deliver,
+    DropDead,
     Failure,
     Goodbye,
     Hello,
+    ListDead,
     Nack,
+    ResendDead,
     ServerCommand,
+    ShowDead,
     Subscribe,
     Unsubscribe,
 )
@@ -185,6 +189,20 @@ class Driver:
 
     def unsubscribe(self, peer: bytes, name: str = "a") -> None:
         self.say(peer, Unsubscribe(name))
+
+    def list_dead(self, peer: bytes, name: str | None = None, after: int = 0, request: int = 1) -> None:
+        self.say(peer, ListDead(request, name, after))
+
+    def show(self, peer: bytes, number: int, request: int = 1) -> None:
+        self.say(peer, ShowDead(request, number))
+
+    def resend(self, peer: bytes, *numbers: int, request: int = 1) -> None:
+        self.say(peer, ResendDead(request, list(numbers)))
+
+    def drop(self, peer: bytes, *numbers: int, request: int = 1) -> None:
+        """Let a peer have dead letters dropped."""
+        self.say(peer, DropDead(request, list(numbers)))
+        self.look()
 
     # What happens elsewhere.
 
