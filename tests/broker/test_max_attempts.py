@@ -24,9 +24,9 @@ def counts(driver: Driver) -> tuple[int, int, int]:
     return stats.pending, stats.dead, stats.buried
 
 
-def buried(*payloads: bytes, sequences: int = 1, **options: object) -> Driver:
+def buried(*payloads: bytes, sequences: int = 1) -> Driver:
     """Return a driver in which A could not handle any of some frames, and nobody is subscribed any more."""
-    driver = joined(A, max_attempts=1, **options)
+    driver = joined(A, max_attempts=1)
     driver.join(C)
     for number in driver.stored(C, *range(1, sequences + 1), payloads=payloads or (b"x",)):
         driver.nack(A, number, *range(len(payloads) or 1))
