@@ -87,7 +87,7 @@ class Broker:
         self._intake = Intake(options.room, self._deliveries, self._counters, self._effects, self._send)
         self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
         self._dead_letters = DeadLetters(
-            self._deliveries.pending, self._intake, self._counters, self._effects, self._send
+            self._deliveries.pending, self._intake, self._counters, self._effects, self._answer
         )
         self._is_draining = False
 
@@ -139,10 +139,12 @@ class Broker:
                     self._deliveries.requeued(change)
                     if change.origin is Origin.DEAD:
                         self._dead_letters.left(change)
+                    else:
+                        self._deliveries.pending.delayed.add(-1, -change.size)
                 case Discard():
                     self._dead_letters.left(change)
                 case Reply():
-                    self._send(change.peer, Completed(change.request, change.count))
+                    self._answer(change.peer, Completed(change.request, change.count))
         self._intake.retry(now)
 
     def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
@@ -156,7 +158,7 @@ class Broker:
                 case Discard():
                     self._dead_letters.stayed(change)
                 case Reply():
-                    self._send(change.peer, Failed(change.request, reason, fit_text(text)))
+                    self._answer(change.peer, Failed(change.request, reason, fit_text(text)))
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Take note of what was read from the store: deliver it."""
@@ -166,6 +168,10 @@ class Broker:
     def swept(self, swept: Swept) -> None:
         """Take note of what has expired and what is due."""
         self._sweeper.swept(swept)
+
+    def not_swept(self, now: float) -> None:
+        """Take note that what has expired, or is due, cannot be read."""
+        self._sweeper.not_swept(now)
 
     def found(self, find: Find, rows: Sequence[Dead]) -> None:
         """Take note of the dead letters that a peer asks about: answer it."""
@@ -201,6 +207,7 @@ class Broker:
 
     def farewell(self, now: float) -> None:
         """Tell every client that the server stops."""
+        self._deliveries.is_ending = True
         peers = list(self._peers.values())
         # All of them first: what one has in hand must not go to the next.
         names = [name for peer in peers for name in self._routing.forget(peer)]
@@ -373,6 +380,11 @@ class Broker:
 
     def _send(self, peer_id: bytes, command: Command) -> None:
         self._effects.append(Send(peer_id, (wire.encode_command(command),)))
+
+    def _answer(self, peer_id: bytes, command: Command) -> None:
+        """Answer a question, unless who asked is gone."""
+        if peer_id in self._peers:
+            self._send(peer_id, command)
 
     def _send_goodbye(self, peer_id: bytes, reason: str, text: str, *, retry: bool) -> None:
         self._send(peer_id, Goodbye(reason, text, retry))

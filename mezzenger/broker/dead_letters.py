@@ -54,19 +54,20 @@ class DeadLetters:
     def found(self, find: Find, rows: Sequence[Dead]) -> None:
         """Take note of what was read for a question: answer it, or do what it asks for."""
         question = find.question
-        rows = [row for row in rows if row.number not in self._leaving]
         if isinstance(question, ListDead | ShowDead):
             letters = [_letter(row, with_frame=isinstance(question, ShowDead)) for row in rows]
             self._answer(find.peer, Letters(question.request, letters))
             return
-        for row in rows:
+        # Each once, whoever else asks for it at the same time.
+        leaving = {row.number: row for row in rows if row.number not in self._leaving}
+        for row in leaving.values():
             self._leaving.add(row.number)
             if isinstance(question, ResendDead):
                 messages = wire.read_header(row.frame).messages
                 self._intake.requeue(Origin.DEAD, row.number, row.name, messages, len(row.frame))
             else:
                 self._effects.append(Discard(row.number, row.name, len(row.frame)))
-        self._effects.append(Reply(find.peer, question.request, len(rows)))
+        self._effects.append(Reply(find.peer, question.request, len(leaving)))
 
     def not_found(self, find: Find, reason: str, text: str) -> None:
         """Take note that the store cannot be read."""

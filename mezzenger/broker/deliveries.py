@@ -62,6 +62,8 @@ class Deliveries:
         self._counters = counters
         self._effects = effects
         self.pending = Pending()
+        self.is_ending = False
+        """Whether the server says goodbye to all peers: they leave, but will be back."""
         self._behind: set[Peer] = set()
         """Peers for which entries were left out because too much waited for them already."""
 
@@ -159,8 +161,9 @@ class Deliveries:
         if name in self._routing:
             return
         for entry in self.pending.named(name):
-            if entry.due is not None and not entry.holders:
-                # The next subscriber need not wait for the end of the pause, unless the server ends before.
+            if entry.due is not None and not self.is_ending:
+                # The next subscriber need not wait for the end of the pause; who is sent away by a server that ends,
+                # and comes back to the next one, must.
                 self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, error=entry.error))
         if (number := self.pending.evict(name)) is not None:
             self._effects.append(Offered(name, number))
@@ -228,7 +231,7 @@ class Deliveries:
     def _round(self, entry: Entry, now: float) -> None:
         """Offer an entry to all subscribers, also to those who have it in hand: they may have lost it."""
         entry.due = None
-        if entry.expires is not None and entry.expires <= now:
+        if _has_expired(entry, now):
             self._expire(entry)
             return
         if self._is_exhausted(entry):
@@ -238,6 +241,8 @@ class Deliveries:
             self._offer(peer, entry, now)
 
     def _offer(self, peer: Peer, entry: Entry, now: float) -> None:
+        if _has_expired(entry, now):
+            return  # the sweeper will take it out
         if entry.number in peer.in_flight:
             self._send(peer, entry, entry.indexes, now)
         elif entry.number in peer.waiting or peer in self._behind:
@@ -252,6 +257,8 @@ class Deliveries:
     def _use_credit(self, peer: Peer, now: float) -> None:
         while peer.waiting and len(peer.in_flight) < self._options.credit:
             _, entry = peer.waiting.popitem(last=False)
+            if _has_expired(entry, now):
+                continue
             # All of it: what others have handled meanwhile, this subscriber has not seen.
             self._send(peer, entry, None, now)
         if peer in self._behind and len(peer.waiting) <= self._options.send_queue // 2:
@@ -326,6 +333,9 @@ class Deliveries:
 
     def _acknowledge(self, entry: Entry) -> None:
         self._counters.acked += entry.left
+        for peer in self._behind:
+            if entry.name in peer.names and peer.id not in entry.holders and entry.number not in peer.waiting:
+                self._counters.dropped["send_queue"] += entry.messages
         self._settle(entry)
 
     def _expire(self, entry: Entry) -> None:
@@ -348,9 +358,6 @@ class Deliveries:
     def _remove(self, entry: Entry) -> None:
         """Take an entry out of memory for good, and let the next one in."""
         self.pending.settle(entry)
-        for peer in self._behind:
-            if entry.name in peer.names and peer.id not in entry.holders and entry.number not in peer.waiting:
-                self._counters.dropped["send_queue"] += entry.messages
         self._load(entry.name)
 
     def _load(self, name: str) -> None:
@@ -362,3 +369,7 @@ class Deliveries:
         load = self.pending.next_load(name)
         if load is not None:
             self._effects.append(load)
+
+
+def _has_expired(entry: Entry, now: float) -> bool:
+    return entry.expires is not None and entry.expires <= now

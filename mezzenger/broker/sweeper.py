@@ -11,6 +11,8 @@ from mezzenger.broker.intake import Intake
 from mezzenger.broker.restored import Swept
 
 SWEEP_FRAMES: Final = 1024
+RETRY_SECONDS: Final = 60.0
+"""After which the store is asked again that could not be read."""
 
 
 class Sweeper:
@@ -62,5 +64,10 @@ class Sweeper:
             if waiting.number not in settled:
                 self._deliveries.expired(waiting)
         for waiting in swept.due:
-            pending.delayed.add(-1, -waiting.size)
             self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
+
+    def not_swept(self, now: float) -> None:
+        """Take note that the store could not be read; what has expired, or is due, stays where it is until it can."""
+        self._is_sweeping = False
+        self._deliveries.pending.swept()
+        self.note(now + RETRY_SECONDS)

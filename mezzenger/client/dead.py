@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Final
 
 from mezzenger.client.payloads import Payloads, message_id
 from mezzenger.dead_letter import DeadLetter
@@ -21,6 +22,8 @@ from mezzenger.protocol.commands import (
     ShowDead,
 )
 from mezzenger.protocol.events import Delivery
+
+_MAX_NUMBER: Final = 2**64 - 1
 
 Ask = Callable[[Callable[[int], Question]], Answer]
 """Asks the question that it is given the maker of, and returns the answer."""
@@ -83,8 +86,9 @@ class DeadLetters:
         return self._do(DropDead, numbers)
 
     def _letter(self, number: int) -> Letter:
-        for letter in self._letters(partial(ShowDead, number=number)):
-            return letter
+        if _may_be(number):
+            for letter in self._letters(partial(ShowDead, number=number)):
+                return letter
         raise NoDeadLetter(f"there is no dead letter with number {number}; list() tells which there are")
 
     def _letters(self, question: Callable[[int], Question]) -> Sequence[Letter]:
@@ -93,9 +97,9 @@ class DeadLetters:
 
     def _do(self, question: type[ResendDead | DropDead], numbers: tuple[int, ...]) -> int:
         done = 0
-        for start in range(0, len(numbers), NUMBERS_PER_QUESTION):
-            some = [number for number in numbers[start : start + NUMBERS_PER_QUESTION] if number > 0]
-            answer = self._ask(partial(question, numbers=some))
+        possible = [number for number in numbers if _may_be(number)]
+        for start in range(0, len(possible), NUMBERS_PER_QUESTION):
+            answer = self._ask(partial(question, numbers=possible[start : start + NUMBERS_PER_QUESTION]))
             done += answer.count if isinstance(answer, Completed) else 0
         return done
 
@@ -118,6 +122,11 @@ def _dead_letter(letter: Letter) -> DeadLetter:
         error=letter.error,
         payloads=payloads,
     )
+
+
+def _may_be(number: int) -> bool:
+    """Whether a dead letter may have this number; others cannot even be asked about."""
+    return 0 < number <= _MAX_NUMBER
 
 
 def _indexes(letter: Letter) -> Sequence[int]:

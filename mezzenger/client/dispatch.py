@@ -3,6 +3,7 @@
 import inspect
 import logging
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from mezzenger.client.payloads import Payloads
 from mezzenger.errors import InvalidCallback
 from mezzenger.message import Message
-from mezzenger.protocol.commands import Failure
+from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Failure, fit_text
 from mezzenger.protocol.events import Delivery
 
 logger = logging.getLogger("mezzenger.client")
@@ -157,5 +158,23 @@ class Dispatcher:
         except BaseException as error:  # whatever a callback raises, the next message must be handled
             self.failed += 1
             logger.exception("message %r was not handled", name)
-            return Failure(index, f"{type(error).__name__}: {error}")
+            return Failure(index, describe(error))
         return None
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's type and text, and the last lines of its traceback, as far as a command can carry them."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # its __str__ is the application's, too
+        text = f"{type(error).__name__}: its text cannot be told"
+    text = fit_text(text)
+    lines: deque[str] = deque()
+    room = MAX_ERROR_CHARACTERS - len(text)
+    # Without the first, which is the call of the callback here.
+    for line in reversed("".join(traceback.format_tb(error.__traceback__)[1:]).splitlines()):
+        room -= len(line) + 1
+        if room < 0:
+            break
+        lines.appendleft(line)
+    return "\n".join([text, *lines])

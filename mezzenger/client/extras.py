@@ -16,12 +16,18 @@ def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, del
     check_ack(ack)
     if headers is not None:
         check_headers(headers)
-    if ttl is not None and not 0 < ttl <= MAX_SECONDS:
+    if ttl is not None and not (_is_number(ttl) and 0 < ttl <= MAX_SECONDS):
         raise InvalidMessage(f"ttl must be more than 0 and at most {MAX_SECONDS:g} seconds, not {ttl!r}")
-    if delay is not None and not 0 <= delay <= MAX_SECONDS:
+    if delay is not None and not (_is_number(delay) and 0 <= delay <= MAX_SECONDS):
         raise InvalidMessage(f"delay must be at least 0 and at most {MAX_SECONDS:g} seconds, not {delay!r}")
     if not ack and (ttl is not None or delay):
         raise InvalidMessage("ttl and delay are for messages that the server stores: send it with ack=1")
     if not headers and ttl is None and delay is None:
         return NO_EXTRA
-    return Extra(dict(headers or {}), ttl, delay)
+    # A number of another library may be a float, and yet nothing that can be written.
+    seconds = [None if value is None else float(value) for value in (ttl, delay)]
+    return Extra(dict(headers or {}), *seconds)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -294,6 +294,8 @@ class ServerLoop:
                 self._broker.not_found(query, "storage", str(error))
             else:
                 logger.critical("messages cannot be delivered: %s", error)
+            if isinstance(query, Sweep):
+                self._broker.not_swept(self._now())
         self._perform()
 
     def _ask_again(self, query: Query) -> None:

@@ -11,11 +11,13 @@ from mezzenger.broker.effects import Find, Load, Sweep
 from mezzenger.broker.restored import Dead, KnownPublisher, Restored, Stored, Swept, Total, Waiting
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import ListDead, ShowDead
+from mezzenger.protocol.commands import DropDead, ListDead, ShowDead
 from mezzenger.storage.changes import unsigned
 
 FIND_FRAMES: Final = 100
 FIND_SIZE: Final = 8 * 2**20
+_MAX_NUMBER: Final = 2**63 - 1
+"""A larger one SQLite does not take, and no message has it."""
 
 _decode_indexes = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
@@ -102,15 +104,27 @@ def find(database: sqlite3.Connection, find: Find) -> list[Dead]:
     """
     match find.question:
         case ListDead(name=name, after=after):
-            where, values = "number > ? AND (? IS NULL OR name.name = ?)", (after, name, name)
+            where, values = "number > ? AND (? IS NULL OR name.name = ?)", (min(after, _MAX_NUMBER), name, name)
             return _dead(database, where, values)
         case ShowDead(number=number):
-            return _dead(database, "number = ?", (number,))
+            return _dead_with(database, [number])
+        case DropDead(numbers=numbers):
+            # Damaged ones too: it is the way to be rid of them.
+            return _dead_with(database, numbers, is_checked=False)
         case question:
-            return [row for number in question.numbers for row in _dead(database, "number = ?", (number,))]
+            return _dead_with(database, question.numbers)
 
 
-def _dead(database: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Dead]:
+def _dead_with(database: sqlite3.Connection, numbers: Iterable[int], *, is_checked: bool = True) -> list[Dead]:
+    letters = []
+    for number in numbers:
+        letters += _dead(database, "number = ?", (min(number, _MAX_NUMBER),), is_checked=is_checked)
+    return letters
+
+
+def _dead(
+    database: sqlite3.Connection, where: str, values: tuple[object, ...], *, is_checked: bool = True
+) -> list[Dead]:
     cursor = database.execute(
         "SELECT number, name.name, attempts, indexes, buried, reason, error, frame FROM dead"  # noqa: S608  # ours
         f" JOIN name ON dead.name = id WHERE {where} ORDER BY number LIMIT ?",
@@ -118,8 +132,11 @@ def _dead(database: sqlite3.Connection, where: str, values: tuple[object, ...]) 
     )
     letters = []
     for number, name, attempts, indexes, buried, reason, error, frame in _up_to(FIND_SIZE, cursor):
-        _header(number, name, frame)
-        letters.append(Dead(number, name, attempts, _indexes(number, name, indexes), buried, reason, error, frame))
+        left = None
+        if is_checked:
+            _header(number, name, frame)
+            left = _indexes(number, name, indexes)
+        letters.append(Dead(number, name, attempts, left, buried, reason, error, frame))
     return letters
 
 

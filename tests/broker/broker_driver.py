@@ -15,11 +15,15 @@ from mezzenger.protocol.commands import (
     Ack,
     Command,
     Deliver,
+    DropDead,
     Failure,
     Goodbye,
     Hello,
+    ListDead,
     Nack,
+    ResendDead,
     ServerCommand,
+    ShowDead,
     Subscribe,
     Unsubscribe,
 )
@@ -103,6 +107,8 @@ class Driver:
         """What is to be read once that is done."""
         self.queries: list[Sweep | Find] = []
         """What else is to be read, which no test holds back."""
+        self.holds_changes = False
+        """Whether no change is made until a test asks for it."""
         self.holds_loads = False
         """Whether nothing is read until a test asks for it."""
         self.settled: list[int] = []
@@ -169,10 +175,18 @@ class Driver:
         self.give(peer, frame)
         return frame
 
-    def stored(self, peer: bytes, *sequences: int, name: str = "a", payloads: Sequence[bytes] = (b"x",)) -> list[int]:
+    def stored(
+        self,
+        peer: bytes,
+        *sequences: int,
+        name: str = "a",
+        payloads: Sequence[bytes] = (b"x",),
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> list[int]:
         """Let a peer publish and the store keep it; forget the Confirm; return the numbers."""
         for sequence in sequences:
-            self.publish(peer, sequence, name, payloads=payloads)
+            self.publish(peer, sequence, name, payloads=payloads, ttl=ttl, delay=delay)
         numbers = [store.number for store in self.commit()]
         assert len(numbers) == len(sequences)
         self.look()
@@ -187,6 +201,20 @@ class Driver:
 
     def unsubscribe(self, peer: bytes, name: str = "a") -> None:
         self.say(peer, Unsubscribe(name))
+
+    def list_dead(self, peer: bytes, name: str | None = None, after: int = 0, request: int = 1) -> None:
+        self.say(peer, ListDead(request, name, after))
+
+    def show(self, peer: bytes, number: int, request: int = 1) -> None:
+        self.say(peer, ShowDead(request, number))
+
+    def resend(self, peer: bytes, *numbers: int, request: int = 1) -> None:
+        self.say(peer, ResendDead(request, list(numbers)))
+
+    def drop(self, peer: bytes, *numbers: int, request: int = 1) -> None:
+        """Let a peer have dead letters dropped."""
+        self.say(peer, DropDead(request, list(numbers)))
+        self.look()
 
     # What happens elsewhere.
 
@@ -204,6 +232,13 @@ class Driver:
         stores, self.storing = self.storing, []
         self._queue = [change for change in self._queue if not isinstance(change, Store)]
         self.broker.commit_failed(stores, "storage", text)
+        self.look()
+
+    def fail_all(self, text: str = "the disk has failed") -> None:
+        """Let the store make none of the changes that it was given."""
+        changes, self._queue = self._queue, []
+        self.storing.clear()
+        self.broker.commit_failed(changes, "storage", text)
         self.look()
 
     def load(self) -> None:
@@ -239,7 +274,7 @@ class Driver:
         for effect in self.broker.take_effects():
             self._sort(effect)
         if not self.storing:
-            while self._queue:
+            while self._queue and not self.holds_changes:
                 self._work()
                 self.look()
             if self.queries:

@@ -18,6 +18,10 @@ class DurableStorage(MemoryStorage):
         self.publishers: dict[int, KnownPublisher] = {}
 
     async def open(self) -> Restored:
+        # A sweep of the last run may have taken moments out, and not been heard of.
+        rows = self.rows().values()
+        self._expiring = sorted((row.expires, row.number) for row in rows if row.expires is not None)
+        self._due = sorted((row.due, row.number) for row in self._delayed.values() if row.due is not None)
         names = {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
         moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
         return Restored(

@@ -1,11 +1,24 @@
 """Drives a ``ClientSession`` in tests: plays the server, the sockets and the clock."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.commands import TOKEN_BYTES, ClientCommand, Command, Deliver, Linked, Ping, Pong, Welcome
+from mezzenger.protocol.commands import (
+    TOKEN_BYTES,
+    Answer,
+    ClientCommand,
+    Command,
+    Deliver,
+    Linked,
+    Ping,
+    Pong,
+    Question,
+    ShowDead,
+    Welcome,
+)
 from mezzenger.protocol.events import Action, Arrived, Delivery, Done, Event, Send
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
@@ -23,6 +36,7 @@ OPTIONS: Final = SessionOptions(
     window=3,
 )
 LIMIT: Final = 65536
+SHOW: Final[Callable[[int], Question]] = partial(ShowDead, number=5)
 FAR: Final = 1e6
 """A deadline that never comes."""
 
@@ -89,6 +103,9 @@ class Driver:
         assert ticket is not None
         return ticket
 
+    def ask(self, make: Callable[[int], Question] = SHOW, deadline: float = FAR) -> int:
+        return self.session.ask(make, deadline)
+
     def flush(self, deadline: float = FAR) -> int:
         return self.session.flush(self.now, deadline)
 
@@ -148,6 +165,14 @@ class Driver:
         self._events = [event for event in self._events if not isinstance(event, Done)]
         assert len({event.ticket for event in done}) == len(done)
         return {event.ticket: event.error for event in done}
+
+    def answers(self) -> dict[int, Answer | None]:
+        """Return what the server answered to what was done since this was asked last, and that nothing failed."""
+        self._events += self.session.take_events()
+        done = [event for event in self._events if isinstance(event, Done)]
+        self._events = [event for event in self._events if not isinstance(event, Done)]
+        assert all(event.error is None for event in done)
+        return {event.ticket: event.answer for event in done}
 
     def arrived(self) -> list[Delivery]:
         """Return what arrived since this was asked last."""

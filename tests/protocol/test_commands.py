@@ -13,21 +13,30 @@ from mezzenger.message import MAX_NAME_BYTES
 from mezzenger.protocol.commands import (
     MAX_ERROR_CHARACTERS,
     NAMES_PER_SUBSCRIBE,
+    NUMBERS_PER_QUESTION,
     TOKEN_BYTES,
     Ack,
     ClientCommand,
     Command,
+    Completed,
     Confirm,
     Deliver,
+    DropDead,
+    Failed,
     Failure,
     Goodbye,
     Hello,
+    Letter,
+    Letters,
     Linked,
+    ListDead,
     Nack,
     Ping,
     Pong,
     Refuse,
+    ResendDead,
     ServerCommand,
+    ShowDead,
     Subscribe,
     Subscribed,
     Unsubscribe,
@@ -47,7 +56,26 @@ KEY: Final = b"k" * 16
 NUMBERS: Final = st.integers(0, LARGEST)
 TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 TOKENS: Final = st.binary(min_size=TOKEN_BYTES, max_size=TOKEN_BYTES)
+TIMES: Final = st.floats(allow_nan=False)
 FAILURES: Final = st.builds(Failure, NUMBERS, TEXTS)
+LETTERS: Final = st.builds(
+    Letter,
+    number=NUMBERS,
+    name=TEXTS,
+    client=NUMBERS,
+    sequence=NUMBERS,
+    timestamp=TIMES,
+    messages=NUMBERS,
+    size=NUMBERS,
+    attempts=NUMBERS,
+    buried=TIMES,
+    reason=TEXTS,
+    error=TEXTS,
+    indexes=st.none() | st.lists(NUMBERS),
+    frame=st.none() | st.binary(max_size=50),
+)
+LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame")
+WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame"]
 
 CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Hello: st.builds(Hello, NUMBERS, NUMBERS, st.binary(min_size=16, max_size=16), TOKENS, NUMBERS),
@@ -56,6 +84,10 @@ CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Ack: st.builds(Ack, st.lists(NUMBERS)),
     Nack: st.builds(Nack, NUMBERS, st.lists(FAILURES, min_size=1)),
     Ping: st.builds(Ping, NUMBERS),
+    ListDead: st.builds(ListDead, NUMBERS, st.none() | TEXTS, NUMBERS),
+    ShowDead: st.builds(ShowDead, NUMBERS, NUMBERS),
+    ResendDead: st.builds(ResendDead, NUMBERS, st.lists(NUMBERS)),
+    DropDead: st.builds(DropDead, NUMBERS, st.lists(NUMBERS)),
 }
 SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Welcome: st.builds(Welcome, NUMBERS, NUMBERS),
@@ -66,6 +98,9 @@ SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Refuse: st.builds(Refuse, NUMBERS, TEXTS, TEXTS),
     Deliver: st.builds(Deliver, NUMBERS, st.integers(1, LARGEST), st.none() | st.lists(NUMBERS)),
     Pong: st.builds(Pong, NUMBERS),
+    Letters: st.builds(Letters, NUMBERS, st.lists(LETTERS, max_size=3)),
+    Completed: st.builds(Completed, NUMBERS, NUMBERS),
+    Failed: st.builds(Failed, NUMBERS, TEXTS, TEXTS),
 }
 
 # One of each, and what travels.
@@ -76,6 +111,11 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Ack([4, 70000]), ["ack", [4, 70000]]),
     (Nack(4, [Failure(0, "KeyError: 'x'"), Failure(2, "")]), ["nack", 4, [[0, "KeyError: 'x'"], [2, ""]]]),
     (Ping(9), ["ping", 9]),
+    (ListDead(3, "a", 70000), ["list_dead", 3, "a", 70000]),
+    (ListDead(3, None, 0), ["list_dead", 3, None, 0]),
+    (ShowDead(3, LARGEST), ["show_dead", 3, LARGEST]),
+    (ResendDead(3, [4, 5]), ["resend_dead", 3, [4, 5]]),
+    (DropDead(3, []), ["drop_dead", 3, []]),
 ]
 SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Welcome(1, 65536), ["welcome", 1, 65536]),
@@ -87,6 +127,10 @@ SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Deliver(5, 1, None), ["deliver", 5, 1, None]),
     (Deliver(5, 2, [0, 3]), ["deliver", 5, 2, [0, 3]]),
     (Pong(9), ["pong", 9]),
+    (Letters(3, []), ["letters", 3, []]),
+    (Letters(3, [LETTER]), ["letters", 3, [WRITTEN_LETTER]]),
+    (Completed(3, 4), ["completed", 3, 4]),
+    (Failed(3, "storage", "damaged"), ["failed", 3, "storage", "damaged"]),
 ]
 SAMPLES: Final = CLIENT_SAMPLES + SERVER_SAMPLES
 
@@ -163,6 +207,8 @@ class TestLimits:
             Ack([LARGEST] * 10_000),
             Nack(0, [Failure(0, "x" * MAX_ERROR_CHARACTERS)] * 1000),
             Nack(0, [Failure(0, "\U0001f600" * MAX_ERROR_CHARACTERS)]),
+            ResendDead(0, [LARGEST] * NUMBERS_PER_QUESTION),
+            DropDead(0, [0] * NUMBERS_PER_QUESTION),
         ],
         ids=lambda command: type(command).__name__,
     )
@@ -219,6 +265,15 @@ class TestLimits:
             ["ping", True],
             ["ping", "1"],
             ["ping", [1]],
+            ["list_dead", 1, 5, 0],
+            ["list_dead", 1, "a", -1],
+            ["show_dead", 1, None],
+            ["show_dead", 1, -1],
+            ["resend_dead", 1, 5],
+            ["resend_dead", 1, [-1]],
+            ["resend_dead", 1, [1] * (NUMBERS_PER_QUESTION + 1)],
+            ["drop_dead", 1, [1] * (NUMBERS_PER_QUESTION + 1)],
+            ["drop_dead", -1, []],
         ],
         ids=ascii,
     )
@@ -245,6 +300,12 @@ class TestLimits:
             ["deliver", 1, 1, [-1]],
             ["deliver", 1, 1, 0],
             ["pong", -1],
+            ["letters", 1, [[*WRITTEN_LETTER, 0]]],
+            ["letters", 1, [WRITTEN_LETTER[:-1]]],
+            ["letters", 1, [[*WRITTEN_LETTER[:10], "x" * (MAX_ERROR_CHARACTERS + 1), None, None]]],
+            ["letters", 1, None],
+            ["completed", 1, -1],
+            ["failed", 1, "x" * 65, ""],
         ],
         ids=ascii,
     )

@@ -22,11 +22,14 @@ from mezzenger.protocol.commands import (
     PROTOCOL_VERSION,
     ClientCommand,
     Command,
+    Completed,
     Confirm,
     Deliver,
+    Failed,
     Failure,
     Goodbye,
     Hello,
+    Letters,
     Linked,
     Ping,
     Pong,
@@ -501,6 +504,9 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Deliver, SEQUENCES, st.integers(1, 3), st.none() | st.lists(st.integers(0, 3), max_size=3)),
     st.builds(Pong, st.integers(0, 8)),
     st.builds(Ping, st.integers(0, 8)),
+    st.builds(Letters, st.integers(0, 6), st.just([])),
+    st.builds(Completed, st.integers(0, 6), st.integers(0, 3)),
+    st.builds(Failed, st.integers(0, 6), st.just("x"), st.just("y")),
 )
 DATA = st.builds(
     data_frame, NAMES, sequence=SEQUENCES, payloads=st.lists(st.binary(max_size=3), min_size=1, max_size=3)
@@ -736,6 +742,8 @@ class AnyHistory(RuleBasedStateMachine):
                 self.unanswered.append(Confirm([sent.sequence]))
         elif isinstance(sent, Ping):
             self.unanswered.append(Pong(sent.number))
+        elif isinstance(sent, ShowDead):
+            self.unanswered.append(Letters(sent.request, []))
         elif isinstance(sent, Subscribe):
             self.unanswered.append(Subscribed(sent.request))
 

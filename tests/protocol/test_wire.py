@@ -18,6 +18,7 @@ from mezzenger.protocol.commands import Ping
 from mezzenger.protocol.wire import (
     FRAME_OVERHEAD,
     MAX_BATCH,
+    MAX_SECONDS,
     VERSION,
     Extra,
     Header,
@@ -193,6 +194,26 @@ def check(frame: bytes, fields: Fields, items: list[tuple[float, bytes]], *, bod
 
 class TestRoundTrip:
     """What is written is read again."""
+
+    @given(ttl=st.none() | st.floats(5e-324, MAX_SECONDS), delay=st.none() | st.floats(0, MAX_SECONDS))
+    @example(ttl=MAX_SECONDS, delay=0.0)
+    @example(ttl=5e-324, delay=MAX_SECONDS)
+    def test_ttl_and_delay(self, ttl: float | None, delay: float | None) -> None:
+        """They come back to the last bit, alone, together, or beside headers."""
+        for headers in ({}, {"key": "value"}):
+            frame = encode((1.5, b"payload"), headers=headers, ttl=ttl, delay=delay)
+            assert read_contents(frame).extra == Extra(headers, ttl, delay)
+
+    def test_whole_seconds(self) -> None:
+        """A number without a fraction, as another program may write it, is taken too."""
+        extra = read_contents(craft(extra=msgspec.msgpack.encode({"ttl": 5, "delay": 0}))).extra
+        assert (extra.ttl, extra.delay) == (5.0, 0.0)
+
+    def test_without_them_nothing_is_written(self) -> None:
+        """A frame without ttl and delay is, to the byte, what clients wrote that knew neither."""
+        assert encode((1.5, b"payload"), ack=0) == craft()
+        headers = msgspec.msgpack.encode({"headers": {"key": "value"}})
+        assert encode((1.5, b"payload"), ack=0, headers={"key": "value"}) == craft(extra=headers)
 
     @settings(max_examples=200, deadline=None)
     @given(fields=FIELDS, created=TIMES, payload=PAYLOADS)
@@ -371,6 +392,12 @@ class TestRefused:
             ("extra", craft(extra=msgspec.msgpack.encode({"headers": {"a": b"b"}})), "extra fields cannot be read"),
             ("extra", craft(extra=msgspec.msgpack.encode({"headers": {1: "b"}})), "extra fields cannot be read"),
             ("extra", craft(extra=msgspec.msgpack.encode({"headers": None})), "extra fields cannot be read"),
+            *(
+                ("extra", craft(extra=msgspec.msgpack.encode({key: value})), "extra fields cannot be read")
+                for key in ("ttl", "delay")
+                for value in (-1.0, -5e-324, 1.1e9, math.nextafter(1e9, 2e9), math.inf, -math.inf, math.nan, True, "1")
+            ),
+            ("extra", craft(extra=msgspec.msgpack.encode({"ttl": 0.0})), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa7headers\x81\xa1\xff\xa1b"), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa7headers\x81\xa1a\xa3\xed\xa0\x80"), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa7headers\xdf\xff\xff\xff\xff"), "extra fields cannot be read"),

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from mezzenger.broker.effects import Change, Know, Load, Settle, Store
-from mezzenger.broker.restored import Restored, Stored
+from mezzenger.broker.effects import Bury, Change, Discard, Find, Know, Load, Origin, Requeue, Settle, Store, Sweep
+from mezzenger.broker.restored import Dead, Restored, Stored, Swept
+from mezzenger.protocol.commands import ListDead, Question
 from mezzenger.protocol.wire import encode_data
 from mezzenger.storage.base import Storage
 from mezzenger.storage.memory import MemoryStorage
@@ -45,6 +46,15 @@ class Driver:
     def read(self, name: str = "a", after: int = 0, frames: int = 1000, size: int = 2**20) -> Sequence[Stored]:
         return self._runner.run(self.storage.read(Load(name, after, frames, size)))
 
+    def sweep(self, now: float, frames: int = 1000) -> Swept:
+        return self._runner.run(self.storage.sweep(Sweep(now, frames)))
+
+    def find(self, question: Question) -> Sequence[Dead]:
+        return self._runner.run(self.storage.find(Find(b"peer", question)))
+
+    def listed(self, name: str | None = None, after: int = 0) -> list[int]:
+        return [dead.number for dead in self.find(ListDead(1, name, after))]
+
     def numbers(self, name: str = "a", after: int = 0, frames: int = 1000, size: int = 2**20) -> list[int]:
         return [row.number for row in self.read(name, after, frames, size)]
 
@@ -81,17 +91,35 @@ def store(
     client: int = CLIENT,
     sequence: int | None = None,
     is_offered: bool = False,
+    due: float | None = None,
+    expires: float | None = None,
 ) -> Store:
     """Return the change that stores a frame; its sequence is its number unless a test says otherwise."""
     sequence = number if sequence is None else sequence
     items = [(1.5, payload) for payload in payloads]
     frame = encode_data(name, items, ack=1, codec=1, client=client, sequence=sequence)
-    return Store(number, client, sequence, name, len(payloads), frame, is_offered)
+    return Store(number, client, sequence, name, len(payloads), frame, is_offered, due, expires)
 
 
 def settle(stored: Store) -> Settle:
     """Return the change that takes a stored frame out."""
     return Settle(stored.number, stored.name, stored.messages, len(stored.frame))
+
+
+def bury(stored: Store, *, attempts: int = 3, indexes: tuple[int, ...] | None = None, error: str = "no") -> Bury:
+    """Return the change that makes a dead letter of a stored frame."""
+    size = len(stored.frame)
+    return Bury(stored.number, stored.name, stored.messages, size, attempts, indexes, 7.5, "max_attempts", error)
+
+
+def requeue(stored: Store, number: int, origin: Origin = Origin.DEAD) -> Requeue:
+    """Return the change that puts a frame that was kept apart among those to be delivered."""
+    return Requeue(origin, stored.number, number, stored.name, stored.messages, len(stored.frame))
+
+
+def discard(stored: Store) -> Discard:
+    """Return the change that forgets a dead letter."""
+    return Discard(stored.number, stored.name, len(stored.frame))
 
 
 def key_of(client: int) -> bytes:
