@@ -32,8 +32,8 @@ def tag_of(command: type[Command]) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return what stands in backticks."""
-    return re.findall(r"`([^`]+)`", text)
+    """Return what stands in backticks, outside the fenced blocks."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=tag_of)

@@ -18,7 +18,7 @@ from mezzenger.broker.publishers import MAX_REFUSED
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
-from mezzenger.broker.stats import BrokerStats, Counters
+from mezzenger.broker.stats import BrokerStats, Counters, snapshot
 from mezzenger.broker.sweeper import Sweeper
 from mezzenger.broker.tokens import Tokens
 from mezzenger.errors import InvalidName, ProtocolError
@@ -224,29 +224,13 @@ class Broker:
 
     def stats(self) -> BrokerStats:
         """Return what was counted so far."""
-        counters = self._counters
-        return BrokerStats(
+        in_flight = sum(len(peer.in_flight) for peer in self._peers.values())
+        return snapshot(
+            self._counters,
+            self._deliveries.pending,
             peers=len(self._peers),
             names=len(self._routing),
-            pending=self._deliveries.pending.frames,
-            pending_size=self._deliveries.pending.size,
-            delayed=self._deliveries.pending.delayed.frames,
-            delayed_size=self._deliveries.pending.delayed.size,
-            dead=self._deliveries.pending.dead.frames,
-            dead_size=self._deliveries.pending.dead.size,
-            in_flight=sum(len(peer.in_flight) for peer in self._peers.values()),
-            published=counters.published,
-            stored=counters.stored,
-            repeated=counters.repeated,
-            delivered=counters.delivered,
-            redelivered=counters.redelivered,
-            acked=counters.acked,
-            nacked=counters.nacked,
-            buried=counters.buried,
-            resent=counters.resent,
-            discarded=counters.discarded,
-            dropped=dict(counters.dropped),
-            malformed=dict(counters.malformed),
+            in_flight=in_flight,
         )
 
     # What peers send.

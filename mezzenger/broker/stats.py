@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mezzenger.broker.pending import Pending
+
 
 @dataclass(slots=True)
 class Counters:
@@ -66,3 +68,30 @@ class BrokerStats:
     discarded: int
     dropped: Mapping[str, int]
     malformed: Mapping[str, int]
+
+
+def snapshot(counters: Counters, pending: Pending, *, peers: int, names: int, in_flight: int) -> BrokerStats:
+    """Return what was counted, and what is there now."""
+    return BrokerStats(
+        peers=peers,
+        names=names,
+        pending=pending.frames,
+        pending_size=pending.size,
+        delayed=pending.delayed.frames,
+        delayed_size=pending.delayed.size,
+        dead=pending.dead.frames,
+        dead_size=pending.dead.size,
+        in_flight=in_flight,
+        published=counters.published,
+        stored=counters.stored,
+        repeated=counters.repeated,
+        delivered=counters.delivered,
+        redelivered=counters.redelivered,
+        acked=counters.acked,
+        nacked=counters.nacked,
+        buried=counters.buried,
+        resent=counters.resent,
+        discarded=counters.discarded,
+        dropped=dict(counters.dropped),
+        malformed=dict(counters.malformed),
+    )

@@ -10,7 +10,7 @@ from mezzenger.units import Duration
 
 _Pause = Annotated[Duration, Field(gt=0)]
 _Multiplier = Annotated[float, Field(ge=1, allow_inf_nan=False)]
-_Jitter = Annotated[float, Field(ge=0, le=1)]
+_Jitter = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Attempts = Annotated[int, Field(ge=1)]
 
 

@@ -129,7 +129,7 @@ SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Pong(9), ["pong", 9]),
     (Letters(3, []), ["letters", 3, []]),
     (Letters(3, [LETTER]), ["letters", 3, [WRITTEN_LETTER]]),
-    (Completed(3, 4), ["completed", 3, 4]),
+    (Completed(3, 4), ["done", 3, 4]),
     (Failed(3, "storage", "damaged"), ["failed", 3, "storage", "damaged"]),
 ]
 SAMPLES: Final = CLIENT_SAMPLES + SERVER_SAMPLES
@@ -304,7 +304,7 @@ class TestLimits:
             ["letters", 1, [WRITTEN_LETTER[:-1]]],
             ["letters", 1, [[*WRITTEN_LETTER[:10], "x" * (MAX_ERROR_CHARACTERS + 1), None, None]]],
             ["letters", 1, None],
-            ["completed", 1, -1],
+            ["done", 1, -1],
             ["failed", 1, "x" * 65, ""],
         ],
         ids=ascii,
