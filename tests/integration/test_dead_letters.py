@@ -19,13 +19,14 @@ from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS
 from tests.integration.processes import Ports, free_ports, patient, server_process, wait_for
 
 ATTEMPTS = 20
-QUICK = {"resend_initial": 0.01, "resend_max": 0.01}
+QUICK: dict[str, object] = {"resend": {"initial": 0.01, "max": 0.01}}
 
 
 @pytest.fixture
 def server() -> Iterator[MezzengerServer]:
     """A server that gives up soon."""
-    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0, drain_timeout=1.0, **QUICK)) as server:
+    values: dict[str, object] = {"pub_port": 0, "recv_port": 0, "drain_timeout": 1.0}
+    with MezzengerServer(ServerSettings.model_validate(values | QUICK)) as server:
         yield server
 
 
