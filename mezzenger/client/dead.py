@@ -72,7 +72,7 @@ class DeadLetters:
         letter = self._letter(number)
         contents = wire.read_contents(letter.frame or b"")
         delivery = Delivery(contents, max(letter.attempts, 1), letter.indexes)
-        return [self._payloads.message(delivery, index) for index in _indexes(letter)]
+        return list(map(self._payloads.reader(delivery), _indexes(letter)))
 
     def resend(self, *numbers: int) -> int:
         """Have dead letters delivered after all, as if they were sent anew; return how many there were.

@@ -5,7 +5,7 @@ import logging
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mezzenger.client.payloads import Payloads
@@ -142,24 +142,28 @@ class Dispatcher:
             self._ignored(delivery)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        failures = [failure for index in indexes if (failure := self._call(delivery, index)) is not None]
+        failures = self._call(header.name, self._payloads.reader(delivery), indexes)
         if header.ack:
             self._handled(delivery, failures)
 
-    def _call(self, delivery: Delivery, index: int) -> Failure | None:
-        name = delivery.contents.header.name
-        callback = self.callbacks.get(name)
-        if callback is None:
-            return Failure(index, "unsubscribed while the batch was handled")
-        try:
-            message = self._payloads.message(delivery, index)
-            self.received += 1
-            callback(message.payload, message)
-        except BaseException as error:  # whatever a callback raises, the next message must be handled
-            self.failed += 1
-            logger.exception("message %r was not handled", name)
-            return Failure(index, describe(error))
-        return None
+    def _call(self, name: str, read: Callable[[int], Message[object]], indexes: Iterable[int]) -> list[Failure]:
+        """Run the callback for each message; return what went wrong with which."""
+        failures: list[Failure] = []
+        for index in indexes:
+            # Asked each time: it may unsubscribe.
+            callback = self.callbacks.get(name)
+            if callback is None:
+                failures.append(Failure(index, "unsubscribed while the batch was handled"))
+                continue
+            try:
+                message = read(index)
+                self.received += 1
+                callback(message.payload, message)
+            except BaseException as error:  # whatever a callback raises, the next message must be handled
+                self.failed += 1
+                logger.exception("message %r was not handled", name)
+                failures.append(Failure(index, describe(error)))
+        return failures
 
 
 def describe(error: BaseException) -> str:

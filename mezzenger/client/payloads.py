@@ -1,5 +1,7 @@
 """Payloads in and out, and whom a client trusts with un-pickling."""
 
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
@@ -31,37 +33,45 @@ class Payloads:
         """
         return codecs.encode_payload(self.codec, name, payload)
 
-    def message(self, delivery: Delivery, index: int) -> Message[object]:
-        """Return one message of a delivery, with its payload decoded.
+    def reader(self, delivery: Delivery) -> Callable[[int], Message[object]]:
+        """Return what returns each message of a delivery, given its index, with its payload decoded.
 
-        Raises:
-            PayloadNotDecodable: The payload's bytes are not of its codec, or name an unknown class.
-            UntrustedPayload: It is pickled, and came from a server that the settings do not trust.
+        What is returned raises PayloadNotDecodable if the payload's bytes are not of its codec, or name an unknown
+        class, and UntrustedPayload if it is pickled, and came from a server that the settings do not trust.
         """
         header, extra, items = delivery.contents
+        name, ack, sequence = header.name, header.ack, header.sequence
+        attempt, headers = delivery.attempt, extra.headers
+        prefix = _id_prefix(header.client)
         codec = codecs.BY_NUMBER[header.codec]
         if codec is codecs.PICKLE and not self._may_unpickle:
-            raise UntrustedPayload(
-                f"message {header.name!r} from the server at {self._server} is pickled, and un-pickling runs code: "
-                f"with client.allow_pickle set to {self._allow_pickle!r} it is not read; set it to 'always' if you "
-                "trust everybody who can reach that server, or let the sender use another codec"
+            return partial(self._refuse, name)
+
+        def read(index: int) -> Message[object]:
+            timestamp, encoded = items[index]
+            payload = codecs.decode_payload(codec, name, encoded)
+            id_ = f"{prefix}{sequence + index}"
+            return Message.received(
+                name, payload, ack, timestamp, id=id_, attempt=attempt, headers=headers, encoded=encoded
             )
-        timestamp, payload = items[index]
-        return Message.received(
-            header.name,
-            codecs.decode_payload(codec, header.name, payload),
-            header.ack,
-            timestamp,
-            id=message_id(header.client, header.sequence + index),
-            attempt=delivery.attempt,
-            headers=extra.headers,
-            encoded=payload,
+
+        return read
+
+    def _refuse(self, name: str, _index: int) -> Message[object]:
+        raise UntrustedPayload(
+            f"message {name!r} from the server at {self._server} is pickled, and un-pickling runs code: "
+            f"with client.allow_pickle set to {self._allow_pickle!r} it is not read; set it to 'always' if you "
+            "trust everybody who can reach that server, or let the sender use another codec"
         )
 
 
 def message_id(client: int, sequence: int) -> str:
     """Return the id of a message, as applications see it."""
-    return f"{client:0{_CLIENT_DIGITS}x}-{sequence}"
+    return f"{_id_prefix(client)}{sequence}"
+
+
+def _id_prefix(client: int) -> str:
+    return f"{client:0{_CLIENT_DIGITS}x}-"
 
 
 def is_loopback(address: str) -> bool:
