@@ -213,8 +213,12 @@ class Driver:
 
     def drop(self, peer: bytes, *numbers: int, request: int = 1) -> None:
         """Let a peer have dead letters dropped."""
-        self.say(peer, DropDead(request, list(numbers)))
+        self.drop_later(peer, *numbers, request=request)
         self.look()
+
+    def drop_later(self, peer: bytes, *numbers: int, request: int = 1) -> None:
+        """Let a peer ask for it, and nothing come of that yet."""
+        self.say(peer, DropDead(request, list(numbers)))
 
     # What happens elsewhere.
 

@@ -9,7 +9,6 @@ from mezzenger.protocol.commands import (
     Failed,
     Letter,
     Letters,
-    ListDead,
     ServerCommand,
 )
 from mezzenger.storage import memory
@@ -263,12 +262,10 @@ class TestTrouble:
         driver.holds_changes = True
         driver.resend(B, 1)
         driver.drop(B, 2)
+        driver.sent(B)
         driver.list_dead(B)
-        driver.say(B, ListDead(2, None, 0))
         driver.sink(B)
         driver.holds_changes = False
-        driver.sent(B)
-        driver.look()
         assert driver.sent(B) == []
         stats = driver.broker.stats()
         assert (stats.pending, stats.dead) == (1, 1)

@@ -353,6 +353,7 @@ class TestDelay:
         driver.fail_all()
         driver.holds_changes = False
         assert counts(driver) == (0, 1, 0)
+        assert driver.broker._deliveries.pending._backlogs == {}
         driver.stored(A, 2)
         assert driver.attempts(A) == [(3, 1)]
 
