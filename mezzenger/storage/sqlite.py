@@ -19,7 +19,8 @@ from mezzenger.broker.restored import KnownPublisher, Restored, Stored, Total
 from mezzenger.errors import ProtocolError, StorageError, StorageFull
 from mezzenger.protocol import wire
 from mezzenger.storage.lock import FileLock
-from mezzenger.storage.schema import make_or_check, prepare
+from mezzenger.storage.schema import prepare
+from mezzenger.storage.start import Seal, sealed
 
 _OFFSET: Final = 2**63
 _HARMLESS: Final = {
@@ -48,6 +49,7 @@ class SqliteStorage:
         self._file = file
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mezzenger-store")
         self._lock: FileLock | None = None
+        self._seal: Seal | None = None
         self._database: sqlite3.Connection | None = None
         self._names: dict[str, int] = {}
         self._failure: str | None = None
@@ -90,15 +92,17 @@ class SqliteStorage:
     def _open(self) -> Restored:
         self._lock = FileLock(self._file)
         try:
-            # SQLite gives the files beside it the same rights.
-            make_or_check(self._file)
+            self._seal = sealed(self._file)
             self._database = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
             prepare(self._database, self._file)
-            return self._restored(self._database)
+            self._seal.begin(self._database)
+            restored = self._restored(self._database)
+            self._seal.committed(self._database)
         except OSError as error:
             raise StorageError(f"{self._file}: cannot be opened: {error.strerror}") from None
         except sqlite3.Error as error:
             raise StorageError(f"{self._file}: cannot be read: {error}") from None
+        return restored
 
     def _restored(self, database: sqlite3.Connection) -> Restored:
         database.execute("DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0")
@@ -121,10 +125,15 @@ class SqliteStorage:
     def _close(self) -> None:
         try:
             if self._database is not None:
-                self._database.close()
+                self._let_go(self._database)
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+    def _let_go(self, database: sqlite3.Connection) -> None:
+        if self._seal is not None:
+            self._seal.finish(database, has_failed=self._failure is not None)
+        database.close()
 
     def _commit(self, changes: Sequence[Change]) -> None:
         database = self._usable()
@@ -132,11 +141,17 @@ class SqliteStorage:
             database.execute("BEGIN IMMEDIATE")
             self._make(database, changes)
             database.execute("COMMIT")
+            self._note(database)
         except sqlite3.Error as error:
             raise self._failed(database, error) from None
         except BaseException:
             self._undo(database)
             raise
+
+    def _note(self, database: sqlite3.Connection) -> None:
+        """Let the seal know of a commit."""
+        if self._seal is not None:
+            self._seal.committed(database)
 
     def _failed(self, database: sqlite3.Connection, error: sqlite3.Error) -> StorageError:
         """Undo what a transaction has done, and say what its failure means."""
@@ -228,6 +243,7 @@ class SqliteStorage:
                 database.execute(
                     "UPDATE name SET offered = max(offered, ?) WHERE name = ?", (rows[-1].number, load.name)
                 )
+                self._note(database)
         except sqlite3.Error as error:
             raise self._failed(database, error) from None
         return rows
