@@ -160,6 +160,11 @@ def _of_row(
     table: str, row: tuple[int, int, int, bytes | None, bytes], names: dict[int, str], totals: _Totals
 ) -> Iterator[Finding]:
     number, name_id, attempts, indexes, frame = row
+    is_row = isinstance(name_id, int) and isinstance(attempts, int) and isinstance(frame, bytes)
+    if not is_row or not isinstance(indexes, bytes | None):
+        # A damaged row may hold anything in any column.
+        yield Finding(f"{table} {number}", "has values of wrong types", "its messages are lost")
+        return
     name = names.get(name_id)
     what = f"{table} {number} of {name!r}" if name is not None else f"{table} {number}"
     totals.frames[name_id] += 1

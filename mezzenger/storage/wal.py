@@ -17,7 +17,7 @@ _BIG_ENDIAN: Final = 0x377F0683
 _STRANGERS: Final = 3
 """So many frames of other salts in a row are what an earlier log has left."""
 _MASK: Final = 2**32 - 1
-_PAGE_SIZES: Final = frozenset(2**power for power in range(9, 17))
+PAGE_SIZES: Final = frozenset(2**power for power in range(9, 17))
 
 Checksum = tuple[int, int]
 
@@ -116,7 +116,7 @@ def read_log(descriptor: int | None, expected_page_size: int = 0, expected_salts
     magic, _, page_size, _, salts, *stored = HEADER.unpack(raw)
     order = ">" if magic == _BIG_ENDIAN else "<"
     checksum = _checksum(raw[:24], (0, 0), order)
-    is_sound = magic in {_LITTLE_ENDIAN, _BIG_ENDIAN} and page_size in _PAGE_SIZES and checksum == tuple(stored)
+    is_sound = magic in {_LITTLE_ENDIAN, _BIG_ENDIAN} and page_size in PAGE_SIZES and checksum == tuple(stored)
     if not is_sound:
         if not expected_page_size or not expected_salts:
             return NO_LOG
