@@ -145,21 +145,20 @@ class _Totals:
         self.size: defaultdict[int, int] = defaultdict(int)
 
 
+_FrameRow = tuple[int, int, int, bytes | None, bytes, str]
 _COLUMNS: Final = {
-    "message": "number, name, attempts, indexes, frame",
-    "delayed": "number, name, 0, NULL, frame",
-    "dead": "number, name, attempts, indexes, frame",
+    "message": "number, name, attempts, indexes, frame, error",
+    "delayed": "number, name, 0, NULL, frame, ''",
+    "dead": "number, name, attempts, indexes, frame, error || reason",
 }
 
 
-def _rows(database: sqlite3.Connection, table: str) -> Iterable[tuple[int, int, int, bytes | None, bytes]]:
+def _rows(database: sqlite3.Connection, table: str) -> Iterable[_FrameRow]:
     return database.execute(f"SELECT {_COLUMNS[table]} FROM {table}")  # noqa: S608  # words from the table above
 
 
-def _of_row(
-    table: str, row: tuple[int, int, int, bytes | None, bytes], names: dict[int, str], totals: _Totals
-) -> Iterator[Finding]:
-    number, name_id, attempts, indexes, frame = row
+def _of_row(table: str, row: _FrameRow, names: dict[int, str], totals: _Totals) -> Iterator[Finding]:
+    number, name_id, attempts, indexes, frame, _ = row
     is_row = isinstance(name_id, int) and isinstance(attempts, int) and isinstance(frame, bytes)
     if not is_row or not isinstance(indexes, bytes | None):
         # A damaged row may hold anything in any column.
@@ -179,11 +178,12 @@ def _of_row(
         yield Finding(what, f"is of the name {header.name!r}", "it would be delivered under another name, or never")
     if attempts < 0 or number <= 0:
         yield Finding(what, f"has attempts {attempts}", "it is not marked rightly as a redelivery")
-    if indexes is not None and not _is_sound(indexes, header.messages):
+    if indexes is not None and not are_indexes(indexes, header.messages):
         yield Finding(what, "does not tell which of its messages are left", "all of them are delivered again")
 
 
-def _is_sound(indexes: bytes, messages: int) -> bool:
+def are_indexes(indexes: bytes, messages: int) -> bool:
+    """Whether these bytes tell which messages of a batch of so many are left."""
     try:
         left = _decode_indexes(indexes)
     except msgspec.DecodeError:

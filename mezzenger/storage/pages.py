@@ -1,5 +1,6 @@
 """The pages of a store that may be damaged: the database with its log applied, and what else may hold rows."""
 
+import copy
 import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -45,6 +46,8 @@ class Image:
         self._damaged = set(verified.damaged_pages)
         self.strays: list[bytes] = []
         """Contents of pages of which nobody can tell where they belong, or that newer ones may have replaced."""
+        self._tail: dict[int, int] = {}
+        """The pages of a transaction that was committed and whose end is missing."""
         self.log_is_damaged = False
         """Whether a frame in its midst is damaged, so that pages may be of different times."""
         size = os.fstat(database).st_size
@@ -66,6 +69,18 @@ class Image:
     def damaged(self) -> list[int]:
         """Return all pages that are known to be damaged."""
         return sorted(number for number in self._damaged if number <= self.count)
+
+    def later(self) -> "tuple[Image, list[int]] | None":
+        """Return the pages as they were in the midst of a transaction whose end is missing, and which it had changed.
+
+        No tree can be followed there, but rows can be read.
+        """
+        if not self._tail:
+            return None
+        image = copy.copy(self)
+        image._in_log = self._in_log | self._tail  # noqa: SLF001  # its own copy
+        image.count = max(self.count, *self._tail)
+        return image, sorted(self._tail)
 
     def chain(self, first: int, size: int) -> tuple[bytes, list[int]]:
         """Return what overflow pages hold, up to so many bytes, and which pages they are."""
@@ -99,8 +114,10 @@ class Image:
             self._apply_frame(number)
         if whole:
             self.count = max(self.count, log.frames[whole - 1].pages)
-        # Of a transaction whose end is missing.
-        self.strays += [self._content(number) for number in range(whole, end)]
+        if note is not None and note.salts == log.salts and note.frames > len(log.frames):
+            # The page that the end of the file cuts in two.
+            self.strays.append(self._content(len(log.frames)).ljust(self.page_size, b"\0"))
+        self._tail = {log.frames[number].page: number for number in range(whole, end) if log.fits[number]}
 
     def _apply_frame(self, number: int) -> None:
         log = self._verified.log

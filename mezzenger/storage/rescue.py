@@ -7,11 +7,12 @@ than one that is lost; but it is called uncertain.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mezzenger.storage.carving import frames_in, mended
+from mezzenger.storage.check import are_indexes
 from mezzenger.storage.evidence import Evidence, gather
 from mezzenger.storage.pages import LEAF, Image, cells_of, head_of
 from mezzenger.storage.records import Value
@@ -83,7 +84,14 @@ class Rescue:
             self._walk(table)
         for known in self._tables.values():
             known.compare()
-        if any(known.missing or known.is_open for known in self._tables.values()):
+        later = self._image.later()
+        if later is not None:
+            image, pages = later
+            for page in pages:
+                for row in _rows_of_leaf(image, page, image.page(page)):
+                    # There was such a row after all that is known here.
+                    self._take(row, is_trusted=False)
+        if any(known.missing or known.is_open for known in self._tables.values()) or self._image.strays:
             self._search()
         return [
             Lost(name, number, self._name_of(name, number))
@@ -101,7 +109,10 @@ class Rescue:
                 table.broken[row.number] = row
             elif row is None:
                 walked.suspects.add(found.page)
-            elif table.live is None or row.number in table.live:
+            elif table.live is not None and row.number not in table.live:
+                # Its number may be what is damaged.
+                walked.suspects.add(found.page)
+            else:
                 self._reached.update(row.pages)
                 self._take(row, is_trusted=not self._image.is_damaged(found.page))
             if len(table.kept) % _STEP == 0:
@@ -122,6 +133,9 @@ class Rescue:
         self.highest = max(self.highest, row.number)
         self.uncertain += not row.is_certain
         self._frames.add(row.frame[-8:])
+        indexes = row.values.get("indexes")
+        if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
+            is_trusted = False
         self._keep(row if is_trusted else self._careful(row))
 
     def _careful(self, row: Row) -> Row:
@@ -172,15 +186,9 @@ class Rescue:
 
     def _leaf(self, page: bytes, number: int) -> None:
         """Take the rows of a leaf that no tree leads to."""
-        head = head_of(page, number)
-        if head is None or head.kind != LEAF:
-            return
-        for _, cell in cells_of(page, head):
-            for table in FRAME_TABLES if cell is not None else ():
-                row = row_or_broken(self._image, table, cell) if cell is not None else None
-                if isinstance(row, Row):
-                    self._found(row)
-                    self._reached.update((number, *row.pages))
+        for row in _rows_of_leaf(self._image, number, page):
+            self._found(row)
+            self._reached.update((number, *row.pages))
 
     def _carve(self, contents: Iterable[bytes], *, is_certain: bool, only_missing: bool = False) -> None:
         for content in contents:
@@ -191,8 +199,8 @@ class Rescue:
 
     def _found(self, row: Row, *, only_missing: bool = False) -> None:
         table = self._tables[row.table]
-        is_missing = row.number in table.missing
-        if is_missing:
+        # What is newer than all that is known was stored after it.
+        if row.number in table.missing or row.number > self.evidence.last_number:
             self._take(replace(row, is_certain=True), is_trusted=False)
         elif table.is_open and not only_missing and row.frame[-8:] not in self._frames:
             self._take(row, is_trusted=False)
@@ -231,6 +239,15 @@ class Rescue:
             id_ = known.live.get(number, id_)  # type: ignore[assignment]
         name = self.evidence.names.get(id_) if isinstance(id_, int) else None
         return name.name if name is not None else ""
+
+
+def _rows_of_leaf(image: Image, number: int, page: bytes) -> Iterator[Row]:
+    head = head_of(page, number)
+    if head is None or head.kind != LEAF:
+        return
+    for _, cell in cells_of(page, head):
+        rows = (row_or_broken(image, table, cell) for table in FRAME_TABLES) if cell is not None else ()
+        yield from (row for row in rows if isinstance(row, Row))
 
 
 def _plausible(value: Value, instead: float) -> float:
