@@ -91,6 +91,9 @@ def contents(files: Files, verified: Verified, progress: Progress = no_progress)
                     break
     except sqlite3.Error as error:
         findings.append(Finding("the database", f"cannot be read by SQLite: {error}", "messages may be lost"))
+    except (ValueError, TypeError) as error:
+        # Damaged rows may hold anything, texts that are none and texts instead of numbers among them.
+        findings.append(Finding("the database", f"has values that cannot be: {error}", "messages may be lost"))
     return Contents(findings, frames)
 
 

@@ -24,6 +24,7 @@ from mezzenger.protocol import wire
 from mezzenger.storage.check import check
 from mezzenger.storage.files import Files, reading
 from mezzenger.storage.pages import Image
+from mezzenger.storage.records import Cell, fresh_roots, serials_of, values_of
 from mezzenger.storage.repair import repair
 from mezzenger.storage.sqlite import SqliteStorage
 from mezzenger.storage.trees import Walk, walk
@@ -206,12 +207,8 @@ def learn(file: Path) -> dict[int, Known]:
         verified = verify(files)
         image = Image(database, logged, sealed, verified)
         latest = verified.log.latest
-        with closing(sqlite3.connect(":memory:")) as memory:
-            from mezzenger.storage.records import fresh_roots
-
-            roots = fresh_roots()
         for table in TABLES:
-            for found in walk(image, roots[table], Walk()):
+            for found in walk(image, fresh_roots()[table], Walk()):
                 parts = [(found.page, image.page(found.page).index(found.cell.local, found.at), len(found.cell.local))]
                 missing = found.cell.size - len(found.cell.local)
                 rest, pages = image.chain(found.cell.overflow, missing)
@@ -229,8 +226,6 @@ def learn(file: Path) -> dict[int, Known]:
 
 
 def frame_of(payload: bytes) -> bytes:
-    from mezzenger.storage.records import Cell, serials_of, values_of
-
     layout = serials_of(Cell(0, len(payload), payload, 0))
     assert layout is not None
     values = values_of(payload, *layout)
