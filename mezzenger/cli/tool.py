@@ -7,6 +7,7 @@ from typer import Typer
 from mezzenger.cli import dead
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.pub import pub
+from mezzenger.cli.store import store
 from mezzenger.cli.sub import sub
 
 _COMMAND: Final = "mezzenger"
@@ -19,6 +20,7 @@ def main() -> None:
     application.command(short_help="Send a message, or many.")(pub)
     application.command(short_help="Print messages as they come.")(sub)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
+    application.add_typer(store, name="store", short_help="Check and repair a server's file.")
     application(prog_name=_COMMAND)
 
 
@@ -39,7 +41,7 @@ def _dead_letters() -> None:
 def _root(version: Version = False) -> None:
     """Send messages to a Mezzenger server, print what it hands out, and look after what it keeps.
 
-    Exit codes: 0 fine, 1 failed, 2 bad argument or configuration, 5 server unreachable.
+    Exit codes: 0 fine, 1 failed, 2 bad argument or configuration, 4 persist file, 5 server unreachable.
     """
 
 

@@ -73,9 +73,10 @@ the client came, so that the clients can be put in order."""
 _PRAGMAS: Final = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
-PRAGMA wal_autocheckpoint = 4000;
+PRAGMA wal_autocheckpoint = 0;
 PRAGMA foreign_keys = OFF;
 """
+"""Checkpoints are made by the seal, which has to know of them."""
 
 
 _MAGIC: Final = b"SQLite format 3\0"

@@ -17,7 +17,8 @@ from mezzenger.storage import rows
 from mezzenger.storage.changes import make_changes
 from mezzenger.storage.lock import FileLock
 from mezzenger.storage.rows import DamagedRowError
-from mezzenger.storage.schema import make_or_check, prepare
+from mezzenger.storage.schema import prepare
+from mezzenger.storage.start import Seal, sealed
 
 _HARMLESS: Final = {
     sqlite3.SQLITE_FULL: "there is no space left on the disk",
@@ -43,6 +44,7 @@ class SqliteStorage:
         self._file = file
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mezzenger-store")
         self._lock: FileLock | None = None
+        self._seal: Seal | None = None
         self._database: sqlite3.Connection | None = None
         self._names: dict[str, int] = {}
         self._failure: str | None = None
@@ -101,23 +103,30 @@ class SqliteStorage:
     def _open(self) -> Restored:
         self._lock = FileLock(self._file)
         try:
-            # SQLite gives the files beside it the same rights.
-            make_or_check(self._file)
+            self._seal = sealed(self._file)
             self._database = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
             prepare(self._database, self._file)
-            return rows.read_restored(self._database, self._names)
+            self._seal.begin(self._database)
+            restored = rows.read_restored(self._database, self._names)
+            self._seal.committed(self._database)
         except OSError as error:
             raise StorageError(f"{self._file}: cannot be opened: {error.strerror}") from None
         except sqlite3.Error as error:
             raise StorageError(f"{self._file}: cannot be read: {error}") from None
+        return restored
 
     def _close(self) -> None:
         try:
             if self._database is not None:
-                self._database.close()
+                self._let_go(self._database)
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+    def _let_go(self, database: sqlite3.Connection) -> None:
+        if self._seal is not None:
+            self._seal.finish(database, has_failed=self._failure is not None)
+        database.close()
 
     def _commit(self, changes: Sequence[Change]) -> None:
         database = self._usable()
@@ -125,11 +134,17 @@ class SqliteStorage:
             database.execute("BEGIN IMMEDIATE")
             make_changes(database, changes, self._names)
             database.execute("COMMIT")
+            self._note(database)
         except sqlite3.Error as error:
             raise self._failed(database, error) from None
         except BaseException:
             self._undo(database)
             raise
+
+    def _note(self, database: sqlite3.Connection) -> None:
+        """Let the seal know of a commit."""
+        if self._seal is not None:
+            self._seal.committed(database)
 
     def _failed(self, database: sqlite3.Connection, error: sqlite3.Error) -> StorageError:
         """Undo what a transaction has done, and say what its failure means."""
@@ -161,8 +176,11 @@ class SqliteStorage:
     def _read(self, read: Callable[[sqlite3.Connection, Q], R], query: Q) -> R:
         database = self._usable()
         try:
-            return read(database, query)
+            found = read(database, query)
+            # Frames that are read are noted as such.
+            self._note(database)
         except sqlite3.Error as error:
             raise self._failed(database, error) from None
         except DamagedRowError as error:
             raise StorageError(f"{self._file}: {error}") from None
+        return found

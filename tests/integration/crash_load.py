@@ -258,7 +258,7 @@ class CrashLoad:
                 report.problems.append(f"{inbox.name}: arrived again unmarked: {inbox.unmarked[:5]}")
         if self._inboxes[KEPT].again:
             report.problems.append(f"{KEPT}: {self._inboxes[KEPT].again} messages arrived twice")
-        frames, problems = contents(self.file)
+        frames, problems = contents_of_copy(self.file)
         report.problems += problems
         left = {name: len(keys) for name, keys in frames.items() if keys}
         if left:

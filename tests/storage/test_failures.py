@@ -13,7 +13,9 @@ import pytest
 
 from mezzenger.broker.effects import Attempt, Change, Offered
 from mezzenger.errors import StorageError, StorageFull
+from mezzenger.storage.files import Files
 from mezzenger.storage.schema import APPLICATION_ID
+from mezzenger.storage.seal import make_seal
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.storage.driver import Driver, know, reopened, settle, sqlite, store
 
@@ -74,6 +76,11 @@ def refused(file: Path, words: str) -> None:
     assert not file.with_name(f"{file.name}-journal").exists()
 
 
+def seal_anew(file: Path) -> None:
+    """Make the seal fit what a test has done to a file."""
+    make_seal(Files.of(file))
+
+
 class TestNotOurs:
     @pytest.mark.parametrize("content", [b"x", b"port: 1\n" * 60, b"These are my notes.\n" * 1000, bytes(4096)])
     def test_a_file_that_is_no_database(self, file: Path, content: bytes) -> None:
@@ -103,6 +110,7 @@ class TestNotOurs:
         reopened(file)
         with closing(sqlite3.connect(file)) as database:
             database.execute("PRAGMA user_version = 3")
+        seal_anew(file)
         refused(file, "has schema version 3; this server knows version 2")
 
     def test_tables_are_missing(self, file: Path) -> None:
@@ -111,14 +119,16 @@ class TestNotOurs:
             database.executescript(
                 f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2;"
             )
-        refused(file, "cannot be read: no such table")
+        refused(file, "the index 'dead_of_name' is missing or changed")
 
     def test_a_file_cut_off(self, file: Path) -> None:
         """The end is missing: it is refused, and kept for those who want to rescue what is in it."""
         with sqlite(file) as driver:
             driver.commit(know(), *(store(number, payloads=[bytes(5000)]) for number in range(1, 50)))
         file.write_bytes(file.read_bytes()[:4096])
-        refused(file, "cannot be read: ")
+        refused(file, "is damaged: pages 2 to .* not as written; .* are missing at the end")
+        file.with_name("store.db.seal").unlink()
+        refused(file, "is damaged: the database cannot be read by SQLite: ")
 
 
 class TestNoFile:
@@ -168,6 +178,7 @@ class TestDamage:
         frame[at] ^= 1
         with closing(sqlite3.connect(file)) as database, database:
             database.execute("UPDATE message SET frame = ? WHERE number = 2", (bytes(frame),))
+        seal_anew(file)
         with sqlite(file) as driver:
             with pytest.raises(StorageError, match=rf"{file}: message 2 of 'a' is damaged"):
                 driver.read()
@@ -181,6 +192,7 @@ class TestDamage:
             driver.commit(know(), store(1, payloads=[b"x", b"y"]), Attempt(1, 2, (1,)))
         with closing(sqlite3.connect(file)) as database, database:
             database.execute("UPDATE message SET indexes = x'c1'")
+        seal_anew(file)
         with sqlite(file) as driver, pytest.raises(StorageError, match="message 1 of 'a' is damaged"):
             driver.read()
 

@@ -12,6 +12,8 @@ from mezzenger.broker.restored import Dead, Stored, Swept, Total, Waiting
 from mezzenger.errors import StorageError
 from mezzenger.protocol.commands import DropDead, ListDead, ResendDead, ShowDead
 from mezzenger.storage import rows
+from mezzenger.storage.files import Files
+from mezzenger.storage.seal import make_seal
 from tests.storage.driver import Driver, bury, discard, know, memory, reopened, requeue, settle, sqlite, store
 
 PAGE = 100
@@ -273,6 +275,7 @@ class TestDamage:
         with closing(sqlite3.connect(file)) as database:
             database.execute(f"UPDATE dead SET {what} WHERE number = 1")
             database.commit()
+        make_seal(Files.of(file))
         with sqlite(file) as driver:
             for question in (ListDead(1, None, 0), ShowDead(1, 1), ResendDead(1, [1])):
                 with pytest.raises(StorageError, match=r"store\.db: message 1 of 'a' is damaged"):
@@ -290,6 +293,7 @@ class TestDamage:
         with closing(sqlite3.connect(file)) as database:
             database.execute(f"UPDATE {table} SET frame = zeroblob(40)")
             database.commit()
+        make_seal(Files.of(file))
         number = 1 if table == "message" else 2
         with sqlite(file) as driver, pytest.raises(StorageError, match=f"message {number} of 'a' is damaged"):
             driver.sweep(3.0)

@@ -168,7 +168,7 @@ class TestRights:
         with sqlite(file) as driver:
             driver.commit(know(), store(1))
             files = sorted(file.parent.iterdir())
-            assert [path.name for path in files] == ["store.db", "store.db-wal", "store.db.lock"]
+            assert [path.name for path in files] == ["store.db", "store.db-wal", "store.db.lock", "store.db.seal"]
             assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 

@@ -1,0 +1,109 @@
+"""Makes rows of what is found in the pages; a frame is intact if it fits its own digest."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mezzenger.errors import ProtocolError
+from mezzenger.protocol import wire
+from mezzenger.storage.pages import Image
+from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, serials_of, values_of
+from mezzenger.storage.trees import read_payload
+
+__all__ = ["FRAME_TABLES", "Broken", "Row", "Value", "carve", "intact", "row_of", "row_or_broken"]
+
+FRAME_TABLES: Final = ("message", "delayed", "dead")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of ``message``, ``delayed`` or ``dead`` whose frame is intact."""
+
+    table: str
+    number: int
+    values: Mapping[str, Value]
+    header: wire.Header
+    pages: tuple[int, ...] = ()
+    """The overflow pages it is in."""
+    is_certain: bool = True
+    """Whether it is known to have been there, and was not perhaps settled before."""
+
+    @property
+    def frame(self) -> bytes:
+        """The frame."""
+        frame = self.values["frame"]
+        return frame if isinstance(frame, bytes) else b""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row whose frame is not intact, at least where SQLite would look for it."""
+
+    table: str
+    number: int
+    name: int
+    cell: Cell
+
+
+def row_or_broken(image: Image, table: str, cell: Cell) -> Row | Broken | None:
+    """Read a cell as a row of a table; None if it is none."""
+    layout = serials_of(cell)
+    columns = columns_of(table)
+    if layout is None or not fits(layout[0], columns) or cell.number <= 0:
+        return None
+    payload, pages = read_payload(image, cell)
+    row = row_of(table, cell, payload, tuple(pages))
+    if row is not None:
+        return row
+    start = layout[1]
+    names = values_of(cell.local.ljust(start + 8, b"\0"), layout[0][:2], start)
+    name = names[1] if names else 0
+    return Broken(table, cell.number, name if isinstance(name, int) else 0, cell)
+
+
+def row_of(table: str, cell: Cell, payload: bytes, pages: tuple[int, ...]) -> Row | None:
+    """Return the row that a record holds, if its frame is intact."""
+    layout = serials_of(cell)
+    if layout is None or len(payload) != cell.size:
+        return None
+    values = values_of(payload, *layout)
+    if values is None:
+        return None
+    frame = values[-1]
+    header = intact(frame) if isinstance(frame, bytes) else None
+    if header is None:
+        return None
+    names = [column.name for column in columns_of(table)]
+    return Row(table, cell.number, dict(zip(names, values, strict=True)), header, pages)
+
+
+def intact(frame: bytes) -> wire.Header | None:
+    """Return the header of a frame that fits its digest."""
+    try:
+        return wire.read_contents(frame).header
+    except ProtocolError:
+        return None
+
+
+def carve(image: Image, page: bytes) -> Iterator[Row]:
+    """Try every offset of a page as the beginning of a row."""
+    at = 0
+    while at < len(page):
+        row = _row_at(image, page, at)
+        if row is not None:
+            yield row
+        at += 1
+
+
+def _row_at(image: Image, page: bytes, at: int) -> Row | None:
+    cell = read_cell(page, at)
+    if cell is None or cell.number <= 0:
+        return None
+    layout = serials_of(cell)
+    if layout is None:
+        return None
+    for table in FRAME_TABLES:
+        if fits(layout[0], columns_of(table)):
+            found = row_or_broken(image, table, cell)
+            return found if isinstance(found, Row) else None
+    return None

@@ -1,0 +1,110 @@
+"""Writes what was rescued into a new store."""
+
+import os
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from mezzenger.storage.evidence import Evidence
+from mezzenger.storage.page_rows import Row, Value
+from mezzenger.storage.schema import APPLICATION_ID, TABLES, VERSION
+
+_COLUMNS: Final = {
+    "message": ("attempts", "indexes", "due", "expires", "error", "frame"),
+    "delayed": ("due", "expires", "frame"),
+    "dead": ("attempts", "indexes", "buried", "reason", "error", "frame"),
+}
+_UNKNOWN_NUMBERS: Final = 1_000_000
+"""Left out if the last number is not known, so that none is given twice: subscribers may acknowledge it late."""
+
+
+class NewStore:
+    """A store that is being written; nobody else knows of it yet.
+
+    Args:
+        file: Where; it is not there yet.
+
+    Raises:
+        sqlite3.Error: It cannot be written.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        # Only its owner may read it; SQLite would ask the umask.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self._database = sqlite3.connect(file, isolation_level=None)
+        # If this is interrupted, it is begun anew.
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;"
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES}"
+        )
+        self._ids: dict[str, int] = {}
+        self._messages: Counter[str] = Counter()
+        self.frames: Counter[tuple[str, str]] = Counter()
+        """How many rows of each name there are in each table."""
+        self._highest = 0
+
+    def add(self, row: Row) -> None:
+        """Write a row."""
+        name = row.header.name
+        columns = _COLUMNS[row.table]
+        values: list[Value] = [row.number, self._id_of(name), *(row.values[column] for column in columns)]
+        self._database.execute(
+            f"INSERT INTO {row.table} (number, name, {', '.join(columns)}) "  # noqa: S608  # words from the table above
+            f"VALUES ({', '.join('?' * len(values))})",
+            values,
+        )
+        self._highest = max(self._highest, row.number)
+        self.frames[row.table, name] += 1
+        if row.table == "message":
+            self._messages[name] += row.header.messages
+
+    def finish(self, evidence: Evidence) -> None:
+        """Write all the rest, and sync it."""
+        last_number = max(evidence.last_number, self._highest)
+        if not evidence.last_number_is_known:
+            last_number += _UNKNOWN_NUMBERS
+        self._database.execute("UPDATE last_number SET number = ?", (last_number,))
+        offered = {known.name: known.offered for known in evidence.names.values()}
+        for name, id_ in self._ids.items():
+            # Of a name whose mark is lost, all may have been delivered.
+            mark = offered.get(name)
+            self._count(name, id_, last_number if mark is None else mark)
+        self._database.executemany("INSERT OR IGNORE INTO publisher VALUES (?, ?, ?, ?)", evidence.publishers)
+        self._database.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?)", evidence.refused)
+        self._database.execute("COMMIT")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.close()
+        descriptor = os.open(self._file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Let go of it unfinished."""
+        self._database.close()
+
+    def _id_of(self, name: str) -> int:
+        id_ = self._ids.get(name)
+        if id_ is None:
+            id_ = self._database.execute("INSERT INTO name (name) VALUES (?)", (name,)).lastrowid or 0
+            self._ids[name] = id_
+        return id_
+
+    def _count(self, name: str, id_: int, offered: int) -> None:
+        counts = [
+            self._database.execute(
+                f"SELECT COUNT(*), coalesce(sum(length(frame)), 0) FROM {table} WHERE name = ?",  # noqa: S608
+                (id_,),
+            ).fetchone()
+            for table in _COLUMNS
+        ]
+        (frames, size), (delayed, delayed_size), (dead, dead_size) = counts
+        self._database.execute(
+            "UPDATE name SET frames = ?, messages = ?, size = ?, offered = ?, delayed = ?, delayed_size = ?, dead = ?,"
+            " dead_size = ? WHERE id = ?",
+            (frames, self._messages[name], size, offered, delayed, delayed_size, dead, dead_size, id_),
+        )

@@ -1,0 +1,158 @@
+"""Makes a sound store of a damaged one. Nothing is deleted: the damaged files stay, under other names.
+
+The steps are in such an order that, wherever they are interrupted, the server refuses the file, and the command can be
+run again.
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mezzenger.errors import StorageError
+from mezzenger.storage.check import check
+from mezzenger.storage.files import Files, beside, reading, size_of, sync_folder
+from mezzenger.storage.page_rows import FRAME_TABLES
+from mezzenger.storage.pages import Image
+from mezzenger.storage.rebuild import NewStore
+from mezzenger.storage.report import Finding
+from mezzenger.storage.rescue import Lost, Rescue
+from mezzenger.storage.seal import make_seal
+from mezzenger.storage.verify import Progress, no_progress, verify
+
+
+class RescuedName(NamedTuple):
+    """What became of the frames of one name, in one table."""
+
+    table: str
+    name: str
+    """Empty for lost ones whose name is not known."""
+    frames: int
+    lost: Sequence[int]
+    """The numbers of those that are lost."""
+
+
+class Outcome(NamedTuple):
+    """What a repair has done."""
+
+    findings: Sequence[Finding]
+    """What was damaged; nothing was changed if this is empty."""
+    names: Sequence[RescuedName]
+    uncertain: int
+    """How many of the frames may have been settled before."""
+    publishers: int
+    publishers_lost: str
+    """Why publishers are missing, if they are."""
+    kept_as: Path | None
+    """Where the damaged file is now."""
+
+
+def repair(file: Path, progress: Progress = no_progress) -> Outcome:
+    """Rescue what is intact, if anything is damaged. The caller has the file's lock.
+
+    Raises:
+        StorageError: Nothing can be rescued, or the new file cannot be written.
+    """
+    files = Files.of(file)
+    new = Files.of(beside(files.database, ".repairing"))
+    try:
+        report = check(file, progress)
+        if report.is_sound:
+            return Outcome([], [], 0, 0, "", None)
+        if not size_of(files.database):
+            raise StorageError(f"{file}: is empty or missing; there is nothing to be rescued from it")
+        interrupted = _interrupted(files, new)
+        if interrupted is not None:
+            return Outcome(report.findings, [], 0, 0, "", _swap(files, new, interrupted))
+        return _rebuilt(files, new, report.findings, progress)
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be repaired: {error}") from None
+    except sqlite3.Error as error:
+        raise StorageError(f"{new.database}: cannot be written: {error}") from None
+
+
+def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Progress) -> Outcome:
+    for path in new:
+        path.unlink(missing_ok=True)
+    store = NewStore(new.database)
+    try:
+        with reading(files.database) as database, reading(files.wal) as logged, reading(files.seal) as sealed:
+            assert database is not None  # noqa: S101  # it was there when it was checked
+            image = Image(database, logged, sealed, verify(files))
+            rescue = Rescue(image, store.add, progress)
+            lost = rescue.run()
+        store.finish(rescue.evidence)
+    except BaseException:
+        store.discard()
+        raise
+    make_seal(new)
+    kept_as = _swap(files, new, _free_name(files))
+    return _outcome(findings, store, rescue, lost, kept_as)
+
+
+def _outcome(
+    findings: Sequence[Finding], store: NewStore, rescue: Rescue, lost: Sequence[Lost], kept_as: Path
+) -> Outcome:
+    keys = sorted(store.frames.keys() | {(one.table, one.name) for one in lost})
+    names = [
+        RescuedName(
+            table,
+            name,
+            store.frames[table, name],
+            [one.number for one in lost if (one.table, one.name) == (table, name)],
+        )
+        for table in FRAME_TABLES
+        for other, name in keys
+        if other == table
+    ]
+    evidence = rescue.evidence
+    return Outcome(findings, names, rescue.uncertain, len(evidence.publishers), evidence.publishers_lost, kept_as)
+
+
+def _free_name(files: Files) -> Path:
+    """Return a name under which nothing is kept yet."""
+    number = 1
+    while True:
+        name = beside(files.database, ".damaged" if number == 1 else f".damaged-{number}")
+        if not any(path.exists() for path in Files.of(name)):
+            return name
+        number += 1
+
+
+def _interrupted(files: Files, new: Files) -> Path | None:
+    """Return the name under which an earlier repair kept the file, if it was cut off between that and the end."""
+    if not (new.database.exists() and new.seal.exists()) or verify(new).findings:
+        return None
+    pattern = f"{files.database.name}.damaged*"
+    kept = (path for path in files.database.parent.glob(pattern) if path.samefile(files.database))
+    return next(kept, None)
+
+
+def _swap(files: Files, new: Files, kept_as: Path) -> Path:
+    """Put the new store in the place of the damaged one."""
+    kept = Files.of(beside(kept_as, ""))
+    for path, other in zip(files, kept, strict=True):
+        if path.exists() and not other.exists():
+            _keep(path, other)
+    sync_folder(files.database)
+    # SQLite would apply it to the new file.
+    files.wal.unlink(missing_ok=True)
+    sync_folder(files.database)
+    new.database.replace(files.database)
+    new.seal.replace(files.seal)
+    for ending in ("-shm", "-journal"):
+        left = beside(files.database, ending)
+        if left.exists():
+            left.replace(beside(kept_as, ending))
+    sync_folder(files.database)
+    return kept_as
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Give a file a second name, so that it has one at any moment; a copy where there are no such names."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copy2(path, other)

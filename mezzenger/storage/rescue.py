@@ -1,0 +1,263 @@
+"""Finds every frame of a damaged store whose bytes are intact, and tells which are lost.
+
+Where a tree is sound it is believed: what is not in it was settled. Where it is not, the indexes tell which numbers
+there were, and what the trees no longer lead to is looked for: first in pages nobody leads to, then at every offset of
+what is damaged. If the indexes are damaged too, whatever is found is kept, for a message that comes twice is better
+than one that is lost; but it is called uncertain.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from mezzenger.storage.carving import frames_in, mended
+from mezzenger.storage.check import are_indexes
+from mezzenger.storage.evidence import Evidence, gather
+from mezzenger.storage.page_rows import FRAME_TABLES, Broken, Row, carve, intact, row_or_broken
+from mezzenger.storage.pages import LEAF, Image, cells_of, head_of
+from mezzenger.storage.records import Value
+from mezzenger.storage.trees import Walk, free_pages, walk
+from mezzenger.storage.verify import Progress
+
+_MAX_TIME: Final = 1e11
+_STEP: Final = 1000
+
+
+class Lost(NamedTuple):
+    """A frame that was there and is not intact."""
+
+    table: str
+    number: int
+    name: str
+    """Empty if it is not known."""
+
+
+@dataclass
+class _Table:
+    """How far one table is known."""
+
+    kept: set[int] = field(default_factory=set)
+    broken: dict[int, Broken] = field(default_factory=dict)
+    is_whole: bool = True
+    live: Mapping[int, Value] | None = None
+    """From its index; None if that is damaged."""
+
+    missing: set[int] = field(default_factory=set)
+    """The numbers that must have been there and were not found by walking."""
+
+    def compare(self) -> None:
+        """Find out what is missing."""
+        self.missing = ((self.live.keys() if self.live is not None else set()) | self.broken.keys()) - self.kept
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may have been more than anybody knows of."""
+        return not self.is_whole and self.live is None
+
+
+class Rescue:
+    """Goes through a store once.
+
+    Args:
+        image: Its pages.
+        keep: Is given each row that is rescued, once.
+        progress: Is told how many pages of how many were visited.
+    """
+
+    def __init__(self, image: Image, keep: Callable[[Row], None], progress: Progress) -> None:
+        self._image = image
+        self._keep = keep
+        self._progress = progress
+        self.evidence: Evidence = gather(image)
+        self.uncertain = 0
+        self.highest = self.evidence.last_number
+        self._tables = {table: _Table(live=self.evidence.live.get(table)) for table in FRAME_TABLES}
+        self._reached = set(self.evidence.walked.pages)
+        self._suspects: set[int] = set()
+        self._frames: set[bytes] = set()
+        """The digests of all that was kept."""
+
+    def run(self) -> list[Lost]:
+        """Hand over all rows, and return what is lost."""
+        for table in FRAME_TABLES:
+            self._walk(table)
+        for known in self._tables.values():
+            known.compare()
+        later = self._image.later()
+        if later is not None:
+            image, pages = later
+            for page in pages:
+                for row in _rows_of_leaf(image, page, image.page(page)):
+                    # There was such a row after all that is known here.
+                    self._take(row, is_trusted=False)
+        if any(known.missing or known.is_open for known in self._tables.values()) or self._image.strays:
+            self._search()
+        return [
+            Lost(name, number, self._name_of(name, number))
+            for name, table in self._tables.items()
+            for number in sorted(table.missing)
+        ]
+
+    # What the trees lead to.
+
+    def _walk(self, name: str) -> None:
+        table, walked = self._tables[name], Walk()
+        for found in walk(self._image, self.evidence.roots[name], walked):
+            row = row_or_broken(self._image, name, found.cell)
+            if isinstance(row, Broken):
+                table.broken[row.number] = row
+            elif row is None:
+                walked.suspects.add(found.page)
+            elif table.live is not None and row.number not in table.live:
+                # Its number may be what is damaged.
+                walked.suspects.add(found.page)
+            else:
+                self._reached.update(row.pages)
+                self._take(row, is_trusted=not self._image.is_damaged(found.page))
+            if len(table.kept) % _STEP == 0:
+                self._progress(len(self._reached), self._image.count)
+        if table.live is not None:
+            # A damaged cell may lie about its number.
+            table.broken = {number: row for number, row in table.broken.items() if number in table.live}
+        table.is_whole = walked.is_whole
+        self._reached |= walked.pages
+        self._suspects |= walked.suspects
+
+    def _take(self, row: Row, *, is_trusted: bool) -> None:
+        table = self._tables[row.table]
+        if any(row.number in other.kept for other in self._tables.values()):
+            return
+        table.kept.add(row.number)
+        table.missing.discard(row.number)
+        self.highest = max(self.highest, row.number)
+        self.uncertain += not row.is_certain
+        self._frames.add(row.frame[-8:])
+        indexes = row.values.get("indexes")
+        if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
+            is_trusted = False
+        self._keep(row if is_trusted else self._careful(row))
+
+    def _careful(self, row: Row) -> Row:
+        """Return a row of a damaged page: what no digest covers is not believed if it could make a message be lost."""
+        values = dict(row.values)
+        live = self.evidence.live.get(row.table)
+        if row.table != "delayed":
+            attempts = values["attempts"]
+            values["attempts"] = attempts if isinstance(attempts, int) and 0 < attempts < 2**31 else 1
+            values["indexes"] = None
+        if row.table == "message":
+            values["due"] = None
+            values["expires"] = (self.evidence.expires or {}).get(row.number)
+        elif row.table == "delayed":
+            values["due"] = live.get(row.number, 0.0) if live is not None else _plausible(values["due"], 0.0)
+            values["expires"] = None
+        else:
+            values["buried"] = _plausible(values["buried"], time.time())
+        return replace(row, values=values)
+
+    # What they do not lead to.
+
+    def _search(self) -> None:
+        image = self._image
+        free = free_pages(image) - self._reached
+        # A list of free pages that is damaged may name anything.
+        free = {page for page in free if not image.is_damaged(page)}
+        orphans = [page for page in range(2, image.count + 1) if page not in self._reached and page not in free]
+        nexts = {int.from_bytes(image.page(page)[:4]) for page in orphans}
+        heads = [page for page in orphans if page not in nexts]
+        for broken in [broken for table in self._tables.values() for broken in table.broken.values()]:
+            row = mended(image, broken, heads)
+            if row is not None:
+                self._found(row)
+        for page in orphans:
+            self._leaf(image.page(page), page)
+        damaged = {page for page in (*image.damaged(), *self._suspects) if 0 < page <= image.count}
+        contents = [image.page(page) for page in sorted(damaged)] + image.strays
+        for content in contents:
+            self._leaf(content, 0)
+            self._carve([content], is_certain=False)
+        for content in contents:
+            self._carve_frames(content, heads)
+        rest = [page for page in orphans if page not in self._reached and page not in damaged]
+        for pages in (rest, sorted(free)):
+            if any(table.missing or (table.is_open and pages is rest) for table in self._tables.values()):
+                self._carve(map(image.page, pages), is_certain=False, only_missing=pages is not rest)
+
+    def _leaf(self, page: bytes, number: int) -> None:
+        """Take the rows of a leaf that no tree leads to."""
+        for row in _rows_of_leaf(self._image, number, page):
+            self._found(row)
+            self._reached.update((number, *row.pages))
+
+    def _carve(self, contents: Iterable[bytes], *, is_certain: bool, only_missing: bool = False) -> None:
+        for content in contents:
+            if not any(content):
+                continue
+            for row in carve(self._image, content):
+                self._found(replace(row, is_certain=is_certain), only_missing=only_missing)
+
+    def _found(self, row: Row, *, only_missing: bool = False) -> None:
+        table = self._tables[row.table]
+        # What is newer than all that is known was stored after it.
+        if row.number in table.missing or row.number > self.evidence.last_number:
+            self._take(replace(row, is_certain=True), is_trusted=False)
+        elif table.is_open and not only_missing and row.frame[-8:] not in self._frames:
+            self._take(row, is_trusted=False)
+
+    def _carve_frames(self, content: bytes, heads: list[int]) -> None:
+        names = {known.name for known in self.evidence.names.values()}
+        for frame, pages in frames_in(self._image, content, sorted(names), heads):
+            if frame[-8:] in self._frames:
+                continue
+            row = self._row_for(frame, tuple(pages))
+            if row is not None:
+                self._take(row, is_trusted=False)
+
+    def _row_for(self, frame: bytes, pages: tuple[int, ...]) -> Row | None:
+        """Return a row for a frame of which nothing else is known: a number that is missing, else a new one."""
+        header = intact(frame)
+        if header is None:
+            return None
+        is_open = False
+        for name, table in self._tables.items():
+            of_name = [number for number in sorted(table.missing) if self._name_of(name, number) in {"", header.name}]
+            if of_name:
+                return Row(name, of_name[0], _values(name, frame), header, pages)
+            is_open = is_open or table.is_open
+        if not is_open:
+            return None
+        self.highest += 1
+        return Row("message", self.highest, _values("message", frame), header, pages, is_certain=False)
+
+    def _name_of(self, table: str, number: int) -> str:
+        """Return the name of a frame that is missing, empty if it is not known."""
+        known = self._tables[table]
+        broken = known.broken.get(number)
+        id_ = broken.name if broken is not None else None
+        if known.live is not None and table != "delayed":
+            id_ = known.live.get(number, id_)  # type: ignore[assignment]
+        name = self.evidence.names.get(id_) if isinstance(id_, int) else None
+        return name.name if name is not None else ""
+
+
+def _rows_of_leaf(image: Image, number: int, page: bytes) -> Iterator[Row]:
+    head = head_of(page, number)
+    if head is None or head.kind != LEAF:
+        return
+    for _, cell in cells_of(page, head):
+        rows = (row_or_broken(image, table, cell) for table in FRAME_TABLES) if cell is not None else ()
+        yield from (row for row in rows if isinstance(row, Row))
+
+
+def _plausible(value: Value, instead: float) -> float:
+    return value if isinstance(value, int | float) and 0 < value < _MAX_TIME else instead
+
+
+def _values(table: str, frame: bytes) -> dict[str, Value]:
+    if table == "delayed":
+        return {"due": 0.0, "expires": None, "frame": frame}
+    values: dict[str, Value] = {"attempts": 1, "indexes": None, "error": "", "frame": frame}
+    if table == "dead":
+        return values | {"buried": time.time(), "reason": "repaired"}
+    return values | {"due": None, "expires": None}

@@ -1,0 +1,184 @@
+"""What ``repair`` rescues, what it keeps, and what it leaves alone."""
+
+from pathlib import Path
+
+import pytest
+
+from mezzenger.errors import StorageError
+from mezzenger.storage import repair as repairs
+from mezzenger.storage.check import check
+from mezzenger.storage.files import Files
+from mezzenger.storage.repair import repair
+from tests.storage.damage import (
+    FORMS,
+    Harm,
+    Result,
+    Sample,
+    contents_of,
+    flips,
+    judge,
+    make_sample,
+    read_files,
+    truncations,
+    write_files,
+)
+from tests.storage.driver import reopened
+
+FLIPS = 60
+STEP = 30_011
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
+    """The same store in each form."""
+    return {form: make_sample(tmp_path_factory.mktemp("made"), 1000, form) for form in FORMS}
+
+
+@pytest.fixture
+def sample(samples: dict[str, Sample]) -> Sample:
+    """As a server leaves it that was stopped."""
+    return samples["stopped"]
+
+
+@pytest.fixture
+def file(sample: Sample, tmp_path: Path) -> Path:
+    """A damaged file: some bytes in its midst are others."""
+    file = tmp_path / "store.db"
+    content = bytearray(sample.files[""])
+    content[100_000:100_003] = b"???"
+    write_files(file, sample.files | {"": bytes(content)})
+    return file
+
+
+def judged(sample: Sample, harms: list[Harm], folder: Path) -> Result:
+    result = Result()
+    for harm in harms:
+        result.add(judge(sample, harm, folder))
+    return result
+
+
+@pytest.mark.parametrize("form", ["stopped", "killed"])
+def test_flips_are_noticed_and_lose_nothing_intact(samples: dict[str, Sample], tmp_path: Path, form: str) -> None:
+    """Any byte changed in any file: nothing is silent, and every frame whose bytes are intact is there once."""
+    result = judged(samples[form], flips(samples[form], FLIPS, 7), tmp_path)
+    assert result.problems == []
+    assert result.counts["silent"] == result.counts["intact frames lost"] == result.counts["foreign frames"] == 0
+    assert form != "stopped" or result.counts["reported"] == FLIPS
+
+
+@pytest.mark.parametrize("form", ["stopped", "killed"])
+def test_truncations_are_noticed_and_lose_nothing_intact(samples: dict[str, Sample], tmp_path: Path, form: str) -> None:
+    """Any file cut off anywhere: the same."""
+    result = judged(samples[form], truncations(samples[form], STEP), tmp_path)
+    assert result.problems == []
+    assert result.counts["silent"] == result.counts["intact frames lost"] == 0
+
+
+def test_without_a_seal_frames_are_rescued_as_well(samples: dict[str, Sample], tmp_path: Path) -> None:
+    """A damage that is found by other means loses nothing that is intact."""
+    result = judged(samples["without a seal"], flips(samples["without a seal"], FLIPS, 3), tmp_path)
+    assert result.counts["intact frames lost"] == result.counts["intact frames twice"] == 0
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 4, 5, 6])
+def test_a_root_page_of_zeros(sample: Sample, tmp_path: Path, page: int) -> None:
+    """Whichever tree has lost its beginning, each intact frame is there once."""
+    file = tmp_path / "store.db"
+    content = bytearray(sample.files[""])
+    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    write_files(file, sample.files | {"": bytes(content)})
+    repair(file)
+    assert check(file).is_sound
+    rescued = contents_of(file, tmp_path / "copy")
+    for table in ("message", "delayed", "dead"):
+        numbers = {row[0] for row in sample.contents[table]}
+        assert numbers <= {row[0] for row in rescued[table]}, table
+
+
+def test_columns_are_kept(sample: Sample, file: Path, tmp_path: Path) -> None:
+    """What is in sound pages keeps attempts, indexes, times, errors, numbers, names and marks."""
+    repair(file)
+    rescued = contents_of(file, tmp_path / "copy")
+    names = {row[0]: row[1] for row in sample.contents["name"]}
+    new_names = {row[0]: row[1] for row in rescued["name"]}
+    for table in ("message", "delayed", "dead"):
+        before = {row[0]: (names[row[1]], *row[2:]) for row in sample.contents[table]}
+        after = {row[0]: (new_names[row[1]], *row[2:]) for row in rescued[table]}
+        differing = [number for number in before if after.get(number) != before[number]]
+        assert len(differing) < 20, table
+        assert not after.keys() - before.keys()
+    for table in ("publisher", "refused", "last_number"):
+        assert rescued[table] == sample.contents[table]
+
+
+def test_the_damaged_files_are_kept(sample: Sample, file: Path) -> None:
+    """Byte for byte, under a name that was free; a second repair takes another one."""
+    before = read_files(file)
+    assert repair(file).kept_as == file.with_name("store.db.damaged")
+    assert read_files(file.with_name("store.db.damaged")) == before
+    write_files(file, before)
+    assert repair(file).kept_as == file.with_name("store.db.damaged-2")
+    assert read_files(file.with_name("store.db.damaged")) == before
+    assert reopened(file).last_number == sample.contents["last_number"][0][0]
+
+
+def test_a_sound_file_is_left_alone(sample: Sample, tmp_path: Path) -> None:
+    """Nothing is written, renamed or made."""
+    file = tmp_path / "store.db"
+    write_files(file, sample.files)
+    assert repair(file).kept_as is None
+    assert read_files(file) == sample.files
+    assert {path.name for path in tmp_path.iterdir()} == {"store.db", "store.db.seal"}
+
+
+def test_what_is_lost_is_named(sample: Sample, file: Path) -> None:
+    """The frames whose bytes are not intact, by their numbers and names."""
+    hit = {
+        (number, known.name)
+        for number, known in sample.frames.items()
+        if any(extent.start < 100_003 and extent.end > 100_000 for extent in known.extents)
+    }
+    told = {(number, row.name) for row in repair(file).names for number in row.lost}
+    assert told == hit
+
+
+def test_an_empty_file_cannot_be_repaired(sample: Sample, tmp_path: Path) -> None:
+    """There is nothing in it; its seal tells that there was."""
+    file = tmp_path / "store.db"
+    write_files(file, sample.files | {"": b""})
+    with pytest.raises(StorageError, match="nothing to be rescued"):
+        repair(file)
+
+
+@pytest.mark.parametrize("step", ["link", "unlink", "replace 1", "replace 2"])
+def test_a_repair_may_be_interrupted(file: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two of its last steps the server refuses the file, and a second repair finishes it."""
+    calls = 0
+
+    def interrupted(count: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if step == "link":
+            patch.setattr(repairs, "_keep", lambda *_: interrupted(1))
+        elif step == "unlink":
+            patch.setattr(repairs, "sync_folder", lambda _: interrupted(1))
+        else:
+            replace = Path.replace
+            count = 2 if step == "replace 1" else 3
+
+            def replaced(path: Path, other: Path) -> Path:
+                interrupted(count)
+                return replace(path, other)
+
+            patch.setattr(Path, "replace", replaced)
+        with pytest.raises(KeyboardInterrupt):
+            repair(file)
+    with pytest.raises(StorageError, match="is damaged"):
+        reopened(file)
+    assert repair(file).kept_as is not None
+    assert check(file).is_sound
+    assert not Files.of(file.with_name("store.db.repairing")).database.exists()
