@@ -182,6 +182,7 @@ class Deliveries:
             return False
         if error is None:
             self._counters.dropped["overflow"] += entry.left
+            self._take_back(entry)
             self._settle(entry)
             return True
         if self.pending.dead.frames >= self._options.max_dead_letters:
@@ -228,7 +229,7 @@ class Deliveries:
     def _round(self, entry: Entry, now: float) -> None:
         """Offer an entry to all subscribers, also to those who have it in hand: they may have lost it."""
         entry.due = None
-        if entry.expires is not None and entry.expires <= now:
+        if _is_over(entry, now):
             self._expire(entry)
             return
         if self._is_exhausted(entry):
@@ -238,6 +239,8 @@ class Deliveries:
             self._offer(peer, entry, now)
 
     def _offer(self, peer: Peer, entry: Entry, now: float) -> None:
+        if _is_over(entry, now):
+            return  # a sweep will take it out
         if entry.number in peer.in_flight:
             self._send(peer, entry, entry.indexes, now)
         elif entry.number in peer.waiting or peer in self._behind:
@@ -252,8 +255,9 @@ class Deliveries:
     def _use_credit(self, peer: Peer, now: float) -> None:
         while peer.waiting and len(peer.in_flight) < self._options.credit:
             _, entry = peer.waiting.popitem(last=False)
-            # All of it: what others have handled meanwhile, this subscriber has not seen.
-            self._send(peer, entry, None, now)
+            if not _is_over(entry, now):
+                # All of it: what others have handled meanwhile, this subscriber has not seen.
+                self._send(peer, entry, None, now)
         if peer in self._behind and len(peer.waiting) <= self._options.send_queue // 2:
             self._behind.remove(peer)
             self._catch_up(peer, now)
@@ -330,6 +334,7 @@ class Deliveries:
 
     def _expire(self, entry: Entry) -> None:
         self._counters.dropped["expired"] += entry.left
+        self._take_back(entry)
         self._settle(entry)
 
     def _settle(self, entry: Entry) -> None:
@@ -343,7 +348,13 @@ class Deliveries:
         self._effects.append(Bury(*what, entry.attempts, entry.indexes, now, reason, error))
         self._counters.buried += entry.left
         self.pending.dead.add(1, size)
+        self._take_back(entry)
         self._remove(entry)
+
+    def _take_back(self, entry: Entry) -> None:
+        """Send an entry to nobody any more; what others have acknowledged is still sent to those it waits for."""
+        for peer in self._routing.subscribers(entry.name):
+            peer.waiting.pop(entry.number, None)
 
     def _remove(self, entry: Entry) -> None:
         """Take an entry out of memory for good, and let the next one in."""
@@ -362,3 +373,8 @@ class Deliveries:
         load = self.pending.next_load(name)
         if load is not None:
             self._effects.append(load)
+
+
+def _is_over(entry: Entry, now: float) -> bool:
+    """Whether an entry is of no use any more."""
+    return entry.expires is not None and entry.expires <= now
