@@ -44,8 +44,8 @@ class DeadLetters:
         self._counters = counters
         self._effects = effects
         self._answer = answer
-        self._leaving: set[int] = set()
-        """Numbers of those that are being resent or dropped."""
+        self._leaving: dict[int, int] = {}
+        """How many messages are in those that are being resent or dropped, by number."""
 
     def ask(self, peer_id: bytes, question: Question) -> None:
         """Take a question of a peer."""
@@ -60,9 +60,9 @@ class DeadLetters:
             self._answer(find.peer, Letters(question.request, letters))
             return
         for row in rows:
-            self._leaving.add(row.number)
+            messages = wire.read_header(row.frame).messages
+            self._leaving[row.number] = messages if row.indexes is None else len(row.indexes)
             if isinstance(question, ResendDead):
-                messages = wire.read_header(row.frame).messages
                 self._intake.requeue(Origin.DEAD, row.number, row.name, messages, len(row.frame))
             else:
                 self._effects.append(Discard(row.number, row.name, len(row.frame)))
@@ -74,16 +74,16 @@ class DeadLetters:
 
     def left(self, change: Requeue | Discard) -> None:
         """Take note that a dead letter is none any more."""
-        self.stayed(change)
+        messages = self.stayed(change)
         self._pending.dead.add(-1, -change.size)
         if isinstance(change, Requeue):
-            self._counters.resent += 1
+            self._counters.resent += messages
         else:
-            self._counters.discarded += 1
+            self._counters.discarded += messages
 
-    def stayed(self, change: Requeue | Discard) -> None:
-        """Take note that the store did not make a change."""
-        self._leaving.discard(change.former if isinstance(change, Requeue) else change.number)
+    def stayed(self, change: Requeue | Discard) -> int:
+        """Take note that a dead letter may be resent or dropped again; return how many messages are in it."""
+        return self._leaving.pop(change.former if isinstance(change, Requeue) else change.number, 0)
 
 
 def _letter(row: Dead, *, with_frame: bool) -> Letter:

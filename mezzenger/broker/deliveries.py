@@ -94,7 +94,9 @@ class Deliveries:
         """Deliver what was read from the store."""
         for entry in self.pending.loaded(load, rows):
             if entry.due is not None and entry.due > now:
-                self.pending.schedule(entry, entry.due)
+                # No longer than any pause, should the clock have been set back since it was stored.
+                longest = self._options.policies.of(entry.name).pause(entry.attempts, 1.0)
+                self.pending.schedule(entry, min(entry.due, now + longest))
             else:
                 self._round(entry, now)
         self._load(load.name)

@@ -22,6 +22,8 @@ COMMIT: Final = 0.003
 FULL: Final = 0.2
 """Seconds until a full disk has space again."""
 DRAIN: Final = 0.3
+LONG: Final = 60.0
+"""Seconds that are not waited for: the clock was set back an hour."""
 UNTAKEN: Final = 40
 """Frames that may be under way to one peer."""
 CHECKS: Final = 10
@@ -101,8 +103,9 @@ class Server:
         """Whether nothing is left to do but what is not due for a long time."""
         if not self.is_up or self._is_storing or self._changes or self._queries:
             return False
-        lives = self._ledger.kept.values()
-        return not any(life.place == "pending" or (life.due or 0) > self.now - 60 for life in lives)
+        delayed = (life.due for life in self._ledger.kept.values() if life.place == "delayed")
+        is_due = any(due is not None and due < self.now + LONG for due in delayed)
+        return not is_due and self.broker.stats().pending == 0
 
     def check(self) -> None:
         """Check that the tables are right, and that the broker's counters add up, if all it decided is committed."""
