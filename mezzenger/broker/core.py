@@ -207,7 +207,7 @@ class Broker:
         for peer in peers:
             self._dismiss(peer, "stopping", "the server is stopping", now)
         for name in names:
-            self._deliveries.evict(name)
+            self._deliveries.evict(name, is_farewell=True)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""

@@ -96,7 +96,8 @@ class Deliveries:
             if entry.due is not None and entry.due > now:
                 # No longer than any pause, should the clock have been set back since it was stored.
                 longest = self._options.policies.of(entry.name).pause(entry.attempts, 1.0)
-                self.pending.schedule(entry, min(entry.due, now + longest))
+                entry.failed, entry.paused = None, min(entry.due, now + longest)
+                self.pending.schedule(entry, entry.paused)
             else:
                 self._round(entry, now)
         self._load(load.name)
@@ -116,7 +117,7 @@ class Deliveries:
         for entry in list(self.pending.named(name)):
             if entry.due is None:
                 self._round(entry, now)
-            else:
+            elif not entry.is_paused(peer.client, now):
                 self._offer(peer, entry, now)
         self._load(name)
 
@@ -156,12 +157,12 @@ class Deliveries:
         for name in dict.fromkeys([*names, *(kept.name for kept in late)]):
             self.evict(name)
 
-    def evict(self, name: str) -> None:
+    def evict(self, name: str, *, is_farewell: bool = False) -> None:
         """Forget what is in memory of a name, if it has no subscriber any more."""
         if name in self._routing:
             return
         for entry in self.pending.named(name):
-            if entry.due is not None and not entry.holders:
+            if entry.due is not None and not entry.holders and not is_farewell:
                 # The next subscriber need not wait for the end of the pause, unless the server ends before.
                 self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, error=entry.error))
         if (number := self.pending.evict(name)) is not None:
@@ -219,6 +220,8 @@ class Deliveries:
             entry.holders.discard(peer.id)
             self._counters.nacked += 1
             entry.error = nack.failures[0].error
+            if entry.failed is not None:
+                entry.failed.add(peer.client)
             self._narrow(entry, failed, now)
             self.evict(entry.name)
         self._use_credit(peer, now)
@@ -307,9 +310,16 @@ class Deliveries:
         return entry
 
     def _release(self, peer: Peer, entry: Entry, now: float) -> None:
-        """Begin a round at once if nobody has the entry in hand but a peer that is to be counted on no more."""
+        """Begin a round at once if nobody has the entry in hand but a peer that is to be counted on no more.
+
+        Another peer may have failed on it, and would be sent it too; then it is for the end of the pause.
+        """
         entry.holders.remove(peer.id)
-        if not entry.holders:
+        if entry.holders:
+            return
+        if entry.paused > now:
+            self.pending.schedule(entry, entry.paused)
+        else:
             self._round(entry, now)
 
     def _narrow(self, entry: Entry, failed: set[int], now: float) -> None:
@@ -326,7 +336,8 @@ class Deliveries:
             self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
             return
         if entry.due is not None and not entry.holders:
-            self.pending.schedule(entry, now + self._pause(entry))
+            entry.paused = now + self._pause(entry)
+            self.pending.schedule(entry, entry.paused)
         due = None if entry.holders else entry.due
         self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, due, entry.error))
 

@@ -60,7 +60,8 @@ class Disk:
     def _tear(self, before: int) -> None:
         """Lose a part of what was added to the WAL since it had this size."""
         size = self._wal.stat().st_size
-        assert size > before, "a commit that wrote nothing"
+        if size == before:
+            return  # such a commit has nothing to lose
         at = self._clock.random.randrange(before, size)
         with self._wal.open("r+b") as wal:
             if self._clock.random.random() < 0.5:

@@ -88,12 +88,8 @@ class Operator:
 
     def _order(self, what: str, numbers: list[int]) -> None:
         self._ledger.asked[what].update(numbers)
-        make: Callable[[int], ResendDead | DropDead]
-        if what == "resend":
-            make = lambda request: ResendDead(request, numbers)
-        else:
-            make = lambda request: DropDead(request, numbers)
-        self._ask(make, self._on_done)
+        kind = ResendDead if what == "resend" else DropDead
+        self._ask(lambda request: kind(request, numbers), self._on_done)
 
     def _on_done(self, answer: Answer) -> None:
         assert isinstance(answer, Completed | Failed)

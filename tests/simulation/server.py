@@ -284,7 +284,7 @@ class Server:
             return
         self.broker.farewell(self.now)
         effects = self.broker.take_effects()
-        self._watch.seen(effects, self.now)
+        self._watch.seen(effects, self.now, is_farewell=True)
         self._ledger.decided(effects, self.now)
         for effect in effects:
             self._do(effect)

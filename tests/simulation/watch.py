@@ -30,6 +30,7 @@ class Watch:
         self._clock = clock
         self._ledger = ledger
         self._broker = broker
+        self._peers: set[bytes] = set()
         self._names: dict[bytes, set[str]] = {}
         """What each peer has subscribed to."""
         self._holders: dict[int, set[bytes]] = {}
@@ -63,11 +64,14 @@ class Watch:
                 case Nack(delivery=number):
                     self._nacked(peer, number, now)
 
-    def seen(self, effects: Iterable[Effect], now: float) -> None:
+    def seen(self, effects: Iterable[Effect], now: float, *, is_farewell: bool = False) -> None:
         """Check what the broker wants done after one call."""
-        for holders in self._holders.values():
-            holders.intersection_update(self._broker._peers)
-        self._see_names()
+        if self._broker._peers.keys() != self._peers:
+            self._peers = set(self._broker._peers)
+            for holders in self._holders.values():
+                holders.intersection_update(self._peers)
+        if not is_farewell:
+            self._see_names()
         stores = set()
         for effect in effects:
             match effect:
