@@ -19,7 +19,7 @@ from tests.simulation.server import Server
 
 PATIENCE: Final = 4.0
 IMPATIENCE: Final = 0.4
-"""Of who publishes where a publish may have to wait for room."""
+"""Of some who publish where a publish may have to wait for room."""
 OPTIONS: Final = SessionOptions("simulation", 1.0, 0.3, 0.9, 0.05, 1.0, window=4)
 NUMBERS: Final = 1_000_000
 EVENTS: Final = {(former, to): event for (former, event), to in TRANSITIONS.items()}
@@ -89,7 +89,7 @@ class Client:
         if may_wait:
             self._blocked = now + 2 * PATIENCE
         sequence = self.session.outgoing._sequence
-        patience = IMPATIENCE if may_wait else PATIENCE
+        patience = IMPATIENCE if may_wait and self._clock.random.random() < 0.5 else PATIENCE
         ticket = self.session.publish(Draft(name, items, ack, codec=0, extra=extra), now, now + patience)
         if ticket is not None and ack:
             self.publishes[ticket] = sequence, name
@@ -212,6 +212,8 @@ class Client:
     def _send(self, frame: bytes) -> None:
         if self._link is not None and self._link.commands is not None:
             self._link.commands.send(frame)
+            if not wire.is_control(frame) and wire.read_header(frame).ack and self._clock.breaks(0.02, "frame twice"):
+                self._link.commands.send(frame)
         else:
             self._unsent.append(frame)
 

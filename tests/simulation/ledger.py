@@ -15,6 +15,8 @@ from mezzenger.broker.stats import BrokerStats
 from tests.simulation.clock import Clock
 from tests.simulation.policies import RULES
 
+LATE: Final = 1.5
+"""Seconds in which the store, slow or full as it may be, takes note that something has expired or is due."""
 KEPT: Final = ("pending", "delayed", "dead")
 
 
@@ -80,7 +82,8 @@ class Ledger:
         self._storing.clear()
         self._before = self.left()
         for life in self.kept.values():
-            if life.again is None or not is_clock_right:
+            is_noted = life.again is not None and life.pause is not None and life.again > life.pause[1] - 0.001
+            if not (is_noted and is_clock_right):
                 life.pause = None
 
     def decided(self, effects: Iterable[Effect], now: float) -> None:
@@ -125,12 +128,23 @@ class Ledger:
 
     # What must hold.
 
+    def place_of(self, life: Life) -> str:
+        """Return where something is, or will be with the next commit."""
+        return self._decided.get(life.number, life.place)
+
     def left(self) -> Counter[str]:
         """Count the messages that nobody has acknowledged, by the place that they are in."""
         counted: Counter[str] = Counter()
         for life in self.kept.values():
             counted[life.place] += len(life.left)
         return counted
+
+    def check_moments(self, now: float, began: float) -> None:
+        """Check that nothing waits that should have expired, or been delivered, since the server's run began."""
+        for life in self.kept.values():
+            moment = life.due if life.place == "delayed" else life.expires
+            is_late = life.place != "dead" and moment is not None and max(moment, began) < now - LATE
+            assert not is_late or life.number in self._decided, f"at {now}: forgotten: {life}"
 
     def check_stats(self, stats: BrokerStats) -> None:
         """Check that the broker's counters add up; to be called when all it has decided is committed."""

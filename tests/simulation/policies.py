@@ -6,7 +6,7 @@ from typing import Final
 from mezzenger.policy import Policies, Policy
 
 PLAIN: Final = Policy(
-    resend_initial=0.2,
+    resend_initial=0.6,
     resend_multiplier=2.0,
     resend_max=2.0,
     resend_jitter=0.1,
@@ -17,7 +17,7 @@ PLAIN: Final = Policy(
     max_pending_size=None,
     overflow="reject",
 )
-HASTY: Final = replace(PLAIN, resend_initial=0.05, resend_max=0.2)
+HASTY: Final = replace(PLAIN, resend_initial=0.05, resend_max=0.4)
 RULES: Final = {
     "plain": PLAIN,
     "few_attempts": replace(HASTY, max_attempts=3),
@@ -27,9 +27,10 @@ RULES: Final = {
     "reject": replace(PLAIN, max_pending=9),
     "drop_oldest": replace(PLAIN, max_pending=12, overflow="drop_oldest"),
     "dead_letter": replace(HASTY, max_pending=12, max_attempts=3, overflow="dead_letter"),
-    "block": replace(PLAIN, max_pending_size=700, overflow="block"),
+    "block": replace(PLAIN, max_pending_size=500, overflow="block"),
 }
-NAMES: Final = tuple(RULES)
+NAMES: Final = (*RULES, "block")
+"""Where a publish may have to wait for room is twice as likely as the others."""
 POLICIES: Final = Policies(PLAIN, list(RULES.items()))
 FEW_ATTEMPTS: Final = 10
 """Below so many attempts a message that no callback can handle becomes a dead letter within a history."""

@@ -27,6 +27,7 @@ FAULTS: Final = (
     "failed: NotSubscribed",
     "failed: Rejected",
     "failed: ServerUnreachable",
+    "frame twice",
     "kill a client",
     "late frames of a former link",
     "load",

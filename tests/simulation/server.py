@@ -24,7 +24,7 @@ FULL: Final = 0.2
 DRAIN: Final = 0.3
 LONG: Final = 60.0
 """Seconds that are not waited for: the clock was set back an hour."""
-UNTAKEN: Final = 40
+UNTAKEN: Final = 15
 """Frames that may be under way to one peer."""
 CHECKS: Final = 10
 """Every so many commits the tables are checked, every row of them."""
@@ -71,6 +71,7 @@ class Server:
         self.broker = Broker(OPTIONS, self._clock.random.random)
         self.broker.restored(restored)
         self._watch = Watch(self._clock, self._ledger, self.broker)
+        self._began = self.now
         self._changes: list[Change] = []
         self._queries: list[Query] = []
         self._is_storing = False
@@ -110,6 +111,7 @@ class Server:
     def check(self) -> None:
         """Check that the tables are right, and that the broker's counters add up, if all it decided is committed."""
         check_tables(self.storage._usable(), self._ledger)
+        self._ledger.check_moments(self.now, self._began)
         if not (self._changes or self._is_storing):
             self._ledger.check_stats(self.broker.stats())
             self._watch.check_counters()
@@ -165,8 +167,8 @@ class Server:
     def _after(self) -> None:
         """Do what the broker asks for, as the server's loop does."""
         while self.is_up and (effects := self.broker.take_effects()):
-            self._watch.seen(effects, self.now)
             self._ledger.decided(effects, self.now)
+            self._watch.seen(effects, self.now)
             for effect in effects:
                 self._do(effect)
                 if self._clock.breaks(0.0002, "crash at an effect", type(effect).__name__):
@@ -284,8 +286,8 @@ class Server:
             return
         self.broker.farewell(self.now)
         effects = self.broker.take_effects()
-        self._watch.seen(effects, self.now, is_farewell=True)
         self._ledger.decided(effects, self.now)
+        self._watch.seen(effects, self.now, is_farewell=True)
         for effect in effects:
             self._do(effect)
         if self._changes:
@@ -300,7 +302,7 @@ class Server:
         links, self._links = self._links, {}
         for link in links.values():
             link.cut()
-        self._clock.soon(1.0, self.start)
+        self._clock.soon(self._clock.random.choice((0.1, 1.0)), self.start)
 
     def _in_this_run(self, act: Callable[[], None]) -> Callable[[], None]:
         """Return what does something unless the run has ended meanwhile."""

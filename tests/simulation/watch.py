@@ -38,6 +38,8 @@ class Watch:
         self._numbers: dict[int, Life] = dict(ledger.kept)
         """All that had that number in this run."""
         self._had_subscribers: set[str] = set()
+        self._given: dict[tuple[int, int], list[float]] = {}
+        """When the broker was given a publish, by client and sequence."""
         self._held: set[tuple[int, int]] = set()
         self.counted: Counter[str] = Counter()
         """What the broker must have counted."""
@@ -49,6 +51,7 @@ class Watch:
         elif not wire.is_control(frames[0]):
             header = wire.read_header(frames[0])
             self.counted["ack=0"] += 0 if header.ack else header.messages
+            self._given.setdefault((header.client, header.sequence), []).append(now)
         else:
             match wire.decode_client_command(frames[0]):
                 case Subscribe(names=names):
@@ -81,6 +84,7 @@ class Watch:
                     self.counted["published"] += wire.read_header(effect.frame).messages
                 case Store():
                     stores.add((effect.client, effect.sequence))
+                    self._check_moments(effect)
         self._see_held(stores)
 
     def check(self, now: float) -> None:
@@ -120,6 +124,16 @@ class Watch:
                 life.pause = None
         self._had_subscribers = names
 
+    def _check_moments(self, store: Store) -> None:
+        """Check when a frame is due, and when it expires: counted from when the broker was given it."""
+        extra, policy = wire.read_contents(store.frame).extra, RULES[store.name]
+        delay = policy.delay if extra.delay is None else extra.delay
+        ttl = policy.ttl if extra.ttl is None else extra.ttl
+        due = [now + delay if delay else None for now in self._given[store.client, store.sequence]]
+        expires = [None if ttl is None else now + delay + ttl for now in self._given[store.client, store.sequence]]
+        assert store.due in due, f"{store}, where it should be due at {due}"
+        assert store.expires in expires, f"{store}, where it should expire at {expires}"
+
     def _see_held(self, stores: set[tuple[int, int]]) -> None:
         held = self._broker._intake._overflow._sequences
         if held != self._held:
@@ -145,14 +159,15 @@ class Watch:
         assert frame == life.frame
         assert life.name in self._names[peer], f"delivered to somebody not subscribed: {life}"
         assert life.number == number, f"delivered as {number}: {life}"
-        assert life.place in {"pending", "acked"}, f"delivered though {life.place}: {life}"
+        place = self._ledger.place_of(life)
+        assert place in {"pending", "acked"}, f"delivered though {place}: {life}"
         assert life.expires is None or now < life.expires, f"at {now}: delivered after its expiry: {life}"
         assert deliver.indexes is None or set(deliver.indexes) <= set(range(life.messages)), f"{deliver}: {life}"
-        if life.pause is not None and life.place == "pending":
+        if life.pause is not None and place == "pending":
             client, until = life.pause
             early = client == self._broker._peers[peer].client and now < until - 0.001
             assert not early, f"at {now}: delivered before its pause is over: {life}"
         holders = self._holders.setdefault(number, set())
         is_last = attempt > RULES[life.name].max_attempts
-        assert not is_last or holders or life.place != "pending", f"attempt {attempt}, and nobody had it: {life}"
+        assert not is_last or holders or place != "pending", f"attempt {attempt}, and nobody had it: {life}"
         holders.add(peer)

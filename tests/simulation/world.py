@@ -15,7 +15,7 @@ from tests.simulation.clock import START, Clock
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.operator import Operator
-from tests.simulation.policies import NAMES
+from tests.simulation.policies import NAMES, RULES
 from tests.simulation.report import table
 from tests.simulation.server import Server
 
@@ -92,7 +92,7 @@ class World:
 
     def _break(self, client: Client) -> None:
         """Have something happen that is no fault of the programs."""
-        if self.clock.breaks(0.35, "kill a client"):
+        if self.clock.breaks(0.25, "kill a client"):
             client.kill()
             self._replace(client)
         elif self.clock.breaks(0.15, "close a client"):
@@ -102,7 +102,7 @@ class World:
             client.stop(self.clock.random.expovariate(1.0))
         elif self.clock.breaks(0.2, "crash"):
             self.server.crash()
-        elif self.server.is_up and self.clock.breaks(0.1, "stop the server"):
+        elif self.server.is_up and self.clock.breaks(0.25, "stop the server"):
             self.server.stop()
         elif self.clock.random.random() < 0.3:
             self.clock.jump()
@@ -121,7 +121,7 @@ class World:
             client.kill()
             self._replace(client)
         heir = self._new_client()
-        for name in NAMES:
+        for name in RULES:
             heir.subscribe(name)
         self.clock.run(self.clock.now + 300, self._is_at_rest)
         self._operator.client = heir
