@@ -86,24 +86,23 @@ class Ledger:
             if not (is_noted and is_clock_right):
                 life.pause = None
 
-    def decided(self, effects: Iterable[Effect], now: float) -> None:
+    def decided(self, effect: Effect, now: float) -> None:
         """Check whether the broker has a reason for what it decides."""
-        for effect in effects:
-            match effect:
-                case Store():
-                    self._check_store(effect)
-                    self._storing[effect.number] = effect
-                case Settle():
-                    self._decide(effect.number, "pending", self._reason(self.kept[effect.number], now))
-                case Bury():
-                    self._check_bury(effect)
-                    self._decide(effect.number, "pending", "dead")
-                case Requeue():
-                    self._check_requeue(effect, now)
-                    self._decide(effect.former, str(effect.origin), "pending")
-                case Discard():
-                    assert effect.number in self.asked["drop"], f"{effect} was not asked for"
-                    self._decide(effect.number, "dead", "discarded")
+        match effect:
+            case Store():
+                self._check_store(effect)
+                self._storing[effect.number] = effect
+            case Settle():
+                self._decide(effect.number, "pending", self._reason(self.kept[effect.number], now))
+            case Bury():
+                self._check_bury(effect)
+                self._decide(effect.number, "pending", "dead")
+            case Requeue():
+                self._check_requeue(effect, now)
+                self._decide(effect.former, str(effect.origin), "pending")
+            case Discard():
+                assert effect.number in self.asked["drop"], f"{effect} was not asked for"
+                self._decide(effect.number, "dead", "discarded")
 
     def refused(self, stores: Iterable[Store]) -> None:
         """Take note that the store did not take these."""

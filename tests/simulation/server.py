@@ -167,7 +167,6 @@ class Server:
     def _after(self) -> None:
         """Do what the broker asks for, as the server's loop does."""
         while self.is_up and (effects := self.broker.take_effects()):
-            self._ledger.decided(effects, self.now)
             self._watch.seen(effects, self.now)
             for effect in effects:
                 self._do(effect)
@@ -286,7 +285,6 @@ class Server:
             return
         self.broker.farewell(self.now)
         effects = self.broker.take_effects()
-        self._ledger.decided(effects, self.now)
         self._watch.seen(effects, self.now, is_farewell=True)
         for effect in effects:
             self._do(effect)

@@ -77,6 +77,7 @@ class Watch:
             self._see_names()
         stores = set()
         for effect in effects:
+            self._ledger.decided(effect, now)
             match effect:
                 case Send():
                     self._sent(effect, now)
