@@ -39,6 +39,7 @@ class Life:
     """When it is to be sent again, as far as the store was told."""
     pause: tuple[int, float] | None = None
     """Which client could not handle it, and until when that client must not get it again."""
+    is_pause_stored: bool = False
 
 
 class Ledger:
@@ -82,8 +83,7 @@ class Ledger:
         self._storing.clear()
         self._before = self.left()
         for life in self.kept.values():
-            is_noted = life.again is not None and life.pause is not None and life.again > life.pause[1] - 0.001
-            if not (is_noted and is_clock_right):
+            if not (life.is_pause_stored and is_clock_right):
                 life.pause = None
 
     def decided(self, effect: Effect, now: float) -> None:
@@ -232,7 +232,10 @@ class Ledger:
 
     def _attempted(self, attempt: Attempt) -> None:
         self._narrow(attempt.number, attempt.indexes)
-        self.kept[attempt.number].again = attempt.due
+        life = self.kept[attempt.number]
+        life.again = attempt.due
+        if life.pause is not None and attempt.due is not None and attempt.due > life.pause[1] - 0.001:
+            life.is_pause_stored = True
 
     def _narrow(self, number: int, indexes: tuple[int, ...] | None) -> None:
         """Check that what is not left any more was acknowledged."""

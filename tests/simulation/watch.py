@@ -116,6 +116,7 @@ class Watch:
         if was_held and not holders and entry is not None:
             pause = RULES[life.name].pause(entry.attempts, 0.0)
             life.pause = self._broker._peers[peer].client, now + pause
+            life.is_pause_stored = False
 
     def _see_names(self) -> None:
         """Take note of names that have no subscriber any more: the next one need not wait for a pause."""

@@ -25,6 +25,7 @@ CLIENTS: Final = 5
 WINDOW: Final = 8
 """Frames of one name in the broker's memory: so few that a backlog does not fit."""
 LOAD: Final = 3
+QUIET: Final = 4.0
 SWEEP: Final = 4
 MEMORY: Final = next((path for path in ("/dev/shm",) if Path(path).is_dir()), None)
 """A folder on no disk: what a crash leaves is decided here, not by syncing."""
@@ -117,6 +118,11 @@ class World:
 
     def _come_to_rest(self) -> None:
         self.clock.is_calm = True
+        # Nobody publishes any more: what expires and is due must be known from the store.
+        self.clock.tell("crash")
+        self.server.crash()
+        self.clock.run(self.clock.now + QUIET)
+        self.server.check()
         for client in [client for client in self._clients if client.is_stuck]:
             client.kill()
             self._replace(client)
