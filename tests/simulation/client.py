@@ -286,7 +286,7 @@ class Client:
     def _call(self, delivery: Delivery, index: int) -> Failure | None:
         header = delivery.contents.header
         number = int.from_bytes(delivery.contents.items[index].payload)
-        if is_poison(header.name, number) or self._clock.breaks(0.03, "callback raises"):
+        if is_poison(header.name, number) or self._clock.breaks(0.05, "callback raises"):
             return Failure(index, "by chance")
         assert number not in self._handled or header.messages > 1, f"{number} is handled twice"
         if delivery.attempt > 1:

@@ -20,7 +20,7 @@ PLAIN: Final = Policy(
 HASTY: Final = replace(PLAIN, resend_initial=0.05, resend_max=0.4)
 RULES: Final = {
     "plain": PLAIN,
-    "few_attempts": replace(HASTY, max_attempts=3),
+    "few_attempts": replace(PLAIN, resend_initial=0.3, max_attempts=3),
     "one_attempt": replace(HASTY, max_attempts=1),
     "ttl": replace(PLAIN, ttl=0.7),
     "delay": replace(PLAIN, delay=0.3, ttl=2.0),
