@@ -204,10 +204,10 @@ class Broker:
         peers = list(self._peers.values())
         # All of them first: what one has in hand must not go to the next.
         names = [name for peer in peers for name in self._routing.forget(peer)]
-        for peer in peers:
-            self._dismiss(peer, "stopping", "the server is stopping", now)
         for name in names:
             self._deliveries.evict(name, is_farewell=True)
+        for peer in peers:
+            self._dismiss(peer, "stopping", "the server is stopping", now)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""

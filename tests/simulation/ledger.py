@@ -34,6 +34,8 @@ class Life:
     due: float | None
     """Of a delayed one."""
     expires: float | None
+    since: float
+    """When it was committed, by the steady clock."""
     left: set[int] = field(default_factory=set)
     again: float | None = None
     """When it is to be sent again, as far as the store was told."""
@@ -142,6 +144,8 @@ class Ledger:
         """Check that nothing waits that should have expired, or been delivered, since the server's run began."""
         for life in self.kept.values():
             moment = life.due if life.place == "delayed" else life.expires
+            if self._clock.now < life.since + LATE:
+                continue  # it may have waited for room until its moment had passed
             is_late = life.place != "dead" and moment is not None and max(moment, began) < now - LATE
             assert not is_late or life.number in self._decided, f"at {now}: forgotten: {life}"
 
@@ -225,7 +229,17 @@ class Ledger:
         assert key not in self.lives, f"{store} is stored twice"
         del self._storing[store.number]
         place = "pending" if store.due is None else "delayed"
-        life = Life(*key, store.name, store.messages, store.frame, store.number, place, store.due, store.expires)
+        life = Life(
+            *key,
+            store.name,
+            store.messages,
+            store.frame,
+            store.number,
+            place,
+            store.due,
+            store.expires,
+            self._clock.now,
+        )
         life.left = set(range(store.messages))
         self.lives[key] = self.kept[store.number] = life
         self._clock.tell("stored" if place == "pending" else "delayed", store.name, store.number)
