@@ -93,7 +93,9 @@ class Backlog:
         self.last = max(self.last, entry.number)
 
     def oldest(self) -> Entry | None:
-        """Return the oldest frame, if it is in memory; what is read may be older than what is kept."""
+        """Return the oldest frame, if it is in memory; what was not read may be older than what is kept."""
+        if not self.window and self.frames > len(self.kept):
+            return None
         entries = [*islice(self.window.values(), 1), *islice(self.kept.values(), 1)]
         return min(entries, key=lambda entry: entry.number, default=None)
 

@@ -7,6 +7,7 @@ from mezzenger.broker.intake import Intake
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Dead
 from mezzenger.broker.stats import Counters
+from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     Command,
@@ -44,8 +45,8 @@ class DeadLetters:
         self._counters = counters
         self._effects = effects
         self._answer = answer
-        self._leaving: set[int] = set()
-        """Numbers of those that are being resent or dropped."""
+        self._leaving: dict[int, int] = {}
+        """How many messages are in those that are being resent or dropped, by number."""
 
     def ask(self, peer_id: bytes, question: Question) -> None:
         """Take a question of a peer."""
@@ -61,7 +62,7 @@ class DeadLetters:
         # Each once, whoever else asks for it at the same time.
         leaving = {row.number: row for row in rows if row.number not in self._leaving}
         for row in leaving.values():
-            self._leaving.add(row.number)
+            self._leaving[row.number] = _left(row)
             if isinstance(question, ResendDead):
                 messages = wire.read_header(row.frame).messages
                 self._intake.requeue(Origin.DEAD, row.number, row.name, messages, len(row.frame))
@@ -75,16 +76,26 @@ class DeadLetters:
 
     def left(self, change: Requeue | Discard) -> None:
         """Take note that a dead letter is none any more."""
-        self.stayed(change)
+        messages = self.stayed(change)
         self._pending.dead.add(-1, -change.size)
         if isinstance(change, Requeue):
-            self._counters.resent += 1
+            self._counters.resent += messages
         else:
-            self._counters.discarded += 1
+            self._counters.discarded += messages
 
-    def stayed(self, change: Requeue | Discard) -> None:
-        """Take note that the store did not make a change."""
-        self._leaving.discard(change.former if isinstance(change, Requeue) else change.number)
+    def stayed(self, change: Requeue | Discard) -> int:
+        """Take note that a dead letter may be resent or dropped again; return how many messages are in it."""
+        return self._leaving.pop(change.former if isinstance(change, Requeue) else change.number, 0)
+
+
+def _left(row: Dead) -> int:
+    """Return how many messages of a dead letter were not handled; of one that is damaged, nobody knows."""
+    if row.indexes is not None:
+        return len(row.indexes)
+    try:
+        return wire.read_header(row.frame).messages
+    except ProtocolError:
+        return 0
 
 
 def _letter(row: Dead, *, with_frame: bool) -> Letter:

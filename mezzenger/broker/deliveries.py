@@ -96,7 +96,10 @@ class Deliveries:
         """Deliver what was read from the store."""
         for entry in self.pending.loaded(load, rows):
             if entry.due is not None and entry.due > now:
-                self.pending.schedule(entry, entry.due)
+                # No longer than any pause, should the clock have been set back since it was stored.
+                longest = self._options.policies.of(entry.name).pause(entry.attempts, 1.0)
+                entry.failed, entry.paused = None, min(entry.due, now + longest)
+                self.pending.schedule(entry, entry.paused)
             else:
                 self._round(entry, now)
         self._load(load.name)
@@ -116,7 +119,7 @@ class Deliveries:
         for entry in list(self.pending.named(name)):
             if entry.due is None:
                 self._round(entry, now)
-            else:
+            elif not entry.is_paused(peer.client, now):
                 self._offer(peer, entry, now)
         self._load(name)
 
@@ -185,6 +188,7 @@ class Deliveries:
             return False
         if error is None:
             self._counters.dropped["overflow"] += entry.left
+            self._take_back(entry)
             self._settle(entry)
             return True
         if self.pending.dead.frames >= self._options.max_dead_letters:
@@ -219,6 +223,8 @@ class Deliveries:
             entry.holders.discard(peer.id)
             self._counters.nacked += 1
             entry.error = nack.failures[0].error
+            if entry.failed is not None:
+                entry.failed.add(peer.client)
             self._narrow(entry, failed, now)
             self.evict(entry.name)
         self._use_credit(peer, now)
@@ -308,9 +314,16 @@ class Deliveries:
         return entry
 
     def _release(self, peer: Peer, entry: Entry, now: float) -> None:
-        """Begin a round at once if nobody has the entry in hand but a peer that is to be counted on no more."""
+        """Begin a round at once if nobody has the entry in hand but a peer that is to be counted on no more.
+
+        Another peer may have failed on it, and would be sent it too; then it is for the end of the pause.
+        """
         entry.holders.remove(peer.id)
-        if not entry.holders:
+        if entry.holders:
+            return
+        if entry.paused > now:
+            self.pending.schedule(entry, entry.paused)
+        else:
             self._round(entry, now)
 
     def _narrow(self, entry: Entry, failed: set[int], now: float) -> None:
@@ -327,7 +340,8 @@ class Deliveries:
             self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
             return
         if entry.due is not None and not entry.holders:
-            self.pending.schedule(entry, now + self._pause(entry))
+            entry.paused = now + self._pause(entry)
+            self.pending.schedule(entry, entry.paused)
         due = None if entry.holders else entry.due
         self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, due, entry.error))
 
@@ -340,6 +354,7 @@ class Deliveries:
 
     def _expire(self, entry: Entry) -> None:
         self._counters.dropped["expired"] += entry.left
+        self._take_back(entry)
         self._settle(entry)
 
     def _settle(self, entry: Entry) -> None:
@@ -353,7 +368,13 @@ class Deliveries:
         self._effects.append(Bury(*what, entry.attempts, entry.indexes, now, reason, error))
         self._counters.buried += entry.left
         self.pending.dead.add(1, size)
+        self._take_back(entry)
         self._remove(entry)
+
+    def _take_back(self, entry: Entry) -> None:
+        """Send an entry to nobody any more; what others have acknowledged is still sent to those it waits for."""
+        for peer in self._routing.subscribers(entry.name):
+            peer.waiting.pop(entry.number, None)
 
     def _remove(self, entry: Entry) -> None:
         """Take an entry out of memory for good, and let the next one in."""

@@ -23,6 +23,14 @@ class Entry:
     """The peers that have it in hand."""
     late: set[bytes] = field(default_factory=set)
     """The peers that had it in hand when they unsubscribed, and may still acknowledge it."""
+    paused: float = 0.0
+    """Until then, who could not handle it must not be sent it again, whoever else comes and goes."""
+    failed: set[int] | None = field(default_factory=set)
+    """The clients that could not handle it; None if that was before the server started: it may be any."""
+
+    def is_paused(self, client: int, now: float) -> bool:
+        """Whether a client must not be sent it yet."""
+        return now < self.paused and (self.failed is None or client in self.failed)
 
     @property
     def left(self) -> int:

@@ -175,7 +175,7 @@ class Pending:
             del self._entries[entry.number]
             entry.due = None
         for entry in backlog.kept.values():
-            entry.due = None
+            entry.due, entry.paused = None, 0.0
         return offered
 
     def schedule(self, entry: Entry, due: float) -> None:

@@ -27,9 +27,9 @@ class Counters:
     buried: int = 0
     """Messages that became dead letters."""
     resent: int = 0
-    """Dead letters that were put among what is to be delivered again."""
+    """Messages of dead letters that were put among what is to be delivered again."""
     discarded: int = 0
-    """Dead letters that were dropped."""
+    """Messages of dead letters that were dropped."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason: messages that were published and will not be delivered to some or any subscriber."""
     malformed: Counter[str] = field(default_factory=Counter)

@@ -133,9 +133,12 @@ def _dead(
     letters = []
     for number, name, attempts, indexes, buried, reason, error, frame in _up_to(FIND_SIZE, cursor):
         left = None
-        if is_checked:
+        try:
             _header(number, name, frame)
             left = _indexes(number, name, indexes)
+        except DamagedRowError:
+            if is_checked:
+                raise
         letters.append(Dead(number, name, attempts, left, buried, reason, error, frame))
     return letters
 

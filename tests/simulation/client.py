@@ -1,21 +1,28 @@
 """The clients of the simulation: real sessions, with callbacks that are slow, fail, or never return."""
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 
-from mezzenger.errors import NotSubscribed, Rejected, ServerUnreachable
-from mezzenger.protocol.commands import TOKEN_BYTES, Failure
+from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.protocol import wire
+from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
 from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
-from mezzenger.protocol.states import Identity, SessionOptions, State
+from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
 from tests.simulation.clock import Clock
+from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
+from tests.simulation.policies import RULES, is_poison
 from tests.simulation.server import Server
 
 PATIENCE: Final = 4.0
+IMPATIENCE: Final = 0.4
+"""Of some who publish where a publish may have to wait for room."""
 OPTIONS: Final = SessionOptions("simulation", 1.0, 0.3, 0.9, 0.05, 1.0, window=4)
 NUMBERS: Final = 1_000_000
+EVENTS: Final = {(former, to): event for (former, event), to in TRANSITIONS.items()}
 
 
 class Client:
@@ -24,12 +31,14 @@ class Client:
     Args:
         clock: Of the simulation.
         server: To connect to.
+        ledger: Is told what is confirmed and what is handled.
         number: Tells this client from others.
     """
 
-    def __init__(self, clock: Clock, server: Server, number: int) -> None:
+    def __init__(self, clock: Clock, server: Server, ledger: Ledger, number: int) -> None:
         self._clock = clock
         self._server = server
+        self._ledger = ledger
         self._number = number
         self._link: Link | None = None
         self._unsent: list[bytes] = []
@@ -40,29 +49,52 @@ class Client:
         self._callbacks: deque[Delivery] = deque()
         self._is_busy = False
         self._opened = 0.0
+        self._wakes = 0.0
+        self._blocked = 0.0
+        """Until then, publishes of this client may have to wait for room."""
+        self._questions: dict[int, Callable[[Answer], None]] = {}
+        self._state = State.NEW
         self.is_alive = True
-        self.publishes: dict[int, list[int]] = {}
-        """By ticket, the numbers of the messages that wait to be confirmed."""
+        self.is_stuck = False
+        """Whether a callback runs that never returns."""
+        self.publishes: dict[int, tuple[int, str]] = {}
+        """By ticket, the sequence and name of what waits to be confirmed."""
         self.subscribing: dict[int, str] = {}
         self.names: set[str] = set()
-        self.confirmed: set[int] = set()
-        self.handled: Counter[int] = Counter()
+        self._handled: Counter[int] = Counter()
         identity = Identity(2**63 + number, number.to_bytes(16))
         self.session = ClientSession(identity, OPTIONS, random_token=self._token, jitter=clock.random.random)
+        if self._clock.breaks(0.05, "closed before it starts"):
+            self.session.close()
+            self._after()
+            self.session = ClientSession(identity, OPTIONS, random_token=self._token, jitter=clock.random.random)
+            self._state = State.NEW
         self.session.start(clock.now)
         self._after()
 
     # What a program does.
 
-    def publish(self, name: str, *, ack: int, messages: int) -> None:
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it does nothing at present, and reads nothing."""
+        return self._clock.now < self._wakes
+
+    def publish(self, name: str, *, ack: int, messages: int, extra: wire.Extra) -> None:
         """Send a message or a batch; each payload is a number that no other has."""
         numbers = [self._number * NUMBERS + self._published + offset for offset in range(messages)]
         self._published += messages
         now = self._clock.now
         items = [(1.0, number.to_bytes(8)) for number in numbers]
-        ticket = self.session.publish(Draft(name, items, ack, codec=0), now, now + PATIENCE)
+        may_wait = RULES[name].overflow == "block" and ack
+        if may_wait:
+            self._blocked = now + 2 * PATIENCE
+        sequence = self.session.outgoing._sequence
+        patience = IMPATIENCE if may_wait and self._clock.random.random() < 0.5 else PATIENCE
+        ticket = self.session.publish(Draft(name, items, ack, codec=0, extra=extra), now, now + patience)
         if ticket is not None and ack:
-            self.publishes[ticket] = numbers
+            self.publishes[ticket] = sequence, name
+            if may_wait and self._clock.breaks(0.05, "a publish is abandoned"):
+                self._clock.soon(IMPATIENCE, lambda: self._abandon(ticket))
         self._after()
 
     def subscribe(self, name: str) -> None:
@@ -75,11 +107,35 @@ class Client:
             self.subscribing[self.session.subscribe(name, self._clock.now + PATIENCE)] = name
         self._after()
 
+    def ask(self, make: Callable[[int], Question], then: Callable[[Answer], None]) -> None:
+        """Ask the server something."""
+        ticket = self.session.ask(make, self._clock.now + PATIENCE)
+        self._questions[ticket] = then
+        self._after()
+
+    def stop(self, seconds: float) -> None:
+        """Do nothing for some time, as a process does that was sent SIGSTOP."""
+        self._wakes = self._clock.now + seconds
+        if self._link is not None:
+            self._link.stop(seconds)
+        self._clock.after(seconds, self._wake)
+
     def kill(self) -> None:
         """End the process."""
         self.is_alive = False
         if self._link is not None:
-            self._link.cut()
+            self._link.leave()
+
+    def close(self) -> None:
+        """Stop the client, as a program does before it ends."""
+        self.session.close()
+        self._after()
+        self.is_alive = False
+
+    def _abandon(self, ticket: int) -> None:
+        if self.is_alive and not self.is_stopped and self.publishes.pop(ticket, None) is not None:
+            self.session.abandon(ticket)
+            self._after()
 
     # What the network brings.
 
@@ -111,7 +167,9 @@ class Client:
             self._broken(link)
 
     def _broken(self, link: Link) -> None:
-        if self._link is link and self.is_alive:
+        if self.is_stopped:
+            self._clock.after(self._wakes - self._clock.now, lambda: self._broken(link))
+        elif self._link is link and self.is_alive:
             self.session.lost("the connection broke", self._clock.now)
             self._after()
 
@@ -123,12 +181,16 @@ class Client:
         while self.is_alive and (actions := self.session.take_actions()):
             for action in actions:
                 self._do(action)
-        for event in self.session.take_events():
-            if isinstance(event, Arrived):
-                assert event.delivery.contents.header.name in self.names, "delivered to somebody not subscribed"
-                self._callbacks.append(event.delivery)
+        if self.session.state is not self._state:
+            event = EVENTS[self._state, self.session.state]
+            self._clock.tell(f"client: {self._state} --{event}--> {self.session.state}", self._number)
+            self._state = self.session.state
+        for told in self.session.take_events():
+            if isinstance(told, Arrived):
+                assert told.delivery.contents.header.name in self.names, "a callback is called that is not there"
+                self._callbacks.append(told.delivery)
             else:
-                self._done(event)
+                self._done(told)
         self._call_next()
         self._set_timer()
 
@@ -138,7 +200,7 @@ class Client:
                 self._connect(action.token)
             case Disconnect():
                 if self._link is not None:
-                    self._link.cut()
+                    self._link.leave()
                 self._link = None
             case Send():
                 self._send(action.frame)
@@ -150,6 +212,8 @@ class Client:
     def _send(self, frame: bytes) -> None:
         if self._link is not None and self._link.commands is not None:
             self._link.commands.send(frame)
+            if not wire.is_control(frame) and wire.read_header(frame).ack and self._clock.breaks(0.02, "frame twice"):
+                self._link.commands.send(frame)
         else:
             self._unsent.append(frame)
 
@@ -158,24 +222,33 @@ class Client:
             self._link.wishes.send(wish)
 
     def _done(self, event: Done) -> None:
-        if event.error is not None:
-            assert isinstance(event.error, ServerUnreachable | Rejected | NotSubscribed)
-            assert isinstance(event.error, NotSubscribed) or not self._is_slow(), (
-                f"no answer though connected: {event.error}"
-            )
-            self._clock.tell(f"failed: {type(event.error).__name__}")
+        error = event.error
+        if error is not None:
+            assert isinstance(error, ServerUnreachable | Rejected | NotSubscribed | ClientStopped), error
+            is_late = isinstance(error, ServerUnreachable) and self._is_slow()
+            assert not is_late, f"no answer though connected: {error}"
+            self._clock.tell(f"failed: {type(error).__name__}", error)
+        then = self._questions.pop(event.ticket, None)
+        if then is not None and event.answer is not None:
+            then(event.answer)
         name = self.subscribing.pop(event.ticket, None)
-        if name is not None:
-            if isinstance(event.error, ServerUnreachable):
-                self.names.discard(name)
-            return
-        numbers = self.publishes.pop(event.ticket, [])
-        if event.error is None:
-            self.confirmed.update(numbers)
+        if name is not None and isinstance(error, ServerUnreachable):
+            self.names.discard(name)
+        if event.ticket in self.publishes:
+            self._published_or_not(event.ticket, error)
+
+    def _published_or_not(self, ticket: int, error: Exception | None) -> None:
+        sequence, name = self.publishes.pop(ticket)
+        if error is None:
+            self._clock.counted["confirmed"] += 1
+            self._ledger.confirm(2**63 + self._number, sequence)
+        elif isinstance(error, ServerUnreachable) and self.session.state is State.OPEN:
+            self._clock.tell("a publisher gives up", name)
 
     def _is_slow(self) -> bool:
         """Whether the server should have answered by now what was sent to it when the connection began."""
-        return self.session.state is State.OPEN and self._clock.now - self._opened > PATIENCE * 0.7
+        since = max(self._opened, self._blocked, self._wakes)
+        return self.session.state is State.OPEN and self._clock.now - since > PATIENCE * 0.7
 
     def _call_next(self) -> None:
         if self._is_busy or not self._callbacks or not self.is_alive:
@@ -187,9 +260,15 @@ class Client:
         if self._clock.breaks(0.001, "stuck callback"):
             seconds += 20.0
         self._is_busy = True
-        self._clock.after(seconds, lambda: self._return(delivery))
+        if self._clock.breaks(0.0005, "callback never returns"):
+            self.is_stuck = True
+        else:
+            self._clock.after(seconds, lambda: self._return(delivery))
 
     def _return(self, delivery: Delivery) -> None:
+        if self.is_stopped:
+            self._clock.after(self._wakes - self._clock.now, lambda: self._return(delivery))
+            return
         if not self.is_alive:
             return
         self._is_busy = False
@@ -205,13 +284,15 @@ class Client:
         self._after()
 
     def _call(self, delivery: Delivery, index: int) -> Failure | None:
-        if self._clock.breaks(0.03, "callback raises"):
-            return Failure(index, "by chance")
+        header = delivery.contents.header
         number = int.from_bytes(delivery.contents.items[index].payload)
-        assert number not in self.handled or len(delivery.contents.items) > 1, f"{number} is handled twice"
+        if is_poison(header.name, number) or self._clock.breaks(0.05, "callback raises"):
+            return Failure(index, "by chance")
+        assert number not in self._handled or header.messages > 1, f"{number} is handled twice"
         if delivery.attempt > 1:
-            self._clock.tell("redelivery handled")
-        self.handled[number] += 1
+            self._clock.tell("redelivery handled", number)
+        self._handled[number] += 1
+        self._ledger.handled.add((header.client, header.sequence, index))
         return None
 
     def _set_timer(self) -> None:
@@ -221,10 +302,15 @@ class Client:
             self._clock.after(max(deadline - self._clock.now, 0.0001), self._tick)
 
     def _tick(self) -> None:
-        if self.is_alive:
+        # A process that was stopped first reads what has arrived meanwhile.
+        if self.is_alive and not self.is_stopped:
             self._timer = None
             self.session.tick(self._clock.now)
             self._after()
+
+    def _wake(self) -> None:
+        if not self.is_stopped:
+            self._tick()
 
     def _token(self) -> bytes:
         self._tokens += 1

@@ -8,6 +8,8 @@ from itertools import count
 from typing import Final
 
 START: Final = 1000.0
+EPOCH: Final = 1_700_000_000.0
+"""What the wall clock shows when a history begins, in Unix seconds."""
 
 
 class Clock:
@@ -19,13 +21,21 @@ class Clock:
 
     def __init__(self, seed: int) -> None:
         self.now = START
+        """Steady, as a monotonic clock is."""
+        self.wall = EPOCH - START
+        """What the wall clock shows, less ``now``; it changes only when the wall clock is set."""
         self.random = random.Random(seed)
-        self.story: list[str] = []
         self.counted: Counter[str] = Counter()
         self.is_calm = False
         """Whether nothing breaks any more."""
+        self._told: list[tuple[float, str, tuple[object, ...]]] = []
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
+
+    @property
+    def story(self) -> list[str]:
+        """What happened, in lines."""
+        return [f"{now - START:9.4f}  {what:28}  {' '.join(map(str, details))}" for now, what, details in self._told]
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Have something done some time from now."""
@@ -43,14 +53,21 @@ class Clock:
         if not is_done():
             self.now = until
 
-    def breaks(self, probability: float, what: str, details: str = "") -> bool:
+    def jump(self) -> None:
+        """Set the wall clock an hour forward, or back, or right again."""
+        wall = EPOCH - START + self.random.choice((-3600.0, 0.0, 3600.0))
+        if wall != self.wall:
+            self.tell("clock jumps forward" if wall > self.wall else "clock jumps back", f"by {wall - self.wall:g} s")
+            self.wall = wall
+
+    def breaks(self, probability: float, what: str, *details: object) -> bool:
         """Whether something breaks that does so with this probability."""
         if self.random.random() >= probability or self.is_calm:
             return False
-        self.tell(what, details)
+        self.tell(what, *details)
         return True
 
-    def tell(self, what: str, details: str = "") -> None:
+    def tell(self, what: str, *details: object) -> None:
         """Count something, and write it into the story."""
         self.counted[what] += 1
-        self.story.append(f"{self.now - START:9.4f}  {what}  {details}")
+        self._told.append((self.now, what, details))

@@ -24,8 +24,15 @@ class Channel:
         self._clock = clock
         self._arrived = arrived
         self._under_way: deque[list[bytes]] = deque()
+        self._unread: deque[list[bytes]] = deque()
+        self._stopped = 0.0
         self._last = 0.0
         self.is_open = True
+
+    @property
+    def waiting(self) -> int:
+        """How much is under way, or not read."""
+        return len(self._under_way) + len(self._unread)
 
     def send(self, *frames: bytes) -> None:
         """Put something on its way."""
@@ -36,10 +43,23 @@ class Channel:
         self._under_way.append(list(frames))
         self._clock.after(self._last - self._clock.now, self._arrive)
 
+    def stop(self, seconds: float) -> None:
+        """Have nothing read for some time."""
+        self._stopped = self._clock.now + seconds
+        self._clock.after(seconds, self._read)
+
     def _arrive(self) -> None:
         frames = self._under_way.popleft()
-        if self.is_open:
+        if self._clock.now < self._stopped:
+            self._unread.append(frames)
+        elif self.is_open:
             self._arrived(frames)
+
+    def _read(self) -> None:
+        while self._unread:
+            frames = self._unread.popleft()
+            if self.is_open:
+                self._arrived(frames)
 
 
 class Link:
@@ -83,14 +103,36 @@ class Link:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can still arrive."""
+        """Whether anything can still arrive at the client."""
         return self.answers.is_open
 
     def cut(self) -> None:
         """Lose all that is under way, in every direction; each end notices in its own time."""
         if self.is_open:
-            for channel in (self.commands, self.answers, self.wishes, self.broadcasts):
+            for channel in (self.commands, self.wishes):
                 if channel is not None:
                     channel.is_open = False
-            self._clock.soon(NOTICE, self._broken)
-            self._clock.soon(NOTICE, self._noticed_by_server)
+            self._end(NOTICE)
+
+    def leave(self) -> None:
+        """End it from the client's side: the server may still get what was sent, after what a new link brings it."""
+        if self.is_open and self._clock.breaks(0.5, "late frames of a former link"):
+            self._end(self._clock.random.random() * STALL)
+        else:
+            self.cut()
+
+    def stop(self, seconds: float) -> None:
+        """Have the client's end read nothing for some time."""
+        for channel in (self.answers, self.broadcasts):
+            channel.stop(seconds)
+
+    def _end(self, notice: float) -> None:
+        self.answers.is_open = self.broadcasts.is_open = False
+        self._clock.soon(NOTICE, self._broken)
+        self._clock.soon(notice, self._end_of_commands)
+
+    def _end_of_commands(self) -> None:
+        for channel in (self.commands, self.wishes):
+            if channel is not None:
+                channel.is_open = False
+        self._noticed_by_server()

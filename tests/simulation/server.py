@@ -1,36 +1,33 @@
 """The server of the simulation: a real broker and the real store; a crash may come at any effect."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
 from mezzenger.broker.room import RoomOptions
-from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import is_token
 from mezzenger.storage import rows
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.simulation.clock import Clock
+from tests.simulation.disk import Disk, close
+from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
+from tests.simulation.policies import POLICIES
+from tests.simulation.tables import check_tables
+from tests.simulation.watch import Watch
 
 COMMIT: Final = 0.003
-POLICIES: Final = Policies(
-    Policy(
-        resend_initial=0.2,
-        resend_multiplier=2.0,
-        resend_max=2.0,
-        resend_jitter=0.1,
-        max_attempts=1000,
-        ttl=None,
-        delay=0.0,
-        max_pending=None,
-        max_pending_size=None,
-        overflow="reject",
-    )
-)
+FULL: Final = 0.2
+"""Seconds until a full disk has space again."""
+DRAIN: Final = 0.3
+LONG: Final = 60.0
+"""Seconds that are not waited for: the clock was set back an hour."""
+UNTAKEN: Final = 15
+"""Frames that may be under way to one peer."""
+CHECKS: Final = 10
+"""Every so many commits the tables are checked, every row of them."""
 OPTIONS: Final = BrokerOptions(
     max_message_size=2**20,
     link_timeout=2.0,
@@ -42,55 +39,82 @@ OPTIONS: Final = BrokerOptions(
 
 
 class Server:
-    """Runs brokers, one after the other, on one file.
+    """Runs brokers, one after the other, on one disk.
 
     Args:
         clock: Of the simulation.
-        file: Of the store.
+        disk: Of the store.
+        ledger: The account of what is stored.
     """
 
-    def __init__(self, clock: Clock, file: Path) -> None:
+    def __init__(self, clock: Clock, disk: Disk, ledger: Ledger) -> None:
         self._clock = clock
-        self._file = file
+        self._disk = disk
+        self._ledger = ledger
         self._links: dict[bytes, Link] = {}
-        self.stored: set[tuple[int, int]] = set()
-        """Client and sequence of all that ever was committed."""
+        self._wall = clock.wall
+        self._commits = 0
         self.start()
 
+    @property
+    def now(self) -> float:
+        """The broker's time: of the wall clock when it began, and steady from then on."""
+        return self._clock.now + self._wall
+
     def start(self) -> None:
-        """Begin, with what the file has."""
-        self.storage = SqliteStorage(self._file)
+        """Begin, with what the disk has."""
+        self._ledger.begin(is_clock_right=self._wall == self._clock.wall)
+        self._wall = self._clock.wall
+        self.storage = SqliteStorage(self._disk.file)
+        restored = self.storage._open()
+        check_tables(self.storage._usable(), self._ledger)
         self.broker = Broker(OPTIONS, self._clock.random.random)
-        self.broker.restored(self.storage._open())
+        self.broker.restored(restored)
+        self._watch = Watch(self._clock, self._ledger, self.broker)
+        self._began = self.now
         self._changes: list[Change] = []
         self._queries: list[Query] = []
         self._is_storing = False
         self._timer: float | None = None
         self._run = object()
         self.is_up = True
-        self._clock.tell("server starts", f"{self.pending_in_file()} frames pending")
+        self._clock.tell("server starts", len(self._ledger.kept), "frames in the store")
+        self._after()
 
-    def crash(self) -> None:
-        """End at once, and come back some time later."""
-        if not self.is_up:
-            return
-        self.is_up = False
-        self.stop()
-        links, self._links = self._links, {}
-        for link in links.values():
-            link.cut()
-        self._clock.soon(1.5, self.start)
+    def crash(self, torn: Sequence[Change] = ()) -> None:
+        """End at once, perhaps in a commit, and come back some time later."""
+        if self.is_up:
+            self.is_up = False
+            self._run = object()
+            self._disk.crash(self.storage, torn)
+            self._cut_all()
 
     def stop(self) -> None:
+        """Stop as a signal has it: drain, say farewell, commit what is left."""
+        self.broker.drain()
+        self._clock.after(DRAIN, self._in_this_run(self._stop))
+
+    def close(self) -> None:
         """Let go of the file."""
         self._run = object()
-        self.storage._close()
-        self.storage._thread.shutdown()
+        close(self.storage)
 
-    def pending_in_file(self) -> int:
-        """Return how many frames the store has."""
-        (frames,) = self.storage._usable().execute("SELECT COUNT(*) FROM message").fetchone()
-        return int(frames)
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is left to do but what is not due for a long time."""
+        if not self.is_up or self._is_storing or self._changes or self._queries:
+            return False
+        delayed = (life.due for life in self._ledger.kept.values() if life.place == "delayed")
+        is_due = any(due is not None and due < self.now + LONG for due in delayed)
+        return not is_due and self.broker.stats().pending == 0
+
+    def check(self) -> None:
+        """Check that the tables are right, and that the broker's counters add up, if all it decided is committed."""
+        check_tables(self.storage._usable(), self._ledger)
+        self._ledger.check_moments(self.now, self._began)
+        if not (self._changes or self._is_storing):
+            self._ledger.check_stats(self.broker.stats())
+            self._watch.check_counters()
 
     # What the network brings.
 
@@ -112,8 +136,10 @@ class Server:
             self._clock.random.choice(list(self._links.values())).cut()
 
     def _receive(self, link: Link, frames: list[bytes]) -> None:
-        self.broker.receive(link.peer, frames, self._clock.now)
-        self._after()
+        if self.is_up and link.peer in self._links:
+            self._watch.given(link.peer, frames, self.now)
+            self.broker.receive(link.peer, frames, self.now)
+            self._after()
 
     def _wish(self, link: Link, wish: bytes) -> None:
         prefix = wish[1:]
@@ -134,31 +160,27 @@ class Server:
     def _forget(self, link: Link, prefix: bytes) -> None:
         link.prefixes.discard(prefix)
         if is_token(prefix):
-            self.broker.sunk(prefix, self._clock.now)
+            self.broker.sunk(prefix, self.now)
 
     # What follows.
 
     def _after(self) -> None:
         """Do what the broker asks for, as the server's loop does."""
         while self.is_up and (effects := self.broker.take_effects()):
+            self._watch.seen(effects, self.now)
             for effect in effects:
                 self._do(effect)
-                if self._clock.breaks(0.0003, "crash at an effect", str(type(effect).__name__)):
+                if self._clock.breaks(0.0002, "crash at an effect", type(effect).__name__):
                     self.crash()
                     return
         if self.is_up:
             self._store()
             self._set_timer()
-            self._check_memory()
 
     def _do(self, effect: Effect) -> None:
         match effect:
             case Send():
-                link = self._links.get(effect.peer)
-                if link is None or not link.is_open:
-                    self.broker.unreachable(effect.peer, self._clock.now)
-                else:
-                    link.answers.send(*effect.frames)
+                self._send(effect)
             case Publish():
                 for link in self._links.values():
                     if any(effect.frame.startswith(prefix) for prefix in link.prefixes):
@@ -167,6 +189,16 @@ class Server:
                 self._queries.append(effect)
             case _:
                 self._changes.append(effect)
+
+    def _send(self, send: Send) -> None:
+        link = self._links.get(send.peer)
+        if link is not None and link.is_open and link.answers.waiting >= UNTAKEN:
+            self._clock.tell("a peer takes nothing")
+            link.cut()
+        if link is None or not link.is_open:
+            self.broker.unreachable(send.peer, self.now)
+        else:
+            link.answers.send(*send.frames)
 
     def _store(self) -> None:
         if self._is_storing or not (self._changes or self._queries):
@@ -180,53 +212,98 @@ class Server:
         self._clock.after(seconds, self._in_this_run(lambda: self._commit(changes, queries)))
 
     def _commit(self, changes: list[Change], queries: list[Query]) -> None:
-        if self._clock.breaks(0.003, "crash before a commit"):
+        if self._clock.breaks(0.002, "crash before a commit"):
             self.crash()
-            return
-        self.storage._commit(changes)
+        elif changes and self._clock.breaks(0.002, "crash in a commit"):
+            self.crash(torn=changes)
+        elif changes and self._clock.breaks(0.005, "disk full"):
+            self._fill(changes, queries)
+        else:
+            self._commit_and_answer(changes, queries)
+
+    def _fill(self, changes: list[Change], queries: list[Query]) -> None:
+        """Refuse what is to be stored, and keep the rest for later, as the server's loop does."""
         stores = [change for change in changes if isinstance(change, Store)]
-        for store in stores:
-            assert (store.client, store.sequence) not in self.stored, f"{store} is stored twice"
-            self.stored.add((store.client, store.sequence))
-        if self._clock.breaks(0.003, "crash after a commit"):
-            self.crash()
-            return
-        self.broker.committed(changes, self._clock.now)
-        for query in queries:
-            self._answer(query)
+        self._ledger.refused(stores)
+        self.broker.commit_failed(stores, "storage", "the disk is full")
+        self._after()
+        if self.is_up:
+            self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
+            self._queries[:0] = queries
+            self._clock.after(FULL, self._in_this_run(self._store_on))
+
+    def _store_on(self) -> None:
         self._is_storing = False
         self._after()
+
+    def _commit_and_answer(self, changes: list[Change], queries: list[Query]) -> None:
+        if changes:
+            self.storage._commit(changes)
+            self._ledger.committed(changes)
+            if self._clock.breaks(0.003, "crash after a commit"):
+                self.crash()
+                return
+            self.broker.committed(changes, self.now)
+            self._after()
+        while self.is_up and queries:
+            self._answer(queries.pop(0))
+            self._after()
+        if self.is_up:
+            self._store_on()
+            self._watch.check(self.now)
+            self._commits += 1
+            if self._commits % CHECKS == 0:
+                self.check()
 
     def _answer(self, query: Query) -> None:
         match query:
             case Load():
                 self._clock.tell("load", query.name)
-                self.broker.loaded(query, self.storage._read(rows.read_waiting, query), self._clock.now)
+                self.broker.loaded(query, self.storage._read(rows.read_waiting, query), self.now)
             case Sweep():
                 self._clock.tell("sweep")
                 self.broker.swept(self.storage._read(rows.sweep, query))
             case Find():
                 self.broker.found(query, self.storage._read(rows.find, query))
 
+    # Time, and the end.
+
     def _set_timer(self) -> None:
         deadline = self.broker.next_deadline()
         if deadline is not None and (self._timer is None or deadline < self._timer):
             self._timer = deadline
-            self._clock.after(max(deadline - self._clock.now, 0.0001), self._in_this_run(self._tick))
-
-    def _check_memory(self) -> None:
-        for one in self.broker._deliveries.pending._backlogs.values():
-            late = sum(1 for entry in one.window.values() if entry.late)
-            limit = backlog.WINDOW_FRAMES + backlog.LOAD_FRAMES + late
-            assert len(one.window) <= limit, f"{len(one.window)} frames of {one.name!r} are in memory"
+            self._clock.after(max(deadline - self.now, 0.0001), self._in_this_run(self._tick))
 
     def _tick(self) -> None:
         self._timer = None
-        self.broker.tick(self._clock.now)
+        self.broker.tick(self.now)
         self._after()
 
+    def _stop(self) -> None:
+        if self._is_storing:
+            self._clock.after(0.01, self._in_this_run(self._stop))
+            return
+        self.broker.farewell(self.now)
+        effects = self.broker.take_effects()
+        self._watch.seen(effects, self.now, is_farewell=True)
+        for effect in effects:
+            self._do(effect)
+        if self._changes:
+            self.storage._commit(self._changes)
+            self._ledger.committed(self._changes)
+        self.is_up = False
+        self.close()
+        self._clock.after(0.1, self._cut_all)
+
+    def _cut_all(self) -> None:
+        """Cut all links, and have the next server start."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            link.cut()
+        self._clock.soon(self._clock.random.choice((0.1, 1.0)), self.start)
+
     def _in_this_run(self, act: Callable[[], None]) -> Callable[[], None]:
-        """Return what does something unless there was a crash meanwhile."""
+        """Return what does something unless the run has ended meanwhile."""
         run = self._run
 
         def act_if_up() -> None:

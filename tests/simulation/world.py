@@ -1,23 +1,32 @@
 """One history: programs that publish and subscribe while everything breaks, then calm, then the account."""
 
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 from unittest.mock import patch
 
-from mezzenger.broker import backlog
+from mezzenger.broker import backlog, sweeper
+from mezzenger.protocol.wire import NO_EXTRA, Extra
 from tests.simulation.client import Client
 from tests.simulation.clock import START, Clock
+from tests.simulation.disk import Disk
+from tests.simulation.ledger import Ledger
+from tests.simulation.operator import Operator
+from tests.simulation.policies import NAMES, RULES
+from tests.simulation.report import table
 from tests.simulation.server import Server
 
-NAMES: Final = ("a", "b", "c")
 PACE: Final = 0.01
 """Seconds between two things that programs do."""
 CLIENTS: Final = 5
 WINDOW: Final = 8
 """Frames of one name in the broker's memory: so few that a backlog does not fit."""
 LOAD: Final = 3
+QUIET: Final = 4.0
+SWEEP: Final = 4
 MEMORY: Final = next((path for path in ("/dev/shm",) if Path(path).is_dir()), None)
 """A folder on no disk: what a crash leaves is decided here, not by syncing."""
 
@@ -32,11 +41,13 @@ class World:
 
     def __init__(self, seed: int, directory: Path) -> None:
         self.clock = Clock(seed)
-        self.server = Server(self.clock, directory / "messages.db")
-        self.clients: list[Client] = []
-        self._everybody: list[Client] = []
+        self._ledger = Ledger(self.clock)
+        self.server = Server(self.clock, Disk(self.clock, directory), self._ledger)
+        self._clients: list[Client] = []
+        self._made = 0
         for _ in range(CLIENTS):
             self._new_client()
+        self._operator = Operator(self.clock, self._ledger, self._clients[0])
 
     def run(self, seconds: float) -> None:
         """Let programs run and things break for some time; then let all come to rest, and check the account."""
@@ -46,9 +57,9 @@ class World:
         self._check()
 
     def _new_client(self) -> Client:
-        client = Client(self.clock, self.server, len(self._everybody) + 1)
-        self._everybody.append(client)
-        self.clients.append(client)
+        self._made += 1
+        client = Client(self.clock, self.server, self._ledger, self._made)
+        self._clients.append(client)
         return client
 
     def _act_until(self, end: float) -> None:
@@ -57,47 +68,96 @@ class World:
             self.clock.after(self.clock.random.expovariate(1 / PACE), lambda: self._act_until(end))
 
     def _act(self) -> None:
-        client = self.clock.random.choice(self.clients)
+        client = self.clock.random.choice(self._clients)
         name = self.clock.random.choice(NAMES)
         choice = self.clock.random.random()
-        if choice < 0.85:
-            client.publish(name, ack=int(choice < 0.7), messages=self.clock.random.choice((1, 1, 1, 3)))
-        elif choice < 0.97:
-            client.subscribe(name)
-        elif self.clock.breaks(0.5, "kill a client"):
+        if choice < 0.94:
+            if client.is_stopped:
+                return
+            if choice < 0.80:
+                self._publish(client, name, ack=int(choice < 0.7))
+            elif choice < 0.91:
+                client.subscribe(name)
+            else:
+                self._operator.act()
+        else:
+            self._break(client)
+
+    def _publish(self, client: Client, name: str, *, ack: int) -> None:
+        random = self.clock.random
+        extra = NO_EXTRA
+        if random.random() < 0.1:
+            ttl, delay = random.choice(((0.3, None), (None, 0.2), (1.0, 0.5), (20.0, 0.0)))
+            extra = Extra(ttl=ttl, delay=delay)
+        client.publish(name, ack=ack, messages=random.choice((1, 1, 1, 3)), extra=extra)
+
+    def _break(self, client: Client) -> None:
+        """Have something happen that is no fault of the programs."""
+        if self.clock.breaks(0.25, "kill a client"):
             client.kill()
-            self.clients.remove(client)
-            self._new_client()
-        elif self.clock.breaks(0.3, "crash"):
+            self._replace(client)
+        elif self.clock.breaks(0.15, "close a client"):
+            client.close()
+            self._replace(client)
+        elif self.clock.breaks(0.3, "stop a client"):
+            client.stop(self.clock.random.expovariate(1.0))
+        elif self.clock.breaks(0.2, "crash"):
             self.server.crash()
+        elif self.server.is_up and self.clock.breaks(0.25, "stop the server"):
+            self.server.stop()
+        elif self.clock.random.random() < 0.3:
+            self.clock.jump()
         else:
             self.server.cut_one()
 
+    def _replace(self, client: Client) -> None:
+        self._clients.remove(client)
+        new = self._new_client()
+        if self._operator.client is client:
+            self._operator.client = new
+
     def _come_to_rest(self) -> None:
         self.clock.is_calm = True
+        # Nobody publishes any more: what expires and is due must be known from the store.
+        self.clock.tell("crash")
+        self.server.crash()
+        self.clock.run(self.clock.now + QUIET)
+        self.server.check()
+        for client in [client for client in self._clients if client.is_stuck]:
+            client.kill()
+            self._replace(client)
         heir = self._new_client()
-        for name in NAMES:
+        for name in RULES:
             heir.subscribe(name)
         self.clock.run(self.clock.now + 300, self._is_at_rest)
+        self._operator.client = heir
+        self._operator.shown.clear()
+        for number in self._dead:
+            self._operator.show(number)
+        self.clock.run(self.clock.now + 300, lambda: self._operator.shown >= self._dead)
+
+    @property
+    def _dead(self) -> set[int]:
+        return {number for number, life in self._ledger.kept.items() if life.place == "dead"}
 
     def _is_at_rest(self) -> bool:
-        if not self.server.is_up or any(client.publishes for client in self.clients):
-            return False
-        return self.server.broker.stats().pending == 0 == self.server.pending_in_file()
+        return self.server.is_at_rest and not any(client.publishes for client in self._clients)
 
     def _check(self) -> None:
-        stats = self.server.broker.stats()
-        assert self._is_at_rest(), f"not at rest: {stats}, {self.server.pending_in_file()} frames in the file"
-        assert stats.malformed == {}, stats.malformed
-        confirmed = set().union(*(client.confirmed for client in self._everybody))
-        handled = set().union(*(client.handled for client in self._everybody))
-        assert confirmed <= handled, f"confirmed and lost: {sorted(confirmed - handled)}"
-        self.clock.counted["confirmed"] = len(confirmed)
+        assert self._is_at_rest(), f"not at rest: {self.server.broker.stats()}, {self._ledger.left()}"
+        assert self._dead <= self._operator.shown, f"dead letters that cannot be shown: {self._dead}"
+        self.server.check()
+        lost = self._ledger.confirmed - self._ledger.lives.keys()
+        assert not lost, f"confirmed and lost: {sorted(lost)}"
+        malformed = self.server.broker.stats().malformed
+        assert malformed.keys() <= {"hello"}, malformed
 
 
 def simulate(seed: int, seconds: float = 5.0) -> Clock:
     """Run one history; what is returned tells what happened in it."""
-    with TemporaryDirectory(dir=MEMORY) as directory, patch.multiple(backlog, WINDOW_FRAMES=WINDOW, LOAD_FRAMES=LOAD):
+    small_windows = patch.multiple(backlog, WINDOW_FRAMES=WINDOW, LOAD_FRAMES=LOAD)
+    small_sweeps = patch.object(sweeper, "SWEEP_FRAMES", SWEEP)
+    with TemporaryDirectory(dir=MEMORY) as directory, small_windows, small_sweeps:
         world = World(seed, Path(directory))
         try:
             world.run(seconds)
@@ -107,12 +167,19 @@ def simulate(seed: int, seconds: float = 5.0) -> Clock:
             raise
         finally:
             if world.server.is_up:
-                world.server.stop()
+                world.server.close()
         return world.clock
 
 
-if __name__ == "__main__":
-    first, last = int(sys.argv[1]), int(sys.argv[-1])
+def main(first: int, last: int) -> None:
+    """Run histories, and print how often everything happened in them."""
+    counted: Counter[str] = Counter()
+    began = time.perf_counter()
     for number in range(first, last + 1):
-        counted = simulate(number).counted
-        print(number, dict(counted), flush=True)
+        counted.update(simulate(number).counted)
+    print(table(counted))
+    print(f"{last - first + 1} seeds in {time.perf_counter() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[-1]))

@@ -1,0 +1,274 @@
+"""The account of every stored message, kept from what was committed, beside the broker and the store.
+
+A message is in one place at a time: pending, delayed, dead; at last acknowledged, expired, dropped or discarded, and
+each of these for a reason that is checked when the broker decides it, by the broker's clock. A frame holds one message
+or several; ``left`` has those of its messages that nobody has acknowledged.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mezzenger.broker.effects import Attempt, Bury, Change, Discard, Effect, Origin, Requeue, Settle, Store
+from mezzenger.broker.stats import BrokerStats
+from tests.simulation.clock import Clock
+from tests.simulation.policies import RULES
+
+LATE: Final = 1.5
+"""Seconds in which the store, slow or full as it may be, takes note that something has expired or is due."""
+KEPT: Final = ("pending", "delayed", "dead")
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """Of one frame, from its commit on."""
+
+    client: int
+    sequence: int
+    name: str
+    messages: int
+    frame: bytes = field(repr=False)
+    number: int
+    place: str
+    due: float | None
+    """Of a delayed one."""
+    expires: float | None
+    since: float
+    """When it was committed, by the steady clock."""
+    left: set[int] = field(default_factory=set)
+    again: float | None = None
+    """When it is to be sent again, as far as the store was told."""
+    pause: tuple[int, float] | None = None
+    """Which client could not handle it, and until when that client must not get it again."""
+    is_pause_stored: bool = False
+
+
+class Ledger:
+    """What the store must have, and why the rest is gone.
+
+    Args:
+        clock: Is told what happens to messages.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.lives: dict[tuple[int, int], Life] = {}
+        """All that ever was committed, by client and sequence."""
+        self.kept: dict[int, Life] = {}
+        """What the store has, by number."""
+        self.handled: set[tuple[int, int, int]] = set()
+        """Client, sequence and index of what a callback ran to its end for."""
+        self.confirmed: set[tuple[int, int]] = set()
+        self.asked: dict[str, set[int]] = {"resend": set(), "drop": set()}
+        """Numbers of the dead letters for which the operator asked for that."""
+        self._decided: dict[int, str] = {}
+        """What will leave its place with the next commit, by number, and where it goes."""
+        self._storing: dict[int, Store] = {}
+        self._before: Counter[str] = Counter()
+        """Messages in each place when the server's run began."""
+
+    # What happens.
+
+    def confirm(self, client: int, sequence: int) -> None:
+        """Take note that a client was told that a frame is stored."""
+        assert (client, sequence) in self.lives, f"{client} {sequence} is confirmed and not stored"
+        self.confirmed.add((client, sequence))
+
+    def begin(self, *, is_clock_right: bool) -> None:
+        """Take note that the server starts: what was decided and not committed is void.
+
+        Args:
+            is_clock_right: Whether the wall clock goes on from where it was; else pauses may be shorter or longer.
+        """
+        self._decided.clear()
+        self._storing.clear()
+        self._before = self.left()
+        for life in self.kept.values():
+            if not (life.is_pause_stored and is_clock_right):
+                life.pause = None
+
+    def decided(self, effect: Effect, now: float) -> None:
+        """Check whether the broker has a reason for what it decides."""
+        match effect:
+            case Store():
+                self._check_store(effect)
+                self._storing[effect.number] = effect
+            case Settle():
+                self._decide(effect.number, "pending", self._reason(self.kept[effect.number], now))
+            case Bury():
+                self._check_bury(effect)
+                self._decide(effect.number, "pending", "dead")
+            case Requeue():
+                self._check_requeue(effect, now)
+                self._decide(effect.former, str(effect.origin), "pending")
+            case Discard():
+                assert effect.number in self.asked["drop"], f"{effect} was not asked for"
+                self._decide(effect.number, "dead", "discarded")
+
+    def refused(self, stores: Iterable[Store]) -> None:
+        """Take note that the store did not take these."""
+        for store in stores:
+            del self._storing[store.number]
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Take note of what is in the store from now on."""
+        for change in changes:
+            match change:
+                case Store():
+                    self._stored(change)
+                case Attempt():
+                    self._attempted(change)
+                case Bury():
+                    self._narrow(change.number, change.indexes)
+                    self._moved(change.number, change.number)
+                case Settle() | Discard():
+                    self._moved(change.number, change.number)
+                case Requeue():
+                    self._moved(change.former, change.number)
+
+    # What must hold.
+
+    def place_of(self, life: Life) -> str:
+        """Return where something is, or will be with the next commit."""
+        return self._decided.get(life.number, life.place)
+
+    def left(self) -> Counter[str]:
+        """Count the messages that nobody has acknowledged, by the place that they are in."""
+        counted: Counter[str] = Counter()
+        for life in self.kept.values():
+            counted[life.place] += len(life.left)
+        return counted
+
+    def check_moments(self, now: float, began: float) -> None:
+        """Check that nothing waits that should have expired, or been delivered, since the server's run began."""
+        for life in self.kept.values():
+            moment = life.due if life.place == "delayed" else life.expires
+            if self._clock.now < life.since + LATE:
+                continue  # it may have waited for room until its moment had passed
+            is_late = life.place != "dead" and moment is not None and max(moment, began) < now - LATE
+            assert not is_late or life.number in self._decided, f"at {now}: forgotten: {life}"
+
+    def check_stats(self, stats: BrokerStats) -> None:
+        """Check that the broker's counters add up; to be called when all it has decided is committed."""
+        before, left = self._before, self.left()
+        gone = stats.acked + stats.dropped.get("expired", 0) + stats.dropped.get("overflow", 0) + stats.discarded
+        assert before.total() + stats.stored == gone + left.total(), f"{before} before, {left} left: {stats}"
+        dead = before["dead"] + stats.buried - stats.resent - stats.discarded
+        assert dead == left["dead"], f"{before['dead']} before, {left['dead']} dead now: {stats}"
+        counted = [(stats.pending, stats.pending_size), (stats.delayed, stats.delayed_size)]
+        counted.append((stats.dead, stats.dead_size))
+        for place, in_stats in zip(KEPT, counted, strict=True):
+            lives = [life for life in self.kept.values() if life.place == place]
+            assert in_stats == (len(lives), sum(len(life.frame) for life in lives)), f"{place}: {stats}"
+
+    # Reasons.
+
+    def _decide(self, number: int, place: str, then: str) -> None:
+        life = self.kept[number]
+        assert life.place == place, f"{life} is not {place}"
+        assert number not in self._decided, f"{life} is {self._decided[number]} already, now {then}"
+        self._decided[number] = then
+        if then not in KEPT:
+            self._clock.tell(then, life.name, number)
+
+    def _reason(self, life: Life, now: float) -> str:
+        """Return why something is settled."""
+        if all((life.client, life.sequence, index) in self.handled for index in life.left):
+            return "acked"
+        if life.expires is not None and life.expires <= now:
+            return "expired"
+        assert RULES[life.name].overflow == "drop_oldest", f"at {now}: confirmed and lost: {life}"
+        self._check_oldest(life)
+        return "dropped"
+
+    def _check_oldest(self, life: Life) -> None:
+        oldest = min(one.number for one in self._waiting(life.name))
+        assert life.number == oldest, f"{life} makes room, and {oldest} is older"
+
+    def _check_bury(self, bury: Bury) -> None:
+        policy, life = RULES[bury.name], self.kept[bury.number]
+        if bury.reason == "max_attempts":
+            assert bury.attempts >= policy.max_attempts, f"{bury} is too early"
+        else:
+            assert policy.overflow == "dead_letter", f"{bury}, where the policy has no dead letters"
+            self._check_oldest(life)
+        self._clock.tell(f"buried: {bury.reason}", bury.name, bury.number)
+
+    def _check_requeue(self, requeue: Requeue, now: float) -> None:
+        life = self.kept[requeue.former]
+        if requeue.origin is Origin.DEAD:
+            assert requeue.former in self.asked["resend"], f"{requeue} was not asked for"
+            self._clock.tell("resent", life.name, requeue.former, "is now", requeue.number)
+        else:
+            assert life.due is not None
+            assert life.due <= now, f"at {now}: too early: {life}"
+            self._clock.tell("due", life.name, requeue.former, "is now", requeue.number)
+
+    def _check_store(self, store: Store) -> None:
+        """Check that there is room, whatever else is not counted yet."""
+        policy = RULES[store.name]
+        storing = [one for one in self._storing.values() if one.name == store.name and one.due is None]
+        waiting = self._waiting(store.name)
+        if policy.max_pending is not None:
+            messages = sum(one.messages for one in waiting) + sum(one.messages for one in storing) + store.messages
+            assert messages <= policy.max_pending, f"{store} where {messages} are too many"
+        if policy.max_pending_size is not None:
+            size = sum(len(one.frame) for one in waiting) + sum(len(one.frame) for one in storing) + len(store.frame)
+            assert size <= policy.max_pending_size, f"{store} where {size} bytes are too many"
+
+    def _waiting(self, name: str) -> list[Life]:
+        """Return what is pending of a name, and will be."""
+        lives = (life for life in self.kept.values() if life.name == name and life.place == "pending")
+        return [life for life in lives if life.number not in self._decided]
+
+    # What a commit does.
+
+    def _stored(self, store: Store) -> None:
+        key = store.client, store.sequence
+        assert key not in self.lives, f"{store} is stored twice"
+        del self._storing[store.number]
+        place = "pending" if store.due is None else "delayed"
+        life = Life(
+            *key,
+            store.name,
+            store.messages,
+            store.frame,
+            store.number,
+            place,
+            store.due,
+            store.expires,
+            self._clock.now,
+        )
+        life.left = set(range(store.messages))
+        self.lives[key] = self.kept[store.number] = life
+        self._clock.tell("stored" if place == "pending" else "delayed", store.name, store.number)
+
+    def _attempted(self, attempt: Attempt) -> None:
+        self._narrow(attempt.number, attempt.indexes)
+        life = self.kept[attempt.number]
+        life.again = attempt.due
+        if life.pause is not None and attempt.due is not None and attempt.due > life.pause[1] - 0.001:
+            life.is_pause_stored = True
+
+    def _narrow(self, number: int, indexes: tuple[int, ...] | None) -> None:
+        """Check that what is not left any more was acknowledged."""
+        life = self.kept[number]
+        left = set(range(life.messages) if indexes is None else indexes)
+        assert left, f"nothing is left of {life}"
+        assert left <= life.left, f"{left} is left, though it was acknowledged: {life}"
+        lost = {index for index in life.left - left if (life.client, life.sequence, index) not in self.handled}
+        assert not lost, f"confirmed and lost: {lost} of {life}"
+        if left < life.left:
+            self._clock.tell("acked in part", life.name, life.number)
+        life.left = left
+
+    def _moved(self, former: int, number: int) -> None:
+        life = self.kept.pop(former)
+        if life.place == "dead":
+            life.expires = None
+        life.place = self._decided.pop(former)
+        life.number = number
+        life.again = life.pause = None
+        if life.place in KEPT:
+            self.kept[number] = life

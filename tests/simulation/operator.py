@@ -1,0 +1,103 @@
+"""The operator of the simulation: looks at dead letters, resends some, drops others."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mezzenger.protocol.commands import (
+    Answer,
+    Completed,
+    DropDead,
+    Failed,
+    Letter,
+    Letters,
+    ListDead,
+    ResendDead,
+    ShowDead,
+)
+from tests.simulation.client import Client
+from tests.simulation.clock import Clock
+from tests.simulation.ledger import Ledger
+
+PAGE: Final = 100
+
+
+class Operator:
+    """Somebody with a client.
+
+    Args:
+        clock: Of the simulation.
+        ledger: Is told what was asked for.
+        client: Asks; the operator may get another one.
+    """
+
+    def __init__(self, clock: Clock, ledger: Ledger, client: Client) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self.client = client
+        self._listed: list[int] = []
+        self.shown: set[int] = set()
+
+    def act(self) -> None:
+        """Ask something, by chance."""
+        choice = self._clock.random.random()
+        if choice < 0.4 or not self._listed:
+            self.list_all()
+        elif choice < 0.6:
+            self.show(self._clock.random.choice(self._listed))
+        else:
+            count = min(len(self._listed), self._clock.random.choice((1, 1, 3)))
+            numbers = self._clock.random.sample(self._listed, count)
+            self._order("resend" if choice < 0.85 else "drop", numbers)
+
+    def list_all(self) -> None:
+        """Ask for all dead letters, page by page."""
+        self._listed = []
+        self._list(0)
+
+    def show(self, number: int) -> None:
+        """Ask for one."""
+        self._ask(lambda request: ShowDead(request, number), self._on_shown)
+
+    def _list(self, after: int) -> None:
+        self._ask(lambda request: ListDead(request, None, after), self._on_listed)
+
+    def _on_listed(self, answer: Answer) -> None:
+        letters = self._letters(answer)
+        assert all(letter.frame is None for letter in letters)
+        self._listed += [letter.number for letter in letters if letter.number not in self._listed]
+        if len(letters) == PAGE:
+            self._list(letters[-1].number)
+
+    def _on_shown(self, answer: Answer) -> None:
+        for letter in self._letters(answer):
+            self._clock.tell("dead letter shown", letter.number)
+            self.shown.add(letter.number)
+
+    def _letters(self, answer: Answer) -> Sequence[Letter]:
+        """Return what was answered; it is compared with what the account has of it, if it is still there."""
+        assert isinstance(answer, Letters | Failed)
+        letters = answer.letters if isinstance(answer, Letters) else []
+        for letter in letters:
+            life = self._ledger.lives[letter.client, letter.sequence]
+            assert letter.frame in {None, life.frame}
+            assert (letter.name, letter.size) == (life.name, len(life.frame))
+            if (life.place, life.number) == ("dead", letter.number):
+                indexes = set(range(life.messages) if letter.indexes is None else letter.indexes)
+                assert (indexes, letter.messages) == (life.left, len(life.left)), f"{letter}: {life}"
+        return letters
+
+    def _order(self, what: str, numbers: list[int]) -> None:
+        self._ledger.asked[what].update(numbers)
+        kind = ResendDead if what == "resend" else DropDead
+        self._ask(lambda request: kind(request, numbers), self._on_done)
+
+    def _on_done(self, answer: Answer) -> None:
+        assert isinstance(answer, Completed | Failed)
+        if isinstance(answer, Completed):
+            self._clock.tell("order done", answer.count)
+
+    def _ask(
+        self, make: Callable[[int], ListDead | ShowDead | ResendDead | DropDead], then: Callable[[Answer], None]
+    ) -> None:
+        if self.client.is_alive and not self.client.is_stopped:
+            self.client.ask(make, then)

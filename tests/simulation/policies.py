@@ -1,0 +1,46 @@
+"""The names of the simulation, and what applies to each."""
+
+from dataclasses import replace
+from typing import Final
+
+from mezzenger.policy import Policies, Policy
+
+PLAIN: Final = Policy(
+    resend_initial=0.6,
+    resend_multiplier=2.0,
+    resend_max=2.0,
+    resend_jitter=0.1,
+    max_attempts=1000,
+    ttl=None,
+    delay=0.0,
+    max_pending=None,
+    max_pending_size=None,
+    overflow="reject",
+)
+HASTY: Final = replace(PLAIN, resend_initial=0.05, resend_max=0.4)
+RULES: Final = {
+    "plain": PLAIN,
+    "few_attempts": replace(PLAIN, resend_initial=0.3, max_attempts=3),
+    "one_attempt": replace(HASTY, max_attempts=1),
+    "ttl": replace(PLAIN, ttl=0.7),
+    "delay": replace(PLAIN, delay=0.3, ttl=2.0),
+    "reject": replace(PLAIN, max_pending=9),
+    "drop_oldest": replace(PLAIN, max_pending=12, overflow="drop_oldest"),
+    "dead_letter": replace(HASTY, max_pending=12, max_attempts=3, overflow="dead_letter"),
+    "block": replace(PLAIN, max_pending_size=500, overflow="block"),
+}
+NAMES: Final = (*RULES, "block")
+"""Where a publish may have to wait for room is twice as likely as the others."""
+POLICIES: Final = Policies(PLAIN, list(RULES.items()))
+FEW_ATTEMPTS: Final = 10
+"""Below so many attempts a message that no callback can handle becomes a dead letter within a history."""
+
+
+def is_poison(name: str, number: int) -> bool:
+    """Whether every callback raises for the message with this number."""
+    return RULES[name].max_attempts < FEW_ATTEMPTS and number % 7 == 0
+
+
+def longest_pause(name: str) -> float:
+    """Return the longest time from one attempt to the next."""
+    return RULES[name].resend_max * (1 + RULES[name].resend_jitter)

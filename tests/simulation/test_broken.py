@@ -1,0 +1,148 @@
+"""A broker or store that breaks a promise is caught by the simulation, and the error tells how to replay that."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from mezzenger.broker import core, deliveries
+from mezzenger.broker.backlog import Backlog
+from mezzenger.broker.deliveries import Deliveries
+from mezzenger.broker.entry import Entry
+from mezzenger.broker.intake import Intake
+from mezzenger.broker.overflow import Publication
+from mezzenger.broker.publishers import Publisher
+from mezzenger.broker.room import Room
+from mezzenger.broker.sweeper import Sweeper
+from mezzenger.policy import Policy
+from mezzenger.protocol.commands import Confirm
+from mezzenger.storage import changes
+from tests.simulation.world import simulate
+
+SEEDS: Final = 40
+"""Within so many histories each of these is caught."""
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def confirm_at_once(patch: pytest.MonkeyPatch) -> None:
+    store = Intake._store
+
+    def confirm(self: Intake, publication: Publication) -> None:
+        store(self, publication)
+        self._answer_client(publication.header.client, Confirm([publication.header.sequence]))
+
+    patch.setattr(Intake, "_store", confirm)
+
+
+def take_what_is_held_for_stored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Publisher, "refuse", lambda self, sequence: self.storing.discard(sequence))
+
+
+def forget_at_restart_what_expires(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(core.Broker, "restored", lambda self, restored: self._intake.restored(restored))
+
+
+def deliver_what_has_expired(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(deliveries, "_has_expired", lambda entry, now: False)
+
+
+def expire_early(patch: pytest.MonkeyPatch) -> None:
+    tick = Sweeper.tick
+    patch.setattr(Sweeper, "tick", lambda self, now: tick(self, now + 0.1))
+
+
+def requeue_without_deleting(patch: pytest.MonkeyPatch) -> None:
+    keep = {origin: (insert, "SELECT ?") for origin, (insert, _) in changes._REQUEUE.items()}
+    patch.setattr(changes, "_REQUEUE", keep)
+
+
+def resend_all_of_a_batch(patch: pytest.MonkeyPatch) -> None:
+    resend_all = {
+        origin: (insert.replace("SELECT ?, name, indexes", "SELECT ?, name, NULL"), delete)
+        for origin, (insert, delete) in changes._REQUEUE.items()
+    }
+    patch.setattr(changes, "_REQUEUE", resend_all)
+
+
+def bury_twice(patch: pytest.MonkeyPatch) -> None:
+    bury = Deliveries._bury
+
+    def count_again(self: Deliveries, entry: Entry, *reason: Any) -> None:
+        bury(self, entry, *reason)
+        self._counters.buried += entry.left
+
+    patch.setattr(Deliveries, "_bury", count_again)
+
+
+def attempt_once_more(patch: pytest.MonkeyPatch) -> None:
+    exhausted = Deliveries._is_exhausted
+
+    def one_later(self: Deliveries, entry: Entry) -> bool:
+        is_last = entry.attempts > self._options.policies.of(entry.name).max_attempts
+        return is_last and exhausted(self, entry)
+
+    patch.setattr(Deliveries, "_is_exhausted", one_later)
+
+
+def drop_the_newest(patch: pytest.MonkeyPatch) -> None:
+    def newest(self: Backlog) -> Entry | None:
+        return max([*self.window.values(), *self.kept.values()], key=lambda entry: entry.number, default=None)
+
+    patch.setattr(Backlog, "oldest", newest)
+
+
+def forget_pauses(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Entry, "is_paused", lambda self, client, now: False)
+
+
+def wait_for_the_clock(patch: pytest.MonkeyPatch) -> None:
+    pause = Policy.pause
+    patch.setattr(
+        Policy, "pause", lambda self, attempts, random: 1e6 if random == 1.0 else pause(self, attempts, random)
+    )
+
+
+def take_more_than_there_is_room_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Room, "taken", lambda self, name, messages, size: None)
+    patch.setattr(Room, "answered", lambda self, name, messages, size: None)
+
+
+def delay_nothing(patch: pytest.MonkeyPatch) -> None:
+    moments = Intake._moments
+    patch.setattr(Intake, "_moments", lambda self, name, extra, now: (None, moments(self, name, extra, now)[1]))
+
+
+def simulate_many() -> None:
+    for seed in range(1, SEEDS + 1):
+        simulate(seed)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error"),
+    [
+        (confirm_at_once, "is confirmed and not stored"),
+        (take_what_is_held_for_stored, "is confirmed and not stored"),
+        (forget_at_restart_what_expires, "forgotten"),
+        (deliver_what_has_expired, "delivered after its expiry"),
+        (expire_early, "confirmed and lost|too early"),
+        (requeue_without_deleting, "should not be there"),
+        (resend_all_of_a_batch, "left"),
+        (bury_twice, "dead now"),
+        (attempt_once_more, "and nobody had it"),
+        (drop_the_newest, "makes room, and"),
+        (forget_pauses, "delivered before its pause is over"),
+        (wait_for_the_clock, "waits too long"),
+        (take_more_than_there_is_room_for, "too many"),
+        (delay_nothing, "where it should be due"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_broken_promise_is_noticed(
+    break_it: Break, error: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is caught, in a history that is printed and can be replayed."""
+    break_it(monkeypatch)
+    with pytest.raises(AssertionError, match=error) as caught:
+        simulate_many()
+    assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)
+    assert "server starts" in capsys.readouterr().out
