@@ -121,7 +121,7 @@ def simulate_many() -> None:
     ("break_it", "error"),
     [
         (confirm_at_once, "is confirmed and not stored"),
-        (take_what_is_held_for_stored, "is confirmed and not stored"),
+        (take_what_is_held_for_stored, "is confirmed and not stored|is stored twice"),
         (forget_at_restart_what_expires, "forgotten"),
         (deliver_what_has_expired, "delivered after its expiry"),
         (expire_early, "confirmed and lost|too early"),
