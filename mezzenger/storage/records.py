@@ -121,8 +121,8 @@ def size_of_serial(serial: int) -> int:
     return 8 if serial == _REAL else _INTEGER_SIZES.get(serial, -1)
 
 
-def values_of(payload: bytes, serials: list[int], at: int) -> list[Value] | None:
-    """Return the values of a whole record; None if a text is none."""
+def values_of(payload: bytes, serials: list[int], at: int) -> list[Value]:
+    """Return the values of a whole record."""
     values: list[Value] = []
     for serial in serials:
         size = size_of_serial(serial)
@@ -139,10 +139,8 @@ def values_of(payload: bytes, serials: list[int], at: int) -> list[Value] | None
         elif serial % 2 == 0:
             values.append(raw)
         else:
-            try:
-                values.append(raw.decode())
-            except UnicodeDecodeError:
-                return None
+            # A text that is none any more is no reason to lose the frame beside it.
+            values.append(raw.decode(errors="replace"))
     return values
 
 

@@ -107,6 +107,7 @@ class Rescue:
             row = row_or_broken(self._image, name, found.cell)
             if isinstance(row, Broken):
                 table.broken[row.number] = row
+                self._suspects.add(found.page)
             elif row is None:
                 walked.suspects.add(found.page)
             elif table.live is not None and row.number not in table.live:
