@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PURE_LAYERS = mezzenger/errors.py,mezzenger/message.py,mezzenger/codecs.py,mezzenger/units.py,mezzenger/dead_letter.py,mezzenger/patterns.py,mezzenger/policy.py,mezzenger/protocol/*,mezzenger/broker/*
 
-.PHONY: help install test format-check lint types tests test-all demo format clean
+.PHONY: help install test format-check lint types tests test-all mutants demo format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -54,6 +54,9 @@ test-all: ## The same as test, with every Python from 3.11 up that is installed
 		echo "== Python $$version"; \
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
 	done
+
+mutants: $(INSTALLED) ## Seed one fault after the other, and show which test notices it: make mutants NAMES=
+	$(BIN)/python -m tests.mutants $(NAMES)
 
 demo: $(INSTALLED) ## Run the demonstration: make demo DURATION=10 FILE=CHANGELOG.md
 	$(BIN)/python examples/demo.py --duration $(DURATION) --file $(FILE)

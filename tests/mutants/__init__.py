@@ -1,0 +1,17 @@
+"""Faults that are seeded on purpose, one at a time, to see that the tests notice each: ``make mutants``.
+
+``mutant.py`` says what a mutant is, ``of_*.py`` are the mutants of each part, ``workshop.py`` tries them on a copy of
+the tree, ``display.py`` shows what came of it.
+"""
+
+from typing import Final
+
+from tests.mutants import of_broker, of_client, of_server, of_storage, of_stored_publishes
+
+MUTANTS: Final = (
+    *of_stored_publishes.MUTANTS,
+    *of_broker.MUTANTS,
+    *of_storage.MUTANTS,
+    *of_server.MUTANTS,
+    *of_client.MUTANTS,
+)

@@ -1,0 +1,94 @@
+"""Mutants of the server's loop and of its sockets."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_LOOP: Final = "server/test_loop_storing.py"
+_SOCKETS: Final = "server/test_sockets.py"
+
+MUTANTS: Final = (
+    Mutant(
+        "loop-confirms-before-commit",
+        "P2",
+        "the broker is told that a commit is made before it is",
+        "server/loop.py",
+        "            await self._storage.commit(changes)\n",
+        "            self._broker.committed(changes, self._now())\n"
+        "            self._perform()\n"
+        "            await self._storage.commit(changes)\n",
+        (_LOOP,),
+    ),
+    Mutant(
+        "failed-commit-taken-for-made",
+        "P2",
+        "what the disk could not store is confirmed",
+        "server/loop.py",
+        "        except StorageError as error:\n            self._refuse(changes, str(error))\n",
+        "        except StorageError as error:\n            self._broker.committed(changes, self._now())\n",
+        (_LOOP,),
+    ),
+    Mutant(
+        "full-disk-forgets-the-rest",
+        "P7",
+        "what was settled while the disk was full comes again after a restart",
+        "server/loop.py",
+        "[change for change in changes if not isinstance(change, Store)]",
+        "[]",
+        (_LOOP,),
+    ),
+    Mutant(
+        "read-before-commit",
+        "P7",
+        "what is settled by a change that waits for space is read as if it were not",
+        "server/loop.py",
+        "                self._queries[:0] = queries\n",
+        "                for query in queries:\n                    await self._answer(query)\n",
+        (_LOOP,),
+    ),
+    Mutant(
+        "last-changes-not-committed",
+        "P7",
+        "what is settled at the last moment before a stop comes again after it",
+        "server/loop.py",
+        "        if changes:\n            await self._commit(changes)\n",
+        "",
+        (_LOOP,),
+    ),
+    Mutant(
+        "outbox-without-limit",
+        "P8",
+        "any amount of frames waits for a peer that takes nothing",
+        "server/loop.py",
+        "elif len(outbox) < self._send_queue and outbox.size < self._send_queue_size:",
+        "elif True:",
+        (_LOOP,),
+    ),
+    Mutant(
+        "router-drops",
+        "P2",
+        "a frame for a peer that is gone vanishes, and the broker goes on counting on that peer",
+        "transport/sockets.py",
+        "router.set(zmq.ROUTER_MANDATORY, 1)",
+        "router.set(zmq.ROUTER_MANDATORY, 0)",
+        (_SOCKETS,),
+    ),
+    Mutant(
+        "any-size-is-read",
+        "P8",
+        "a frame of any size is read into the server's memory",
+        "transport/sockets.py",
+        "    router.set(zmq.MAXMSGSIZE, options.max_message_size + _FRAME_SLACK)\n",
+        "",
+        ("integration/test_bad_input.py::test_an_oversized_frame_is_cut_off",),
+    ),
+    Mutant(
+        "sockets-connect-by-themselves",
+        "P4",
+        "what was in the queue for one server reaches the next one, unasked",
+        "transport/sockets.py",
+        "socket.set(zmq.RECONNECT_IVL, -1)",
+        "socket.set(zmq.RECONNECT_IVL, 10)",
+        (_SOCKETS,),
+    ),
+)

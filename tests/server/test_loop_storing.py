@@ -1,0 +1,158 @@
+"""What the loop does with changes and questions when the store is full or broken, and when it stops."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pytest
+
+from mezzenger.broker.core import Broker
+from mezzenger.broker.effects import Change, Load, Settle, Store
+from mezzenger.broker.restored import Stored
+from mezzenger.errors import StorageError, StorageFull
+from mezzenger.protocol.commands import Confirm, Refuse, ServerCommand, Welcome
+from mezzenger.protocol.wire import decode_server_command
+from mezzenger.server import loop as loop_module
+from mezzenger.server.loop import ServerLoop
+from mezzenger.storage.memory import MemoryStorage
+from mezzenger.transport.sockets import Sent, ServerSocketOptions, bind_server
+from tests.broker.broker_driver import A, Driver, client_of
+
+SETTLE: Final = Settle(1, "a", 1, 10)
+
+
+class BrokenStorage(MemoryStorage):
+    """Keeps nothing, notes what it is asked for, and fails as it is told."""
+
+    def __init__(self, *failures: StorageError) -> None:
+        super().__init__()
+        self.failures = list(failures)
+        self.done: list[Change | Load] = []
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.done.extend(changes)
+
+    async def read(self, load: Load) -> Sequence[Stored]:
+        self.done.append(load)
+        return []
+
+
+class Harness:
+    """A loop with real sockets that nobody connects to; what it sends is noted instead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *failures: StorageError) -> None:
+        self.sent: list[ServerCommand] = []
+        self.result = Sent.DONE
+        monkeypatch.setattr(loop_module, "send", self._send)
+        monkeypatch.setattr(loop_module, "_FULL_SECONDS", 0.01)
+        self._driver = Driver()
+        self.storage = BrokenStorage(*failures)
+        self.loop = ServerLoop(
+            Broker(self._driver.options, lambda: 0.5),
+            self.storage,
+            bind_server(ServerSocketOptions("127.0.0.1", 0, 0, 1000, 10, 10, 1.0, 1.0)),
+            send_queue=3,
+            send_queue_size=1000,
+            drain_timeout=1.0,
+            verbose=False,
+        )
+        # The driver plays the peer A; whatever it says goes to the loop's broker.
+        self._driver.broker = self.loop._broker
+
+    def _send(self, _socket: object, frames: list[bytes]) -> Sent:
+        if self.result is Sent.DONE:
+            self.sent.append(decode_server_command(frames[1]))
+        return self.result
+
+    def publish(self) -> None:
+        """Let A say Hello and publish."""
+        self._driver.hello(A)
+        self._driver.publish(A, 1, client=client_of(A))
+        self.loop._perform()
+
+    async def serve(self, *, seconds: float = 0.2) -> None:
+        """Run the loop for a while, then stop it without waiting."""
+        asyncio.get_running_loop().call_later(seconds, self.stop)
+        await self.loop.run(lambda: None)
+
+    def stop(self) -> None:
+        """Stop the loop, in a hurry."""
+        self.loop.request_stop()
+        self.loop.request_stop()
+
+
+def run(harness: Harness, *, begin: Any = None, seconds: float = 0.2) -> None:
+    """Run a loop for a while."""
+
+    async def main() -> None:
+        if begin is not None:
+            asyncio.get_running_loop().call_soon(begin)
+        await harness.serve(seconds=seconds)
+
+    asyncio.run(main())
+
+
+def test_what_the_disk_could_not_store_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And confirmed neither before nor after."""
+    harness = Harness(monkeypatch, StorageError("the disk has failed"))
+    run(harness, begin=harness.publish)
+    answers = [command for command in harness.sent if isinstance(command, Confirm | Refuse)]
+    assert answers == [Refuse(1, "storage", "the disk has failed")]
+
+
+def test_what_is_stored_is_confirmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a publish when nothing fails."""
+    harness = Harness(monkeypatch)
+    run(harness, begin=harness.publish)
+    assert [command for command in harness.sent if isinstance(command, Confirm | Refuse)] == [Confirm([1])]
+    assert any(isinstance(command, Welcome) for command in harness.sent)
+    assert any(isinstance(change, Store) for change in harness.storage.done)
+
+
+def test_a_full_disk_forgets_no_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written as soon as there is space, and what is read meanwhile is read after it."""
+    harness = Harness(monkeypatch, StorageFull("full"), StorageFull("full"))
+    load = Load("a", 0, 10, 10)
+
+    def begin() -> None:
+        harness.loop._changes.append(SETTLE)
+        harness.loop._queries.append(load)
+        harness.loop._perform()
+
+    run(harness, begin=begin)
+    assert harness.storage.done == [SETTLE, load]
+
+
+def test_the_last_changes_are_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is settled as the server stops must not come again."""
+    harness = Harness(monkeypatch)
+
+    async def main() -> None:
+        harness.loop._changes.append(SETTLE)
+        await harness.loop._drain()
+
+    harness.stop()
+    asyncio.run(main())
+    assert harness.storage.done == [SETTLE]
+    harness.loop._sockets.close()
+
+
+def test_a_peer_that_takes_nothing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many frames wait for it as ``send_queue`` says."""
+    harness = Harness(monkeypatch)
+    harness.result = Sent.FULL
+    waiting: list[int] = []
+
+    async def main() -> None:
+        for _ in range(4):
+            harness.loop._send(A, [A, b"frame"])
+            waiting.append(len(harness.loop._outboxes.get(A, ())))
+
+    asyncio.run(main())
+    assert waiting == [1, 2, 3, 0]
+    assert "a client is given up that takes nothing: 18 bytes wait for it" in caplog.text
+    harness.loop._sockets.close()
