@@ -107,8 +107,8 @@ MUTANTS: Final = (
         "P2",
         "what a subscriber had in hand when it went does not go to another one",
         "broker/deliveries.py",
-        "        if not entry.holders:\n            self._round(entry, now)\n",
-        "",
+        "        else:\n            self._round(entry, now)\n\n    def _narrow",
+        "\n    def _narrow",
         (f"{_RETURNS}::TestUnsubscribe", _DELIVERIES),
     ),
     Mutant(
