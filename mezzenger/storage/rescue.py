@@ -137,6 +137,8 @@ class Rescue:
         indexes = row.values.get("indexes")
         if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
             is_trusted = False
+        if any(isinstance(value, float) and not abs(value) < _MAX_TIME for value in row.values.values()):
+            is_trusted = False
         self._keep(row if is_trusted else self._careful(row))
 
     def _careful(self, row: Row) -> Row:
