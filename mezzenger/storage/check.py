@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from mezzenger.errors import ProtocolError
+from mezzenger.errors import ProtocolError, StorageError
 from mezzenger.protocol import wire
 from mezzenger.storage import wal
 from mezzenger.storage.files import Files, reading
@@ -17,6 +17,7 @@ from mezzenger.storage.report import Finding
 from mezzenger.storage.schema import APPLICATION_ID, TABLES, VERSION
 from mezzenger.storage.snapshot import snapshot
 from mezzenger.storage.verify import Progress, Verified, no_progress, verify
+from mezzenger.storage.wal import NO_LOG
 
 MAX_FINDINGS: Final = 1000
 _FRAME_TABLES: Final = ("message", "delayed", "dead")
@@ -50,10 +51,12 @@ def check(file: Path, progress: Progress = no_progress) -> Report:
     """Compare the bytes with the seal, and look at all that the tables say.
 
     Raises:
+        StorageError: It is of another program or version.
         OSError: The files cannot be read.
     """
     files = Files.of(file)
     verified = verify(files, progress)
+    _refuse_strangers(file, files, verified)
     findings = list(verified.findings)
     frames: dict[str, int] = {}
     if files.database.exists() and files.database.stat().st_size:
@@ -65,14 +68,40 @@ def check(file: Path, progress: Progress = no_progress) -> Report:
 
 def is_ours(files: Files) -> bool:
     """Whether the first page says that this is a store of a version we know."""
+    return _identity(files) == (APPLICATION_ID, VERSION)
+
+
+def is_database(files: Files) -> bool:
+    """Whether the file begins as one that SQLite can read, so that what it says of itself can be believed."""
+    try:
+        with snapshot(files, NO_LOG) as database:
+            database.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+    except (sqlite3.Error, ValueError):
+        return False
+    return bool(files.database.exists() and files.database.stat().st_size)
+
+
+def _identity(files: Files) -> tuple[int, int]:
+    """Return whose the database says it is, and of which version."""
     with reading(files.database) as database, reading(files.wal) as logged:
         if database is None:
-            return False
+            return 0, 0
         head = os.pread(database, 100, 0)
         log = wal.read_log(logged)
         if logged is not None and 1 in log.latest:
             head = wal.read_page(logged, log.page_size, log.latest[1])
-    return (int.from_bytes(head[68:72]), int.from_bytes(head[60:64])) == (APPLICATION_ID, VERSION)
+    return int.from_bytes(head[68:72]), int.from_bytes(head[60:64])
+
+
+def _refuse_strangers(file: Path, files: Files, verified: Verified) -> None:
+    """Leave alone what is sound, as far as can be told, and not of this version."""
+    if verified.findings:
+        return
+    application, version = _identity(files)
+    if application == APPLICATION_ID and version != VERSION:
+        raise StorageError(f"{file}: has schema version {version}; this command knows version {VERSION}")
+    if application != APPLICATION_ID and verified.note is None and is_database(files):
+        raise StorageError(f"{file}: is a database of another program")
 
 
 def contents(files: Files, verified: Verified, progress: Progress = no_progress) -> Contents:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mezzenger.errors import StorageError
-from mezzenger.storage.check import check
+from mezzenger.storage.check import check, is_ours
 from mezzenger.storage.files import Files, beside, reading, size_of, sync_folder
 from mezzenger.storage.page_rows import FRAME_TABLES
 from mezzenger.storage.pages import Image
@@ -83,13 +83,21 @@ def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Pr
             image = Image(database, logged, sealed, verify(files))
             rescue = Rescue(image, store.add, progress)
             lost = rescue.run()
+        _refuse_nothing(files, store, rescue)
         store.finish(rescue.evidence)
     except BaseException:
         store.discard()
+        new.database.unlink()
         raise
     make_seal(new)
     kept_as = _swap(files, new, _free_name(files))
     return _outcome(findings, store, rescue, lost, kept_as)
+
+
+def _refuse_nothing(files: Files, store: NewStore, rescue: Rescue) -> None:
+    """See to it that no empty store takes the place of a file that never was one."""
+    if not (store.frames or rescue.evidence.publishers or is_ours(files) or size_of(files.seal)):
+        raise StorageError(f"{files.database}: nothing in it looks like a store of Mezzenger")
 
 
 def _outcome(

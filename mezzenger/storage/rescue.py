@@ -103,6 +103,7 @@ class Rescue:
 
     def _walk(self, name: str) -> None:
         table, walked = self._tables[name], Walk()
+        doubtful: list[Row] = []
         for found in walk(self._image, self.evidence.roots[name], walked):
             row = row_or_broken(self._image, name, found.cell)
             if isinstance(row, Broken):
@@ -113,11 +114,17 @@ class Rescue:
             elif table.live is not None and row.number not in table.live:
                 # Its number may be what is damaged.
                 walked.suspects.add(found.page)
+            elif self._image.is_damaged(found.page):
+                doubtful.append(row)
             else:
                 self._reached.update(row.pages)
-                self._take(row, is_trusted=not self._image.is_damaged(found.page))
+                self._take(row, is_trusted=True)
             if len(table.kept) % _STEP == 0:
                 self._progress(len(self._reached), self._image.count)
+        # After the others: a damaged cell may have the number of another one.
+        for row in doubtful:
+            self._reached.update(row.pages)
+            self._take(row, is_trusted=False)
         if table.live is not None:
             # A damaged cell may lie about its number.
             table.broken = {number: row for number, row in table.broken.items() if number in table.live}
@@ -136,6 +143,8 @@ class Rescue:
         self._frames.add(row.frame[-8:])
         indexes = row.values.get("indexes")
         if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
+            is_trusted = False
+        if any(isinstance(value, float) and not abs(value) < _MAX_TIME for value in row.values.values()):
             is_trusted = False
         self._keep(row if is_trusted else self._careful(row))
 

@@ -1,5 +1,7 @@
 """What ``repair`` rescues, what it keeps, and what it leaves alone."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -182,3 +184,28 @@ def test_a_repair_may_be_interrupted(file: Path, step: str, monkeypatch: pytest.
     assert repair(file).kept_as is not None
     assert check(file).is_sound
     assert not Files.of(file.with_name("store.db.repairing")).database.exists()
+
+
+@pytest.mark.parametrize("content", [b"These are my notes." * 1000, bytes(20_000)])
+def test_what_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    """A slip of the pen does not put an empty store in the place of something else."""
+    file = tmp_path / "notes"
+    file.write_bytes(content)
+    with pytest.raises(StorageError, match="nothing in it looks like a store"):
+        repair(file)
+    assert file.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("pragma", ["application_id = 7", "user_version = 99"])
+def test_another_programs_database_is_left_alone(sample: Sample, tmp_path: Path, pragma: str) -> None:
+    """Nor one of a version that we do not know."""
+    file = tmp_path / "store.db"
+    write_files(file, sample.files)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA {pragma}")
+    Files.of(file).seal.unlink()
+    before = read_files(file)
+    with pytest.raises(StorageError, match=r"another program|schema version 99"):
+        repair(file)
+    assert read_files(file) == before
