@@ -110,9 +110,7 @@ GOALS: Final = (
     Goal("echo, idle: p99 over nats-py", "echo-idle", "p99", "nats", 1.0, at_least=False),
     Goal("durable, window: messages/s over Redis Streams", "durable-window", "per_second", "redis-streams", 5.0),
     Goal("durable, window: messages/s over JetStream", "durable-window", "per_second", "jetstream", 100.0),
-    Goal(
-        "durable, one at a time: messages/s over Redis Streams", "durable-single", "per_second", "redis-streams", 1.0
-    ),
+    Goal("durable, one at a time: messages/s over Redis Streams", "durable-single", "per_second", "redis-streams", 1.0),
     Goal("server's CPU for a message over zmq.proxy", "throughput-150", "server_cpu", "raw", 1.5, at_least=False),
     Goal("idle server: percent of a core", "idle", "idle_cpu", None, 0.5, at_least=False),
     Goal("idle server: resident megabytes", "idle", "rss", None, 60.0, at_least=False),

@@ -15,6 +15,8 @@ PATIENCE: Final = 10.0
 """Seconds without any progress after which a round is given up, and what has not arrived counts as lost."""
 
 _PAUSE: Final = 0.0003
+_PACE: Final = 0.002
+"""Seconds between the chunks of a load with a rate."""
 _MOST_IN_FLIGHT: Final = 20_000
 _MOST_COPIES_IN_FLIGHT: Final = 100_000
 _MOST_BYTES_IN_FLIGHT: Final = 16 * 2**20
@@ -53,7 +55,7 @@ class Plan:
     @property
     def chunk(self) -> int:
         """How many messages are sent between two looks at the credit."""
-        return max(1, min(512, self.in_flight // 8))
+        return 1 if self.one_at_a_time else max(1, min(512, self.in_flight // 8))
 
     def all_names(self) -> list[str]:
         """Return the names that the messages have in turn."""
@@ -131,6 +133,8 @@ class Load:
         self.names: Iterator[str] = itertools.cycle(plan.all_names())
         self.name = plan.all_names()[0]
         self.began = 0.0
+        self.took: list[float] = []
+        """Seconds of each message, if they are sent one at a time."""
         self._payloads = payloads
         self._counters = counters
         self._publisher = publisher
@@ -138,7 +142,7 @@ class Load:
         self._count = count
         self._rate = rate
         self._limit = plan.in_flight
-        self._chunk = plan.chunk if rate is None else max(1, min(plan.chunk, int(rate * 0.002)))
+        self._chunk = plan.chunk if rate is None else max(1, min(plan.chunk, int(rate * _PACE)))
         self._last_progress = (0.0, 0)
         payloads.prepare(first, count)
 
@@ -148,7 +152,10 @@ class Load:
         end = self._first + self._count
         for begin in range(self._first, end, self._chunk):
             chunk = self._payloads.chunk(begin, min(end, begin + self._chunk))
+            before = time.perf_counter()
             yield chunk
+            if self.one_at_a_time:
+                self.took.append(time.perf_counter() - before)
             self._counters.sent[self._publisher] += len(chunk)
 
     def each(self) -> Iterator[Any]:
@@ -173,7 +180,7 @@ class Load:
             Stuck: Nothing was handled for ``PATIENCE`` seconds.
         """
         await asyncio.sleep(0)
-        while not self._may_send():
+        while not self._may_send():  # noqa: ASYNC110  # another process changes the counters
             await asyncio.sleep(_PAUSE)
 
     def _may_send(self) -> bool:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, MutableSequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ class Place(NamedTuple):
     role: str
     ports: tuple[int, ...]
     plan: Plan
-    index: int = 0
+    first: int = 0
     """Of the publisher, or of the first connection of a subscribing process."""
     connections: int = 1
 
@@ -30,7 +31,7 @@ class Send(NamedTuple):
     """What a publisher is to send."""
 
     first: int
-    count: int
+    messages: int
     rate: float | None = None
 
 
@@ -40,6 +41,8 @@ class Sent(NamedTuple):
     began: float
     ended: float
     problem: str | None
+    took: list[float]
+    """Seconds of each send, if they were sent one at a time."""
 
 
 class Received(NamedTuple):
@@ -72,9 +75,9 @@ def _publish(parent: Connection, place: Place, peer: Peer, counters: Counters) -
             place.plan,
             payloads,
             counters,
-            publisher=place.index,
+            publisher=place.first,
             first=asked.first,
-            count=asked.count,
+            count=asked.messages,
             rate=asked.rate,
         )
         parent.send(READY)
@@ -84,7 +87,7 @@ def _publish(parent: Connection, place: Place, peer: Peer, counters: Counters) -
             publisher.send(load)
         except Stuck as error:
             problem = str(error)
-        parent.send(Sent(load.began, time.monotonic(), problem))
+        parent.send(Sent(load.began, time.monotonic(), problem, load.took))
 
 
 def _subscribe(parent: Connection, place: Place, peer: Peer, counters: Counters) -> None:
@@ -92,7 +95,7 @@ def _subscribe(parent: Connection, place: Place, peer: Peer, counters: Counters)
     parent.send(READY)
     while True:
         expected: int = parent.recv()
-        tallies = [Tally(place.plan, expected, counters, place.index + offset) for offset in range(place.connections)]
+        tallies = [Tally(place.plan, expected, counters, place.first + offset) for offset in range(place.connections)]
         subscriber.expect(tallies)
         parent.send(READY)
         subscriber.receive()
@@ -110,7 +113,15 @@ def _call(parent: Connection, place: Place, peer: Peer, _counters: Counters) -> 
 def _echo(parent: Connection, place: Place, peer: Peer, _counters: Counters) -> None:
     echo = peer.echo(place.ports)
     parent.send(READY)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     echo.serve()
+
+
+def _end_with(parent: Connection) -> None:
+    """End the process when the parent is gone; serving, nothing else would notice."""
+    with suppress(EOFError, OSError):
+        parent.recv()
+    os._exit(0)
 
 
 _ROLES: Final[dict[str, Callable[[Connection, Place, Peer, Counters], None]]] = {
@@ -119,4 +130,3 @@ _ROLES: Final[dict[str, Callable[[Connection, Place, Peer, Counters], None]]] = 
     "caller": _call,
     "echo": _echo,
 }
-

@@ -4,8 +4,8 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import psutil
@@ -40,7 +40,7 @@ class Runner:
         self._rounds = rounds
         self._seconds = seconds
         self._say = say
-        self.results = Results(machine())
+        self.results = Results(machine() | {"rounds": rounds, "seconds": seconds})
 
     def run(self, workloads: Iterable[Workload], peers: Iterable[str]) -> Results:
         """Measure; a peer that is not installed is skipped."""
@@ -138,20 +138,13 @@ class Runner:
                 measured[name].rounds.append(Round({"idle_cpu": share * 100, "rss": session.server_megabytes()}))
 
 
-class _noted:  # noqa: N801  # used as a function is
-    """A failure of one peer ends only that peer's part in the workload."""
-
-    def __init__(self, measured: Measured) -> None:
-        self._measured = measured
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> bool:
-        if isinstance(error, Failed):
-            self._measured.failure = str(error)
-            return True
-        return False
+@contextmanager
+def _noted(measured: Measured) -> Iterator[None]:
+    """See to it that the failure of a peer ends only its own part in the workload."""
+    try:
+        yield
+    except Failed as error:
+        measured.failure = str(error)
 
 
 def _session(workload: Workload, peer: Peer) -> Session:

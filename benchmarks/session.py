@@ -10,14 +10,21 @@ from typing import Any, Final, Self
 
 from benchmarks.load import PATIENCE, Plan
 from benchmarks.peers.base import Peer
-from benchmarks.processes import START, Child, Failed, Server, cpu_seconds, resident_megabytes
+from benchmarks.processes import (
+    START,
+    Child,
+    Failed,
+    Server,
+    cpu_seconds,
+    cpu_seconds_of_living_threads,
+    resident_megabytes,
+)
 from benchmarks.roles import Place, Received, Send, Sent
 
 _CONNECTIONS_EACH: Final = 25
 """Connections of one subscribing process: a hundred processes would measure the scheduler and fill the memory."""
 
 _GIVE_UP: Final = 120.0
-_SETTLE: Final = 0.1
 
 
 @dataclass
@@ -123,9 +130,7 @@ class Session:
             Failed: A process ended.
         """
         sent: list[Sent] = [child.answer(_GIVE_UP) for child in self._publishers]
-        received: list[Received] = [
-            one for child in self._subscribers for one in child.answer(_GIVE_UP + 2 * PATIENCE)
-        ]
+        received: list[Received] = [one for child in self._subscribers for one in child.answer(_GIVE_UP + 2 * PATIENCE)]
         used = {role: after - self._before[role] for role, after in self._cpu().items()}
         done = max(one.last for one in received)
         if self.plan.durable:
@@ -139,6 +144,9 @@ class Session:
         deliveries = self._expected * self.plan.subscribers - result.lost
         if seconds > 0:
             result.values["per_second"] = deliveries / seconds
+        took = [seconds for one in sent for seconds in one.took]
+        if took:
+            result.values |= latencies(took)
         for role, cpu in used.items():
             result.values[f"{role}_cpu"] = cpu / self._expected * 1e6
         return result
@@ -157,7 +165,7 @@ class Session:
 
     def server_cpu(self) -> float:
         """Return the CPU seconds that the server has used."""
-        return cpu_seconds(self._server.pid)
+        return cpu_seconds_of_living_threads(self._server.pid)
 
     def server_megabytes(self) -> float:
         """Return the resident memory of the server."""
@@ -165,7 +173,7 @@ class Session:
 
     def _cpu(self) -> dict[str, float]:
         return {
-            "server": cpu_seconds(self._server.pid),
+            "server": self.server_cpu(),
             "publisher": sum(cpu_seconds(child.pid) for child in self._publishers),
             "subscriber": sum(cpu_seconds(child.pid) for child in self._subscribers),
         }
@@ -174,6 +182,6 @@ class Session:
 def latencies(seconds: list[float]) -> dict[str, float]:
     """Return the 50th, 99th and 99.9th percentile, in microseconds."""
     if len(seconds) < 2:
-        raise Failed("too few echoes came back")
+        raise Failed("too few answers came back")
     cuts = statistics.quantiles(seconds, n=1000, method="inclusive")
     return {"p50": cuts[499] * 1e6, "p99": cuts[989] * 1e6, "p999": cuts[998] * 1e6}

@@ -29,7 +29,7 @@ class MqttPublisher:
         last: Any = None
         for chunk in load.chunks():
             load.wait()
-            for name, payload in zip(load.names, chunk, strict=False):
+            for payload, name in zip(chunk, load.names, strict=False):
                 last = publish(name, pickle.dumps(payload, 5))
         if last is not None:
             last.wait_for_publish(PATIENCE)
@@ -44,7 +44,12 @@ class MqttSubscriber:
         self._clients = [_connect(ports, plan.all_names(), self._callback(index)) for index in range(connections)]
 
     def _callback(self, index: int) -> OnPayload:
-        return lambda payload: self._adds[index](payload)
+        adds = self._adds
+
+        def on_payload(payload: object) -> None:
+            adds[index](payload)
+
+        return on_payload
 
     def expect(self, tallies: Sequence[Tally]) -> None:
         """Have the callbacks count there."""

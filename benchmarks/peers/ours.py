@@ -31,7 +31,7 @@ class OurPublisher:
             send, ack = self._client.send_message, self._ack
             for chunk in load.chunks():
                 load.wait()
-                for name, payload in zip(load.names, chunk, strict=False):
+                for payload, name in zip(chunk, load.names, strict=False):
                     send(name, payload, ack)
         if not self._ack:
             self._client.flush()
@@ -77,7 +77,10 @@ class OurCaller:
     def __init__(self, ports: tuple[int, ...]) -> None:
         self._client = _connect(ports)
         self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._client.subscribe(PONG, lambda payload, _message: self._arrived.put(payload))
+        self._client.subscribe(PONG, self._on_pong)
+
+    def _on_pong(self, payload: int, _message: Message[int]) -> None:
+        self._arrived.put(payload)
 
     def call(self, seconds: float) -> list[float]:
         """Send one when the last one has come back."""

@@ -41,7 +41,7 @@ class RedisPublisher:
         for chunk in load.chunks():
             load.wait()
             pipeline = self._client.pipeline(transaction=False)
-            for name, payload in zip(load.names, chunk, strict=False):
+            for payload, name in zip(chunk, load.names, strict=False):
                 pipeline.publish(name, pickle.dumps(payload, 5))
             pipeline.execute()
 
