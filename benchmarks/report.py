@@ -152,7 +152,8 @@ def machine_line(results: Results) -> str:
     one = results.machine
     return (
         f"{one['date']}, {one['cores']} cores {one['processor']}, {one['memory_gb']} GB, {one['system']}, "
-        f"Python {one['python']}, {one['rounds']} rounds of about {one['seconds']:g} s"
+        f"Python {one['python']}, {one['rounds']} rounds of about {one['seconds']:g} s, "
+        f"load average of the machine before: {one['load_before']}"
     )
 
 

@@ -165,5 +165,6 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": platform.system(),
         "python": platform.python_version(),
+        "load_before": round(psutil.getloadavg()[0], 1),
         "versions": versions,
     }
