@@ -143,7 +143,7 @@ class Load:
         self._rate = rate
         self._limit = plan.in_flight
         self._chunk = plan.chunk if rate is None else max(1, min(plan.chunk, int(rate * _PACE)))
-        self._last_progress = (0.0, 0)
+        self._last_progress = (0.0, -1)
         payloads.prepare(first, count)
 
     def chunks(self) -> Iterator[list[Any]]:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -106,6 +107,14 @@ class TestLoad:
         shared.handled[0] = plan.in_flight
         one.wait()
         asyncio.run(one.credit())
+
+    def test_patience_begins_with_the_first_look(self) -> None:
+        """A publisher whose others have used up the credit before it looked waits for them."""
+        shared, plan = counters(2), Plan(2**20, publishers=2)
+        shared.sent[1] = plan.in_flight
+        one = Load(plan, Payloads(plan.size), shared, count=1)
+        threading.Timer(0.05, lambda: shared.handled.__setitem__(0, plan.in_flight)).start()
+        one.wait()
 
     def test_it_keeps_a_rate(self) -> None:
         """With a rate, messages leave no faster."""
