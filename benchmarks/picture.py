@@ -21,12 +21,12 @@ _PANELS: Final = (
 _WIDTH: Final = 900
 _COLUMNS: Final = 2
 _PANEL: Final = _WIDTH // _COLUMNS
-_LABEL: Final = 170
-_BAR: Final = 160
+_LABEL: Final = 188
+_BAR: Final = 150
 _LINE: Final = 22
 _TITLE: Final = 34
 _GAP: Final = 22
-_UNITS: Final = {Kind.STREAM: "messages/s", Kind.ECHO: "p50 in us, less is better"}
+_UNITS: Final = {Kind.STREAM: "messages handled/s", Kind.ECHO: "p50 in us, less is better"}
 
 _OURS: Final = "#c2410c"
 _LIMIT: Final = "#9ca3af"

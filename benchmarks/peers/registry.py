@@ -15,7 +15,7 @@ _ALL: Final[tuple[Peer, ...]] = (
     Ours("mezzenger", "Mezzenger", at_once=False),
     Ours("mezzenger-batch", "Mezzenger, send_messages", at_once=True),
     Raw("raw", "raw pyzmq", ready_made=False),
-    Raw("raw-frames", "raw pyzmq, ready-made frames", ready_made=True),
+    Raw("raw-frames", "raw, ready-made frames", ready_made=True),
     Nats(),
     Redis(),
     Mqtt(),
