@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 DURATION ?= 10
 FILE ?= CHANGELOG.md
+ROUNDS ?= 5
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PURE_LAYERS = mezzenger/errors.py,mezzenger/message.py,mezzenger/codecs.py,mezzenger/units.py,mezzenger/dead_letter.py,mezzenger/patterns.py,mezzenger/policy.py,mezzenger/protocol/*,mezzenger/broker/*
 
-.PHONY: help install test format-check lint types tests test-all mutants demo format clean
+.PHONY: help install test format-check lint types tests test-all mutants demo bench format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -60,6 +61,11 @@ mutants: $(INSTALLED) ## Seed one fault after the other, and show which test not
 
 demo: $(INSTALLED) ## Run the demonstration: make demo DURATION=10 FILE=CHANGELOG.md
 	$(BIN)/python examples/demo.py --duration $(DURATION) --file $(FILE)
+
+bench: $(INSTALLED) ## Measure Mezzenger and its peers in turns, ten minutes; writes docs/performance.md: make bench ROUNDS=5
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@mkdir -p build
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS) --json build/bench.json --page docs/performance.md
 
 format: $(INSTALLED) ## Format the code, and repair what the linter can
 	$(BIN)/ruff format

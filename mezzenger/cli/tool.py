@@ -4,7 +4,7 @@ from typing import Final
 
 from typer import Typer
 
-from mezzenger.cli import dead
+from mezzenger.cli import bench, dead
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.pub import pub
 from mezzenger.cli.store import store
@@ -21,6 +21,7 @@ def main() -> None:
     application.command(short_help="Print messages as they come.")(sub)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")
+    application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
     application(prog_name=_COMMAND)
 
 
@@ -32,6 +33,20 @@ def _dead() -> Typer:
     group.command(short_help="Have them delivered after all.")(dead.resend)
     group.command(short_help="Forget them for good.")(dead.drop)
     return group
+
+
+def _bench() -> Typer:
+    group = new_application(is_group=True)
+    group.callback()(_benchmarks)
+    group.command(short_help="Send as fast as it takes messages.")(bench.pub)
+    group.command(short_help="Receive what bench pub sends.")(bench.sub)
+    group.command(short_help="Measure the way there and back.")(bench.echo)
+    group.command(short_help="Send messages that are stored and acknowledged.")(bench.durable)
+    return group
+
+
+def _benchmarks() -> None:
+    """Measure how fast a running server is, with clients on this machine."""
 
 
 def _dead_letters() -> None:
