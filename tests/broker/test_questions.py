@@ -6,13 +6,14 @@ from mezzenger.broker.effects import Discard, Requeue, Store
 from mezzenger.protocol.commands import (
     Completed,
     Deliver,
+    DropDead,
     Failed,
     Letter,
     Letters,
     ServerCommand,
 )
 from mezzenger.storage import memory
-from tests.broker.broker_driver import START, A, B, C, Driver, in_flight
+from tests.broker.broker_driver import START, A, B, C, Driver, in_flight, joined
 from tests.broker.test_max_attempts import buried
 
 
@@ -291,3 +292,15 @@ def test_discards_name_their_size() -> None:
     size = driver.broker.stats().dead_size
     driver.drop(C, 1)
     assert driver.changes[-2] == Discard(1, "a", size)
+
+
+def test_a_damaged_one_is_dropped() -> None:
+    """Its frame cannot be read, so nobody knows how many messages are in it; it goes all the same."""
+    driver = joined(A, max_attempts=1)
+    driver.stored(A, 1)
+    driver.nack(A, 1, 0)
+    driver.look()
+    driver.storage._dead[1] = driver.storage._dead[1]._replace(frame=b"damaged")
+    driver.say(A, DropDead(1, [1]))
+    assert Completed(1, 1) in driver.sent(A)
+    assert (driver.broker.stats().dead, driver.broker.stats().discarded) == (0, 0)

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation import report
 from tests.simulation.world import simulate
 
-SEEDS: Final = 100
+SEEDS: Final = 60
 CHUNKS: Final = 4
 
 counted: Counter[str] = Counter()
