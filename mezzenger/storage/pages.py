@@ -122,7 +122,12 @@ class Image:
     def _apply_frame(self, number: int) -> None:
         log = self._verified.log
         page = log.frames[number].page
-        if log.fits[number]:
+        mended = None
+        if not log.fits[number] and self._logged is not None:
+            mended = wal.mended(self._logged, log, number)
+        if mended is not None:
+            page = mended.page
+        if log.fits[number] or mended is not None:
             self._in_log[page] = number
             self._damaged.discard(page)
             return

@@ -8,10 +8,12 @@ written when the power failed.
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 HEADER: Final = struct.Struct(">4I8s2I")
 FRAME: Final = struct.Struct(">2I8s2I")
+_PAGES: Final = struct.Struct(">2I")
 _LITTLE_ENDIAN: Final = 0x377F0682
 _BIG_ENDIAN: Final = 0x377F0683
 _STRANGERS: Final = 3
@@ -127,6 +129,42 @@ def read_log(descriptor: int | None, expected_page_size: int = 0, expected_salts
     valid = next((number for number, is_fit in enumerate(fits) if not is_fit), len(fits)) if is_sound else 0
     committed = next((number for number in range(valid, 0, -1) if frames[number - 1].pages), 0)
     return Log(page_size, salts if is_sound else b"", frames, fits, valid, committed)
+
+
+def mended(descriptor: int, log: Log, number: int) -> Frame | None:
+    """Return what the beginning of a frame was, if that, and not its page, is damaged in one byte; else None.
+
+    The checksum covers the two page numbers, so that it tells which ones were there. It does not cover the salts. If it
+    is itself what is damaged, the frame behind fits the one that it should be.
+    """
+    raw = os.pread(descriptor, FRAME.size + log.page_size, place(log.page_size, number))
+    header = os.pread(descriptor, HEADER.size, 0)
+    order = ">" if header[3] & 1 else "<"
+    frame = log.frames[number]
+    if number:
+        seed = log.frames[number - 1].checksum
+    else:
+        first, second = HEADER.unpack(header)[-2:]
+        seed = (first, second)
+    content = raw[FRAME.size :]
+    for page, pages in _with_one_byte_changed(raw[:8]):
+        if _checksum(content, _checksum(_PAGES.pack(page, pages), seed, order), order) == frame.checksum:
+            return frame._replace(page=page, pages=pages)
+    behind = os.pread(descriptor, FRAME.size + log.page_size, place(log.page_size, number + 1))
+    if len(behind) < FRAME.size + log.page_size:
+        return None
+    mine = _checksum(content, _checksum(raw[:8], seed, order), order)
+    next_one = _checksum(behind[FRAME.size :], _checksum(behind[:8], mine, order), order)
+    return frame._replace(checksum=mine) if next_one == FRAME.unpack(behind[: FRAME.size])[-2:] else None
+
+
+def _with_one_byte_changed(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the two numbers as they are, then as they are with one other byte."""
+    yield _PAGES.unpack(raw)
+    for at, byte in enumerate(raw):
+        for other in range(256):
+            if other != byte:
+                yield _PAGES.unpack(raw[:at] + bytes([other]) + raw[at + 1 :])
 
 
 def _read_frames(
