@@ -1,7 +1,9 @@
 """The tables of the file, and how to tell that a file is one of ours."""
 
+import errno
 import os
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -97,6 +99,27 @@ def make_or_check(file: Path) -> None:
         os.close(descriptor)
     if beginning not in {b"", _MAGIC}:
         raise StorageError(f"{file}: is not a database; name another persist_file")
+
+
+def sync_folder(file: Path) -> None:
+    """Sync the folder of a file that may be new, and the log beside it: else a power cut may take their names.
+
+    SQLite does so too, but tells nobody if that fails.
+
+    Raises:
+        OSError: It fails.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(file.resolve().parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # There are file systems whose folders cannot be synced, and need not be.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def prepare(database: sqlite3.Connection, file: Path) -> None:

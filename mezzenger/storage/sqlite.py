@@ -17,7 +17,7 @@ from mezzenger.storage import rows
 from mezzenger.storage.changes import make_changes
 from mezzenger.storage.lock import FileLock
 from mezzenger.storage.rows import DamagedRowError
-from mezzenger.storage.schema import make_or_check, prepare
+from mezzenger.storage.schema import make_or_check, prepare, sync_folder
 
 _HARMLESS: Final = {
     sqlite3.SQLITE_FULL: "there is no space left on the disk",
@@ -105,6 +105,7 @@ class SqliteStorage:
             make_or_check(self._file)
             self._database = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
             prepare(self._database, self._file)
+            sync_folder(self._file)
             return rows.read_restored(self._database, self._names)
         except OSError as error:
             raise StorageError(f"{self._file}: cannot be opened: {error.strerror}") from None
