@@ -1,5 +1,6 @@
 """The files that make a store: the database, and what lies beside it."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -58,9 +59,13 @@ def sync_folder(file: Path) -> None:
     """Make durable that files were made, renamed or removed in the folder of this one."""
     if sys.platform == "win32":
         return
-    descriptor = os.open(file.parent, os.O_RDONLY)
+    descriptor = os.open(file.resolve().parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # There are file systems whose folders cannot be synced, and need not be.
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)
 

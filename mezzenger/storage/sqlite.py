@@ -15,6 +15,7 @@ from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.storage import rows
 from mezzenger.storage.changes import make_changes
+from mezzenger.storage.files import sync_folder
 from mezzenger.storage.lock import FileLock
 from mezzenger.storage.rows import DamagedRowError
 from mezzenger.storage.schema import prepare
@@ -106,6 +107,8 @@ class SqliteStorage:
             self._seal = sealed(self._file)
             self._database = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
             prepare(self._database, self._file)
+            # SQLite does so too, when the file is new, but tells nobody if that fails.
+            sync_folder(self._file)
             self._seal.begin(self._database)
             restored = rows.read_restored(self._database, self._names)
             self._seal.committed(self._database)

@@ -1,14 +1,15 @@
 """Lets the n-th sync of a server fail, for each n from 1 on, and checks what promise P2 says; for Linux, with strace.
 
-Each round starts a real server on a new persist_file. Its n-th fsync or fdatasync returns EIO, all others succeed: a
-sync that succeeds after one that failed proves nothing, and must not be trusted. If that is one of those at the start,
+Each round starts a real server on a new persist_file. Its n-th fdatasync, which is what SQLite calls, returns EIO, and
+so does its n-th fsync, if there are so many; all others succeed: a sync that succeeds after one that failed proves
+nothing, and must not be trusted. If that is one of those at the start,
 the server must not start. If it is one of a commit, nothing may be confirmed from then on, while all else goes on. Then
 the server is killed, and the next one must deliver what was confirmed.
 
-Of two kinds of syncs SQLite does not tell whether they fail: those of the folder, when files are made in it, and those
-of a checkpoint, which moves what is in the log to the database. The server goes on then, and all of it is still in the
-log: the system calls must show that what was confirmed was synced there, and that the log is not begun anew before the
-database was synced.
+Of two kinds of syncs SQLite does not tell whether they fail. One is that of the folder, when files are made in it: the
+server must sync it once more, before it listens. The other is that of a checkpoint, which moves what is in the log to
+the database: the server goes on, and the system calls must show that what was confirmed was synced to the log before,
+and that the log is not begun anew before the database was synced.
 
 By hand: ``python -m tests.integration.failing_sync --calls 100``.
 """
@@ -205,6 +206,7 @@ class FailingSync:
                 result.problems.append("the log does not tell that the disk has failed")
         elif Path(failed.file).is_dir():
             result.kind = FOLDER
+            result.problems += _risks_of_folder(self._calls())
         else:
             result.kind = CHECKPOINT
             result.problems += _risks(self._calls(), self._file)
@@ -245,6 +247,14 @@ class Call:
     offset: int
     """Of a write."""
     status: int
+
+
+def _risks_of_folder(calls: Sequence[Call]) -> list[str]:
+    """Return what is wrong with going on after a sync of a folder that SQLite did, and told nobody about."""
+    index = next(index for index, call in enumerate(calls) if call.status < 0)
+    folder = calls[index].file
+    is_synced = any(call.file == folder and call.name == "fsync" and call.status == 0 for call in calls[index + 1 :])
+    return [] if is_synced else ["the folder was not synced by the server itself"]
 
 
 def _risks(calls: Sequence[Call], file: Path) -> list[str]:

@@ -6,7 +6,7 @@ from tests.mutants.mutant import Mutant
 
 _PUBLISHING: Final = "protocol/test_session_publishing.py"
 _SUBSCRIBING: Final = "protocol/test_session_subscribing.py"
-_CLIENT: Final = "integration/test_client.py"
+_DISPATCH: Final = "client/test_dispatch.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -26,7 +26,7 @@ MUTANTS: Final = (
         "        indexes = range(header.messages) if delivery.indexes is None else delivery.indexes\n",
         "        indexes = range(header.messages) if delivery.indexes is None else delivery.indexes\n"
         "        if header.ack:\n            self._handled(delivery, [])\n",
-        (f"{_CLIENT}::test_the_ack_goes_out_after_the_callback_has_returned",),
+        (_DISPATCH,),
     ),
     Mutant(
         "failure-acknowledged",
@@ -35,7 +35,7 @@ MUTANTS: Final = (
         "client/dispatch.py",
         "self._handled(delivery, failures)",
         "self._handled(delivery, [])",
-        (f"{_CLIENT}::test_of_a_batch_only_what_failed_comes_again",),
+        (_DISPATCH,),
     ),
     Mutant(
         "exit-ends-receiving",
@@ -44,7 +44,7 @@ MUTANTS: Final = (
         "client/dispatch.py",
         "except BaseException as error:",
         "except Exception as error:",
-        (f"{_CLIENT}::test_nothing_that_a_callback_raises_ends_receiving",),
+        (_DISPATCH,),
     ),
     Mutant(
         "receive-queue-without-limit",
@@ -53,7 +53,7 @@ MUTANTS: Final = (
         "client/dispatch.py",
         "if self._unacked_waiting + header.messages > self._limit:",
         "if False:",
-        (f"{_CLIENT}::test_a_full_receive_queue_drops_and_counts",),
+        (_DISPATCH,),
     ),
     Mutant(
         "any-pickle-is-read",
@@ -62,7 +62,7 @@ MUTANTS: Final = (
         "client/payloads.py",
         "if codec is codecs.PICKLE and not self._may_unpickle:",
         "if False:",
-        (f"{_CLIENT}::test_a_pickle_from_an_untrusted_server_is_not_read",),
+        (_DISPATCH,),
     ),
     Mutant(
         "handled-not-remembered",

@@ -31,6 +31,15 @@ MUTANTS: Final = (
         ("storage/test_syncs.py",),
     ),
     Mutant(
+        "folder-not-synced",
+        "P2",
+        "a power cut may take the name of a new file, or of the log beside it",
+        "storage/sqlite.py",
+        "            sync_folder(self._file)\n",
+        "",
+        ("storage/test_syncs.py",),
+    ),
+    Mutant(
         "stores-on-after-a-failed-sync",
         "P2",
         "after a failed sync the next one, which proves nothing, is trusted",
