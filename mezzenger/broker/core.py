@@ -4,11 +4,11 @@ Nothing here waits, and nothing raises for what a peer sent: malformed input is 
 somebody to answer, and forgotten.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mezzenger.broker.connections import ConnectionOptions, Connections
 from mezzenger.broker.dead_letters import DeadLetters
 from mezzenger.broker.deliveries import Deliveries, DeliveryOptions
 from mezzenger.broker.effects import Change, Discard, Effect, Find, Load, Origin, Publish, Reply, Requeue, Send, Store
@@ -20,21 +20,17 @@ from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters, snapshot
 from mezzenger.broker.sweeper import Sweeper
-from mezzenger.broker.tokens import Tokens
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import check_name
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
-    PROTOCOL_VERSION,
     Ack,
     ClientCommand,
     Command,
     Completed,
     DropDead,
     Failed,
-    Goodbye,
     Hello,
-    Linked,
     ListDead,
     Nack,
     Ping,
@@ -42,9 +38,7 @@ from mezzenger.protocol.commands import (
     ResendDead,
     ShowDead,
     Subscribe,
-    Subscribed,
     Unsubscribe,
-    Welcome,
     fit_text,
 )
 
@@ -53,14 +47,11 @@ from mezzenger.protocol.commands import (
 class BrokerOptions:
     """What the broker needs to know of the settings."""
 
-    max_message_size: int
-    link_timeout: float
-    """Seconds in which a new client's link token must surface."""
+    connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
     max_names: int
     """How many names one peer may subscribe to."""
-    max_peers: int
 
 
 class Broker:
@@ -78,16 +69,14 @@ class Broker:
         self._options = options
         self._effects: list[Effect] = []
         self._counters = Counters()
-        self._peers: dict[bytes, Peer] = {}
-        self._linked_by: dict[bytes, Peer] = {}
-        self._unlinked: deque[tuple[float, Peer]] = deque()
         self._routing = Routing()
-        self._tokens = Tokens()
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
         self._intake = Intake(options.room, self._deliveries, self._counters, self._effects, self._send)
+        self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
+        self._peers = self._connections.peers
         self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
         self._dead_letters = DeadLetters(
-            self._deliveries.pending, self._intake, self._counters, self._effects, self._answer
+            self._deliveries.pending, self._intake, self._counters, self._effects, self._connections.answer
         )
         self._is_draining = False
 
@@ -108,20 +97,17 @@ class Broker:
 
     def surfaced(self, token: bytes) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
-        self._tokens.surfaced(token)
+        self._connections.surfaced(token)
 
     def sunk(self, token: bytes, now: float) -> None:
         """Take note that nobody is subscribed to a token any more: if it is a link token, that client is gone."""
-        self._tokens.forget(token)
-        peer = self._linked_by.get(token)
-        if peer is not None:
-            self._forget(peer, now)
+        self._connections.sunk(token, now)
 
     def unreachable(self, peer_id: bytes, now: float) -> None:
         """Take note that nothing can be sent to a peer any more."""
         peer = self._peers.get(peer_id)
         if peer is not None:
-            self._forget(peer, now)
+            self._connections.forget(peer, now)
 
     def malformed(self, reason: str) -> None:
         """Count what the loop could not even hand in."""
@@ -144,7 +130,7 @@ class Broker:
                 case Discard():
                     self._dead_letters.left(change)
                 case Reply():
-                    self._answer(change.peer, Completed(change.request, change.count))
+                    self._connections.answer(change.peer, Completed(change.request, change.count))
         self._intake.retry(now)
 
     def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
@@ -158,7 +144,7 @@ class Broker:
                 case Discard():
                     self._dead_letters.stayed(change)
                 case Reply():
-                    self._answer(change.peer, Failed(change.request, reason, fit_text(text)))
+                    self._connections.answer(change.peer, Failed(change.request, reason, fit_text(text)))
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Take note of what was read from the store: deliver it."""
@@ -183,22 +169,18 @@ class Broker:
 
     def tick(self, now: float) -> None:
         """Do what is due: redeliveries, and giving up clients whose link token never surfaced."""
-        while self._unlinked and self._unlinked[0][0] <= now:
-            _, peer = self._unlinked.popleft()
-            # The connection may be another peer's by now, if it was dismissed and said Hello again.
-            if self._peers.get(peer.id) is peer and peer.token not in self._linked_by:
-                timeout = self._options.link_timeout
-                text = f"the SUB socket's link token did not come through pub_port within {timeout:g} s"
-                self._dismiss(peer, "link", text, now)
+        self._connections.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
         self._intake.retry(now)
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        moments = [self._deliveries.pending.next_deadline(), self._sweeper.next_deadline()]
-        if self._unlinked:
-            moments.append(self._unlinked[0][0])
+        moments = (
+            self._connections.next_deadline(),
+            self._deliveries.pending.next_deadline(),
+            self._sweeper.next_deadline(),
+        )
         return min((moment for moment in moments if moment is not None), default=None)
 
     def drain(self) -> None:
@@ -212,7 +194,7 @@ class Broker:
         # All of them first: what one has in hand must not go to the next.
         names = [name for peer in peers for name in self._routing.forget(peer)]
         for peer in peers:
-            self._dismiss(peer, "stopping", "the server is stopping", now)
+            self._connections.dismiss(peer, "stopping", "the server is stopping", now)
         for name in names:
             self._deliveries.evict(name)
 
@@ -254,9 +236,10 @@ class Broker:
             with suppress(ProtocolError):
                 command = wire.decode_client_command(frames[0])
         if not isinstance(command, Hello):
-            self._send_goodbye(peer_id, "hello", "the first frame of a connection must be Hello", retry=True)
+            text = "the first frame of a connection must be Hello"
+            self._connections.send_goodbye(peer_id, "hello", text, retry=True)
             raise ProtocolError("hello", "a frame from a peer that did not say Hello")
-        self._on_hello(peer_id, command, now)
+        self._connections.hello(peer_id, command, now)
 
     def _on_command(self, peer: Peer, command: ClientCommand, now: float) -> None:
         match command:
@@ -275,32 +258,6 @@ class Broker:
             case _:
                 raise ProtocolError("hello", "a second Hello on one connection")
 
-    def _on_hello(self, peer_id: bytes, hello: Hello, now: float) -> None:
-        if hello.version != PROTOCOL_VERSION:
-            text = f"the client speaks protocol version {hello.version}, the server version {PROTOCOL_VERSION}"
-            self._send_goodbye(peer_id, "version", text, retry=False)
-            return
-        publisher = self._intake.greet(hello)
-        if publisher is None or hello.token in self._linked_by or hello.token in self._tokens:
-            self._send_goodbye(peer_id, "key", "another client has this client id or token", retry=False)
-            raise ProtocolError("key", "a Hello with a wrong key or a token that is in use")
-        former = self._peers.get(publisher.peer) if publisher.peer is not None else None
-        if former is not None:
-            self._forget(former, now)
-        if len(self._peers) >= self._options.max_peers:
-            text = f"{len(self._peers)} clients are connected (the server's limit is its setting server.max_peers)"
-            self._send_goodbye(peer_id, "peers", text, retry=True)
-            return
-        publisher.peer = peer_id
-        peer = self._peers[peer_id] = Peer(peer_id, hello.client, hello.token)
-        self._send(peer_id, Welcome(PROTOCOL_VERSION, self._options.max_message_size))
-        self._unlinked.append((now + self._options.link_timeout, peer))
-        self._tokens.expect(hello.token, lambda: self._on_linked(peer))
-
-    def _on_linked(self, peer: Peer) -> None:
-        self._linked_by[peer.token] = peer
-        self._send(peer.id, Linked())
-
     def _on_subscribe(self, peer: Peer, command: Subscribe, now: float) -> None:
         for name in command.names:
             try:
@@ -310,20 +267,14 @@ class Broker:
         limit = self._options.max_names
         if len(peer.names) + len(command.names) > limit or len(peer.sync_tokens) >= limit:
             text = f"a client may subscribe to {limit} names at most (the server's setting server.max_names)"
-            self._dismiss(peer, "names", text, now, retry=False)
+            self._connections.dismiss(peer, "names", text, now, retry=False)
             raise ProtocolError("names", f"a peer that subscribes to more than {limit} names")
-        if command.token in self._tokens:
-            raise ProtocolError("token", "a Subscribe with a token that somebody waits for")
+        self._connections.require_unclaimed(command.token)
         for name in command.names:
             if name not in peer.names:
                 self._routing.add(name, peer)
                 self._deliveries.subscribed(peer, name, now)
-        peer.sync_tokens.add(command.token)
-        self._tokens.expect(command.token, lambda: self._on_subscribed(peer, command))
-
-    def _on_subscribed(self, peer: Peer, command: Subscribe) -> None:
-        peer.sync_tokens.discard(command.token)
-        self._send(peer.id, Subscribed(command.request))
+        self._connections.await_sync(peer, command)
 
     def _on_unsubscribe(self, peer: Peer, command: Unsubscribe, now: float) -> None:
         if command.name in peer.names:
@@ -335,7 +286,7 @@ class Broker:
             header = self._read_header(frame)
         except ProtocolError as error:
             # Its sequence is unknown: were later frames stored, it would count as stored too when it comes again.
-            self._dismiss(peer, error.reason, str(error), now)
+            self._connections.dismiss(peer, error.reason, str(error), now)
             raise
         if header.ack:
             self._on_stored_publish(peer, header, frame, now)
@@ -346,8 +297,8 @@ class Broker:
             self._counters.dropped["no_subscriber"] += header.messages
 
     def _read_header(self, frame: bytes) -> wire.Header:
-        if len(frame) > self._options.max_message_size:
-            limit = self._options.max_message_size
+        limit = self._options.connection.max_message_size
+        if len(frame) > limit:
             raise ProtocolError("size", f"a frame of {len(frame)} bytes, where at most {limit} are taken")
         return wire.read_header(frame)
 
@@ -358,29 +309,13 @@ class Broker:
             self._intake.publish(peer.client, peer.id, header, frame, now)
         except TooManyRefusedError:
             # When it comes back it says from which sequence on it still sends; older ones are forgotten then.
-            self._dismiss(peer, "refused", f"more than {MAX_REFUSED} publishes were refused", now)
+            self._connections.dismiss(peer, "refused", f"more than {MAX_REFUSED} publishes were refused", now)
 
     # Small parts.
 
     def _send(self, peer_id: bytes, command: Command) -> None:
         self._effects.append(Send(peer_id, (wire.encode_command(command),)))
 
-    def _answer(self, peer_id: bytes, command: Command) -> None:
-        """Answer a question, unless who asked is gone."""
-        if peer_id in self._peers:
-            self._send(peer_id, command)
-
-    def _send_goodbye(self, peer_id: bytes, reason: str, text: str, *, retry: bool) -> None:
-        self._send(peer_id, Goodbye(reason, text, retry))
-
-    def _dismiss(self, peer: Peer, reason: str, text: str, now: float, *, retry: bool = True) -> None:
-        self._send_goodbye(peer.id, reason, text, retry=retry)
-        self._forget(peer, now)
-
-    def _forget(self, peer: Peer, now: float) -> None:
-        del self._peers[peer.id]
-        self._linked_by.pop(peer.token, None)
-        for token in (peer.token, *peer.sync_tokens):
-            self._tokens.forget(token)
-        self._intake.left(peer.client)
+    def _take_back(self, peer: Peer, now: float) -> None:
+        """Take back what a peer had that is gone."""
         self._deliveries.lost(peer, self._routing.forget(peer), now)

@@ -1,40 +1,22 @@
 """``Mezzenger``: the client for programs with threads, or without."""
 
-import logging
-import os
-import random
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
-from mezzenger.client import lifetime
-from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
-from mezzenger.client.connection import Connection
+from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
-from mezzenger.client.dispatch import Dispatcher, check_callback
+from mezzenger.client.dispatch import Callback, Handler, check_callback
+from mezzenger.client.engine import Engine
 from mezzenger.client.extras import extra_of
-from mezzenger.client.gatherer import Gatherer
-from mezzenger.client.options import session_options, socket_options
-from mezzenger.client.payloads import Payloads
-from mezzenger.client.pump import Pump, Waiter
-from mezzenger.client.stats import ClientStats, count
-from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
+from mezzenger.client.stats import ClientStats
 from mezzenger.message import Message, check_name
-from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
-from mezzenger.protocol.events import Delivery
-from mezzenger.protocol.outgoing import Draft
-from mezzenger.protocol.session import ClientSession
-from mezzenger.protocol.states import Identity, State
-from mezzenger.protocol.wire import NO_EXTRA, Extra
+from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
 
 T = TypeVar("T")
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Mezzenger:
@@ -80,32 +62,11 @@ class Mezzenger:
             auto_start=auto_start,
             verbose=verbose,
         )
-        self._pid = os.getpid()
-        self._payloads = Payloads(settings)
-        self._dispatcher = Dispatcher(
-            self._payloads,
-            settings.receive_queue,
-            handled=self._on_handled,
-            ignored=self._on_ignored,
-            ended=self._disconnect,
-        )
-        session = ClientSession(
-            Identity(secrets.randbits(64), secrets.token_bytes(16)),
-            session_options(settings),
-            random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
-            jitter=random.random,
-        )
-        self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
-        self._gatherer = Gatherer(self._pump, self._draft, self._patience())
-        self._pump.before_sleep = self._gatherer.leave_if_due
-        self.dead = DeadLetters(self._ask, self._payloads)
+        self._engine = Engine(settings)
+        self._payloads = self._engine.payloads
+        self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
-        self._lifecycle = threading.Lock()
-        self._io_thread: threading.Thread | None = None
-        self._is_stopping = False
-        self._has_stopped = threading.Event()
-        lifetime.began(self)
-        self._connect()
+        self._engine.connect()
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **overrides: object) -> Self:
@@ -124,9 +85,33 @@ class Mezzenger:
 
     # Sending.
 
+    @overload
     def send_message(
         self,
         msg_name: str,
+        payload: object,
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> None: ...
+
+    @overload
+    def send_message(
+        self,
+        msg_name: Channel[T],
+        payload: Fits[T],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> None: ...
+
+    def send_message(
+        self,
+        msg_name: str | Channel[Any],
         payload: object,
         ack: int = 0,
         *,
@@ -141,8 +126,8 @@ class Mezzenger:
         stored it when this returns, and sends it until a subscriber has acknowledged it.
 
         Args:
-            msg_name: What the message is called.
-            payload: Any object that the codec of the settings can write.
+            msg_name: What the message is called, or a channel.
+            payload: Any object that the codec of the settings can write; with a channel, one of its type.
             ack: 0 or 1.
             headers: Text that travels beside the payload.
             ttl: With ``ack=1``: after so many seconds it is dropped. Without it, as the server's ``channels:`` have it.
@@ -151,28 +136,46 @@ class Mezzenger:
         Raises:
             InvalidName: The name cannot be used.
             InvalidMessage: One of the others cannot.
-            PayloadNotEncodable: The payload cannot be written with the codec of the settings.
+            PayloadNotEncodable: The payload cannot be written with the codec of the settings, or of the channel.
+            PayloadInvalid: It is not of the channel's type.
             MessageTooLarge: The server takes no message of this size.
             ServerUnreachable: It did not answer within ``send_timeout`` x (1 + ``connection_retries``).
             Rejected: It answered, and refused.
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
         """
-        self._require_usable()
-        check_name(msg_name)
+        self._engine.check_usable()
+        name, codec = self._payloads.outlet(msg_name)
         item = (time.time(), self._payloads.encode(msg_name, payload))
-        extra = extra_of(ack, headers, ttl, delay)
-        if ack or self._io_thread is None:
-            # Without a thread nobody would send later what waits for company.
-            self._pump.wait(self._publish(msg_name, [item], ack, extra))
-        elif extra is NO_EXTRA:
-            self._gatherer.send(msg_name, item)
-        else:
-            self._gatherer.send_alone(self._draft(msg_name, [item], extra=extra))
+        self._engine.send(name, item, codec.number, ack, extra_of(ack, headers, ttl, delay))
 
+    @overload
     def send_messages(
         self,
         msg_name: str,
+        payloads: Iterable[object],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> int: ...
+
+    @overload
+    def send_messages(
+        self,
+        msg_name: Channel[T],
+        payloads: Iterable[Fits[T]],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> int: ...
+
+    def send_messages(
+        self,
+        msg_name: str | Channel[Any],
         payloads: Iterable[object],
         ack: int = 0,
         *,
@@ -189,17 +192,11 @@ class Mezzenger:
             MezzengerError: As ``send_message``; a note tells how many messages were done before. None after them were
                 sent, but some of those may have been that were under way.
         """
-        self._require_usable()
-        check_name(msg_name)
+        self._engine.check_usable()
+        name, codec = self._payloads.outlet(msg_name)
         extra = extra_of(ack, headers, ttl, delay)
-        self._gatherer.flush()
         encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
-
-        def publish(batch: list[Item]) -> Waiter | None:
-            return self._publish(msg_name, batch, ack, extra)
-
-        max_size = self._pump.session.outgoing.max_message_size
-        return send_all(batches(encoded, time.time, max_batch_bytes(max_size)), publish, self._pump)
+        return self._engine.send_batches(name, encoded, codec.number, ack, extra)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has all that was sent before.
@@ -213,20 +210,28 @@ class Mezzenger:
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
         """
-        self._require_usable()
-        self._flush(timeout)
+        self._engine.check_usable()
+        self._engine.flush(timeout)
 
     # Receiving.
 
-    def subscribe(self, msg_name: str, callback: Callable[[T, Message[T]], object]) -> None:
+    @overload
+    def subscribe(self, msg_name: str, callback: Callback) -> None: ...
+
+    @overload
+    def subscribe(self, msg_name: Channel[T], callback: Callable[[T, Message[T]], object]) -> None: ...
+
+    def subscribe(self, msg_name: str | Channel[Any], callback: Callback) -> None:
         """Have every message of a name given to a callback; none that is sent after this has returned is missed.
 
         Callbacks run one at a time, on a thread of their own; they may use this client. A message with ``ack=1`` is
         acknowledged after its callback has returned; if it raises, the message comes again later.
 
         Args:
-            msg_name: Of the messages.
-            callback: Called with the payload and the ``Message``. The type that it expects is not checked.
+            msg_name: Of the messages, or a channel. What is not of the channel's type is not given to the callback: it
+                counts as a message that it could not handle.
+            callback: Called with the payload and the ``Message``. Without a channel, the type that it expects is not
+                checked.
 
         Raises:
             InvalidName: The name cannot be used.
@@ -236,25 +241,13 @@ class Mezzenger:
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
         """
-        self._require_usable()
-        check_name(msg_name)
-        check_callback(msg_name, callback)
+        self._engine.check_usable()
+        channel = msg_name if isinstance(msg_name, Channel) else None
+        name = check_name(name_of(msg_name))
+        check_callback(name, callback)
+        self._engine.subscribe(name, Handler(callback, channel))
 
-        def request(session: ClientSession, now: float) -> int:
-            ticket = session.subscribe(msg_name, now + self._patience())
-            self._dispatcher.callbacks[msg_name] = callback
-            return ticket
-
-        waiter = self._pump.submit(request)
-        if self._io_thread is not None:
-            self._dispatcher.start()
-        try:
-            self._pump.wait(waiter)
-        except BaseException:
-            self._dispatcher.callbacks.pop(msg_name, None)
-            raise
-
-    def unsubscribe(self, msg_name: str) -> None:
+    def unsubscribe(self, msg_name: str | Channel[Any]) -> None:
         """Have no more messages of a name given to its callback; a call that is under way is finished.
 
         Raises:
@@ -262,13 +255,8 @@ class Mezzenger:
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
         """
-        self._require_usable()
-
-        def request(session: ClientSession, _now: float) -> None:
-            session.unsubscribe(msg_name)
-            del self._dispatcher.callbacks[msg_name]
-
-        self._pump.run(request)
+        self._engine.check_usable()
+        self._engine.unsubscribe(name_of(msg_name))
 
     # Life.
 
@@ -279,44 +267,29 @@ class Mezzenger:
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
         """
-        self._require_usable()
-        self._start_io()
-        self._dispatcher.start()
+        self._engine.check_usable()
+        self._engine.start()
 
     def stop(self) -> None:
         """Finish the callback that runs, send what is still to be sent, and disconnect. May be called more than once.
 
         Called from a callback it returns at once, and the rest happens when that callback has returned.
         """
-        if os.getpid() != self._pid:
-            return
-        with self._lifecycle:
-            is_first = not self._is_stopping
-            self._is_stopping = True
-        self._dispatcher.stop()
-        if self._dispatcher.is_current_thread():
-            return
-        if is_first and not self._dispatcher.has_started:
-            self._disconnect()
-        self._has_stopped.wait()
-
-    def join_callbacks(self) -> None:
-        """Wait until no callback will run any more, because ``stop()`` was called; not to be called from a callback."""
-        self._dispatcher.join()
+        self._engine.stop()
 
     def stopped(self) -> bool:
         """Whether ``stop()`` was called."""
-        return self._is_stopping
+        return self._engine.is_stopping
 
     @property
     def state(self) -> State:
         """Where the connection stands."""
-        return self._pump.session.state
+        return self._engine.state
 
     @property
     def stats(self) -> ClientStats:
         """What was counted so far."""
-        return count(self._pump.session, self._dispatcher)
+        return self._engine.stats
 
     def __enter__(self) -> Self:
         return self
@@ -325,73 +298,3 @@ class Mezzenger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-    # Inside.
-
-    def _patience(self) -> float:
-        return self.settings.send_timeout * (1 + self.settings.connection_retries)
-
-    def _require_usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise UsedAfterFork("this client was made before fork(); make a new one in the child process")
-        if self._is_stopping:
-            raise ClientStopped("this client was stopped; make a new one")
-
-    def _connect(self) -> None:
-        try:
-            self._pump.run(lambda session, now: session.start(now))
-            if self.settings.auto_start:
-                self._start_io()
-            self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + self._patience())))
-        except BaseException:
-            self._is_stopping = True
-            self._close()
-            raise
-
-    def _start_io(self) -> None:
-        with self._lifecycle:
-            if self._io_thread is None and not self._is_stopping:
-                self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
-                self._io_thread.start()
-
-    def _ask(self, question: Callable[[int], Question]) -> Answer:
-        self._require_usable()
-        waiter = self._pump.submit(lambda session, now: session.ask(question, now + self._patience()))
-        return self._pump.answer(waiter)
-
-    def _publish(self, name: str, items: list[Item], ack: int, extra: Extra) -> Waiter | None:
-        draft = self._draft(name, items, ack, extra)
-        return self._pump.submit(lambda session, now: session.publish(draft, now, now + self._patience()))
-
-    def _draft(self, name: str, items: list[Item], ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
-        if self.settings.verbose:
-            logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        return Draft(name, items, ack, self._payloads.codec.number, extra)
-
-    def _flush(self, timeout: float | None) -> None:
-        self._gatherer.flush()
-        patience = self._patience() if timeout is None else timeout
-        self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + patience)))
-
-    def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
-        self._pump.run(lambda session, _now: session.handled(delivery, failures))
-
-    def _on_ignored(self, delivery: Delivery) -> None:
-        self._pump.run(lambda session, _now: session.inbox.dropped(delivery))
-
-    def _disconnect(self) -> None:
-        """Send what is still to be sent, acks above all, and close; nothing here raises."""
-        try:
-            if self.state is State.OPEN:
-                self._flush(self.settings.send_timeout)
-        except MezzengerError as error:
-            logger.warning("stopped without knowing whether all was sent: %s", error)
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        self._pump.close()
-        if self._io_thread is not None:
-            self._io_thread.join()
-        self._has_stopped.set()
-        lifetime.ended(self)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.room import RoomOptions
@@ -21,12 +22,10 @@ def broker_options(settings: ServerSettings, channels: Mapping[str, ChannelSetti
     """Return what the broker needs to know."""
     by_name = policies(settings, channels)
     return BrokerOptions(
-        max_message_size=settings.max_message_size,
-        link_timeout=settings.heartbeat_timeout,
+        connection=ConnectionOptions(settings.max_message_size, settings.heartbeat_timeout, settings.max_peers),
         delivery=DeliveryOptions(settings.credit, settings.send_queue, settings.max_dead_letters, by_name),
         room=RoomOptions(settings.max_pending, pending_limit(settings), by_name),
         max_names=settings.max_names,
-        max_peers=settings.max_peers,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
@@ -88,12 +89,13 @@ class Driver:
     def __init__(self, **options: Any) -> None:
         self.now = START
         room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
-        limits = (options.pop("max_names", 100_000), options.pop("max_peers", 1000))
+        max_names = options.pop("max_names", 100_000)
+        connection = ConnectionOptions(LIMIT, LINK_TIMEOUT, options.pop("max_peers", 1000))
         rules = options.pop("rules", ())
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(LIMIT, LINK_TIMEOUT, delivery, RoomOptions(*room, policies), *limits)
+        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), max_names)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []

@@ -329,12 +329,13 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_client_has_one_connection(self) -> None:
-        peers = self.broker._peers
+        connections = self.broker._connections
+        peers = connections.peers
         assert len({peer.client for peer in peers.values()}) == len(peers)
-        assert all(peers[peer.id] is peer for peer in self.broker._linked_by.values())
-        linked_or_awaited = {*self.broker._linked_by, *self.broker._tokens._waited_for}
+        assert all(peers[peer.id] is peer for peer in connections._linked_by.values())
+        linked_or_awaited = {*connections._linked_by, *connections._tokens._waited_for}
         sunk_early = sum(peer.token not in linked_or_awaited for peer in peers.values())
-        assert sunk_early <= sum(self.broker._peers.get(peer.id) is peer for _, peer in self.broker._unlinked)
+        assert sunk_early <= sum(peers.get(peer.id) is peer for _, peer in connections._unlinked)
 
     @invariant()
     def nobody_has_too_much(self) -> None:

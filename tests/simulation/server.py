@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
@@ -32,12 +33,10 @@ UNTAKEN: Final = 15
 CHECKS: Final = 10
 """Every so many commits the tables are checked, every row of them."""
 OPTIONS: Final = BrokerOptions(
-    max_message_size=2**20,
-    link_timeout=2.0,
+    connection=ConnectionOptions(max_message_size=2**20, link_timeout=2.0, max_peers=1000),
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
     room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
     max_names=1000,
-    max_peers=1000,
 )
 
 

@@ -1,0 +1,230 @@
+"""What drives a ``Mezzenger``: one session with its sockets, its threads and its end."""
+
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from mezzenger.client import lifetime
+from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
+from mezzenger.client.connection import Connection
+from mezzenger.client.dispatch import Dispatcher, Handler
+from mezzenger.client.gatherer import Gatherer
+from mezzenger.client.options import session_options, socket_options
+from mezzenger.client.payloads import Payloads
+from mezzenger.client.pump import Pump, Waiter
+from mezzenger.client.stats import ClientStats, count
+from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
+from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
+from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.session import ClientSession
+from mezzenger.protocol.states import Identity, State
+from mezzenger.protocol.wire import NO_EXTRA, Extra
+from mezzenger.settings import ClientSettings
+
+logger = logging.getLogger("mezzenger.client")
+
+
+class Engine:
+    """Connects a session, a pump, a gatherer and a dispatcher, and sees to their threads.
+
+    It takes what was checked: names, callbacks and extra fields are the business of who calls. Any thread may use it.
+    What a method raises is told where the public method is that calls it.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.settings = settings
+        self.payloads = Payloads(settings)
+        self.is_stopping = False
+        """Whether ``stop`` was called."""
+        self._pid = os.getpid()
+        self._dispatcher = Dispatcher(
+            self.payloads,
+            settings.receive_queue,
+            handled=self._on_handled,
+            ignored=self._on_ignored,
+            ended=self._disconnect,
+        )
+        session = ClientSession(
+            Identity(secrets.randbits(64), secrets.token_bytes(16)),
+            session_options(settings),
+            random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
+            jitter=random.random,
+        )
+        self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
+        self._gatherer = Gatherer(self._pump, lambda batch: self._draft(*batch), self.patience)
+        self._pump.before_sleep = self._gatherer.leave_if_due
+        self._lifecycle = threading.Lock()
+        self._io_thread: threading.Thread | None = None
+        self._has_stopped = threading.Event()
+
+    @property
+    def patience(self) -> float:
+        """How many seconds the server may take for an answer, if nothing else is said."""
+        return self.settings.send_timeout * (1 + self.settings.connection_retries)
+
+    def check_usable(self) -> None:
+        """Do nothing if the client may be used.
+
+        Raises:
+            ClientStopped: ``stop()`` was called.
+            UsedAfterFork: This process did not make the client.
+        """
+        if os.getpid() != self._pid:
+            raise UsedAfterFork("this client was made before fork(); make a new one in the child process")
+        if self.is_stopping:
+            raise ClientStopped("this client was stopped; make a new one")
+
+    # Sending and asking.
+
+    def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
+        """Send one message, with others of its burst if it may be."""
+        if ack or self._io_thread is None:
+            # Without a thread nobody would send later what waits for company.
+            self._pump.wait(self._publish(name, [item], codec, ack, extra))
+        elif extra is NO_EXTRA:
+            self._gatherer.send(name, item, codec)
+        else:
+            self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
+
+    def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
+        """Send encoded payloads in batches, behind all that waits; return how many messages that were."""
+        self._gatherer.flush()
+        max_bytes = max_batch_bytes(self._pump.session.outgoing.max_message_size)
+
+        def publish(batch: list[Item]) -> Waiter | None:
+            return self._publish(name, batch, codec, ack, extra)
+
+        return send_all(batches(payloads, time.time, max_bytes), publish, self._pump)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until the server has all that was sent before."""
+        self._gatherer.flush()
+        patience = self.patience if timeout is None else timeout
+        self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + patience)))
+
+    def ask(self, question: Callable[[int], Question]) -> Answer:
+        """Ask the server the question that is made with a number, and return its answer."""
+        self.check_usable()
+        waiter = self._pump.submit(lambda session, now: session.ask(question, now + self.patience))
+        return self._pump.answer(waiter)
+
+    # Receiving.
+
+    def subscribe(self, name: str, handler: Handler) -> None:
+        """Subscribe, and wait until the subscription is active; if it fails, nothing is subscribed."""
+
+        def request(session: ClientSession, now: float) -> int:
+            ticket = session.subscribe(name, now + self.patience)
+            self._dispatcher.handlers[name] = handler
+            return ticket
+
+        waiter = self._pump.submit(request)
+        if self._io_thread is not None:
+            self._dispatcher.start()
+        try:
+            self._pump.wait(waiter)
+        except BaseException:
+            self._dispatcher.handlers.pop(name, None)
+            raise
+
+    def unsubscribe(self, name: str) -> None:
+        """Have no more messages of a name given to its callback."""
+
+        def request(session: ClientSession, _now: float) -> None:
+            session.unsubscribe(name)
+            del self._dispatcher.handlers[name]
+
+        self._pump.run(request)
+
+    # Life.
+
+    def connect(self) -> None:
+        """Wait until the server has answered; if it does not, the engine has stopped."""
+        lifetime.began(self)
+        try:
+            self._pump.run(lambda session, now: session.start(now))
+            if self.settings.auto_start:
+                self._start_io()
+            self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + self.patience)))
+        except BaseException:
+            self.is_stopping = True
+            self._close()
+            raise
+
+    def start(self) -> None:
+        """Start the threads; does nothing if they run."""
+        self._start_io()
+        self._dispatcher.start()
+
+    def stop(self) -> None:
+        """Finish the callback that runs, send what is still to be sent, and disconnect; from a callback: soon."""
+        if os.getpid() != self._pid:
+            return
+        with self._lifecycle:
+            is_first = not self.is_stopping
+            self.is_stopping = True
+        self._dispatcher.stop()
+        if self._dispatcher.is_current_thread():
+            return
+        if is_first and not self._dispatcher.has_started:
+            self._disconnect()
+        self._has_stopped.wait()
+
+    def join_callbacks(self) -> None:
+        """Wait until no callback will run any more; not to be called from a callback."""
+        self._dispatcher.join()
+
+    @property
+    def state(self) -> State:
+        """Where the connection stands."""
+        return self._pump.session.state
+
+    @property
+    def stats(self) -> ClientStats:
+        """What was counted so far."""
+        return count(self._pump.session, self._dispatcher)
+
+    # Inside.
+
+    def _start_io(self) -> None:
+        with self._lifecycle:
+            if self._io_thread is None and not self.is_stopping:
+                self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
+                self._io_thread.start()
+
+    def _publish(self, name: str, items: list[Item], codec: int, ack: int, extra: Extra) -> Waiter | None:
+        draft = self._draft(name, items, codec, ack, extra)
+        return self._pump.submit(lambda session, now: session.publish(draft, now, now + self.patience))
+
+    def _draft(self, name: str, items: list[Item], codec: int, ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
+        if self.settings.verbose:
+            logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
+        return Draft(name, items, ack, codec, extra)
+
+    def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
+        self._pump.run(lambda session, _now: session.handled(delivery, failures))
+
+    def _on_ignored(self, delivery: Delivery) -> None:
+        self._pump.run(lambda session, _now: session.inbox.dropped(delivery))
+
+    def _disconnect(self) -> None:
+        """Send what is still to be sent, acks above all, and close; nothing here raises."""
+        try:
+            if self.state is State.OPEN:
+                self.flush(self.settings.send_timeout)
+        except MezzengerError as error:
+            logger.warning("stopped without knowing whether all was sent: %s", error)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self._pump.close()
+        if self._io_thread is not None:
+            self._io_thread.join()
+        self._has_stopped.set()
+        lifetime.ended(self)
