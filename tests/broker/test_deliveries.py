@@ -1,5 +1,7 @@
 """Who is sent which stored frame, when, and how often."""
 
+import pytest
+
 from mezzenger.protocol.commands import Deliver
 from tests.broker.broker_driver import A, B, C, Driver, in_flight, joined
 
@@ -299,6 +301,7 @@ class TestSendQueue:
         assert driver.broker.stats().pending == 0
         assert driver.broker._deliveries._behind == set()
 
+    @pytest.mark.no_cover
     def test_many_wait(self) -> None:
         """A peer catches up with a long queue in time that grows with its length, not with its square."""
         driver = Driver(credit=1000, send_queue=200_000)
