@@ -75,7 +75,7 @@ def cannot_run(folder: Path) -> str | None:
     if strace is None:
         return "strace is not installed"
     command = [*_strace(folder / "try", 1), sys.executable, "-c", "import os; os.fsync(1)"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return None if "Errno 5" in result.stderr else f"strace cannot let a sync fail: {result.stderr}"
 
 
