@@ -15,10 +15,11 @@ from mezzenger.broker.effects import Change, Discard, Effect, Find, Load, Origin
 from mezzenger.broker.intake import Intake, TooManyRefusedError
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
+from mezzenger.broker.requests import RequestOptions, Requests
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
-from mezzenger.broker.stats import BrokerStats, Counters, snapshot
+from mezzenger.broker.stats import BrokerStats, Counters, Present, snapshot
 from mezzenger.broker.sweeper import Sweeper
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import check_name
@@ -35,7 +36,9 @@ from mezzenger.protocol.commands import (
     Nack,
     Ping,
     Pong,
+    Request,
     ResendDead,
+    Respond,
     ShowDead,
     Subscribe,
     Unsubscribe,
@@ -50,6 +53,7 @@ class BrokerOptions:
     connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
+    requests: RequestOptions
     max_names: int
     """How many names one peer may subscribe to."""
 
@@ -74,6 +78,7 @@ class Broker:
         self._intake = Intake(options.room, self._deliveries, self._counters, self._effects, self._send)
         self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
         self._peers = self._connections.peers
+        self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
         self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
         self._dead_letters = DeadLetters(
             self._deliveries.pending, self._intake, self._counters, self._effects, self._connections.answer
@@ -170,6 +175,7 @@ class Broker:
     def tick(self, now: float) -> None:
         """Do what is due: redeliveries, and giving up clients whose link token never surfaced."""
         self._connections.tick(now)
+        self._requests.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
         self._intake.retry(now)
@@ -178,14 +184,18 @@ class Broker:
         """When ``tick`` must be called next, if nothing happens before."""
         moments = (
             self._connections.next_deadline(),
+            self._requests.next_deadline(),
             self._deliveries.pending.next_deadline(),
             self._sweeper.next_deadline(),
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
     def drain(self) -> None:
-        """Take no more publishes; acks are still welcome. Clients will publish again to the next server."""
-        self._is_draining = True
+        """Take no more publishes; acks are still welcome. Clients will publish again to the next server.
+
+        Likewise for requests: responses are still passed on.
+        """
+        self._is_draining = self._requests.is_draining = True
 
     def farewell(self, now: float) -> None:
         """Tell every client that the server stops."""
@@ -207,13 +217,8 @@ class Broker:
     def stats(self) -> BrokerStats:
         """Return what was counted so far."""
         in_flight = sum(len(peer.in_flight) for peer in self._peers.values())
-        return snapshot(
-            self._counters,
-            self._deliveries.pending,
-            peers=len(self._peers),
-            names=len(self._routing),
-            in_flight=in_flight,
-        )
+        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests))
+        return snapshot(self._counters, self._deliveries.pending, present)
 
     # What peers send.
 
@@ -253,6 +258,10 @@ class Broker:
                 self._deliveries.nacked(peer, command, now)
             case Ping():
                 self._send(peer.id, Pong(command.number))
+            case Request():
+                self._requests.ask(peer, command, now)
+            case Respond():
+                self._requests.responded(peer, command)
             case ListDead() | ShowDead() | ResendDead() | DropDead():
                 self._dead_letters.ask(peer.id, command)
             case _:
@@ -318,4 +327,5 @@ class Broker:
 
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
+        self._requests.lost(peer)
         self._deliveries.lost(peer, self._routing.forget(peer), now)

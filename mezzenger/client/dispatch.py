@@ -3,21 +3,18 @@
 import inspect
 import logging
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
+from mezzenger.client.failures import describe
 from mezzenger.client.payloads import Payloads
+from mezzenger.client.responder import Callback, Responder
 from mezzenger.errors import InvalidCallback
 from mezzenger.message import Message
-from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Failure, fit_text
+from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery
 
 logger = logging.getLogger("mezzenger.client")
-
-Callback = Callable[[Any, Message[Any]], object]
-"""What a callback looks like when its payload's type is of no interest."""
 
 
 def check_callback(name: str, callback: object) -> None:
@@ -46,8 +43,9 @@ class Dispatcher:
 
     Args:
         payloads: Decodes.
-        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1`` are
-            limited by the server's credit.
+        responder: Is given requests, and the callback that is to answer them.
+        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1``,
+            and requests, are limited by the server.
         handled: Is told of each delivery whose callback has returned, and of the messages of it that failed.
         ignored: Is told of each delivery for which there is no callback any more.
         ended: Is called at the end of the thread.
@@ -56,6 +54,7 @@ class Dispatcher:
     def __init__(
         self,
         payloads: Payloads,
+        responder: Responder,
         limit: int,
         *,
         handled: Callable[[Delivery, list[Failure]], None],
@@ -63,6 +62,7 @@ class Dispatcher:
         ended: Callable[[], None],
     ) -> None:
         self._payloads = payloads
+        self._responder = responder
         self._limit = limit
         self._handled = handled
         self._ignored = ignored
@@ -110,7 +110,7 @@ class Dispatcher:
         with self._changed:
             for delivery in deliveries:
                 header = delivery.contents.header
-                if not header.ack:
+                if not (header.ack or delivery.served):
                     if self._unacked_waiting + header.messages > self._limit:
                         self.dropped += header.messages
                         continue
@@ -132,12 +132,15 @@ class Dispatcher:
             if self._is_stopping:
                 return None
             delivery = self._queue.popleft()
-            if not delivery.contents.header.ack:
+            if not (delivery.contents.header.ack or delivery.served):
                 self._unacked_waiting -= delivery.contents.header.messages
             return delivery
 
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header
+        if delivery.served is not None:
+            self._responder.serve(delivery, delivery.served, self.callbacks.get(header.name))
+            return
         if header.name not in self.callbacks:
             self._ignored(delivery)
             return
@@ -164,21 +167,3 @@ class Dispatcher:
                 logger.exception("message %r was not handled", name)
                 failures.append(Failure(index, describe(error)))
         return failures
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's type and text, and the last lines of its traceback, as far as a command can carry them."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # its __str__ is the application's, too
-        text = f"{type(error).__name__}: its text cannot be told"
-    text = fit_text(text)
-    lines: deque[str] = deque()
-    room = MAX_ERROR_CHARACTERS - len(text)
-    # Without the first, which is the call of the callback here.
-    for line in reversed("".join(traceback.format_tb(error.__traceback__)[1:]).splitlines()):
-        room -= len(line) + 1
-        if room < 0:
-            break
-        lines.appendleft(line)
-    return "\n".join([text, *lines])

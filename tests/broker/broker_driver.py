@@ -9,6 +9,7 @@ from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
+from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
@@ -90,12 +91,13 @@ class Driver:
         self.now = START
         room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
         max_names = options.pop("max_names", 100_000)
+        requests = RequestOptions(options.pop("max_requests", 100), LIMIT)
         connection = ConnectionOptions(LIMIT, LINK_TIMEOUT, options.pop("max_peers", 1000))
         rules = options.pop("rules", ())
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), max_names)
+        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), requests, max_names)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []
