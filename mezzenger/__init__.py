@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mezzenger.channel import Channel
 from mezzenger.client.stats import ClientStats
 from mezzenger.client.sync import Mezzenger
 from mezzenger.dead_letter import DeadLetter
@@ -11,6 +12,7 @@ from mezzenger.errors import (
     ClientStopped,
     ConfigurationError,
     InvalidCallback,
+    InvalidChannel,
     InvalidMessage,
     InvalidName,
     MessageTooLarge,
@@ -19,6 +21,7 @@ from mezzenger.errors import (
     NoResponders,
     NotSubscribed,
     PayloadError,
+    PayloadInvalid,
     PayloadNotDecodable,
     PayloadNotEncodable,
     ProtocolError,
@@ -51,6 +54,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadySubscribed",
     "BindError",
+    "Channel",
     "ChannelResendSettings",
     "ChannelSettings",
     "ClientSettings",
@@ -59,6 +63,7 @@ __all__ = [
     "ConfigurationError",
     "DeadLetter",
     "InvalidCallback",
+    "InvalidChannel",
     "InvalidMessage",
     "InvalidName",
     "Message",
@@ -70,6 +75,7 @@ __all__ = [
     "NoResponders",
     "NotSubscribed",
     "PayloadError",
+    "PayloadInvalid",
     "PayloadNotDecodable",
     "PayloadNotEncodable",
     "ProtocolError",

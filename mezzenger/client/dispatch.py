@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mezzenger.client.failures import describe
+from mezzenger.client.handlers import Handler
 from mezzenger.client.payloads import Payloads
-from mezzenger.client.responder import Callback, Responder
+from mezzenger.client.responder import Responder
 from mezzenger.errors import InvalidCallback
-from mezzenger.message import Message
 from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery
 
@@ -67,7 +67,7 @@ class Dispatcher:
         self._handled = handled
         self._ignored = ignored
         self._ended = ended
-        self.callbacks: dict[str, Callback] = {}
+        self.handlers: dict[str, Handler] = {}
         self._queue: deque[Delivery] = deque()
         self._unacked_waiting = 0
         self._changed = threading.Condition()
@@ -139,25 +139,32 @@ class Dispatcher:
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header
         if delivery.served is not None:
-            self._responder.serve(delivery, delivery.served, self.callbacks.get(header.name))
+            self._responder.serve(delivery, delivery.served, self._handler_of(header.name))
             return
-        if header.name not in self.callbacks:
+        if header.name not in self.handlers:
             self._ignored(delivery)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        failures = self._call(header.name, self._payloads.reader(delivery), indexes)
+        failures = self._call(header.name, delivery, indexes)
         if header.ack:
             self._handled(delivery, failures)
 
-    def _call(self, name: str, read: Callable[[int], Message[object]], indexes: Iterable[int]) -> list[Failure]:
+    def _handler_of(self, name: str) -> Handler | None:
+        return self.handlers.get(name)
+
+    def _call(self, name: str, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
         """Run the callback for each message; return what went wrong with which."""
         failures: list[Failure] = []
+        current: Handler | None = None
         for index in indexes:
-            # Asked each time: it may unsubscribe.
-            callback = self.callbacks.get(name)
-            if callback is None:
+            # Asked each time: the callback may unsubscribe, and subscribe again with another type.
+            handler = self.handlers.get(name)
+            if handler is None:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))
                 continue
+            if handler is not current:
+                current, (callback, channel) = handler, handler
+                read = self._payloads.reader(delivery, channel)
             try:
                 message = read(index)
                 self.received += 1

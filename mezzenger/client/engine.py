@@ -13,10 +13,11 @@ from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.connection import Connection
 from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.gatherer import Gatherer
+from mezzenger.client.handlers import Handler
 from mezzenger.client.options import session_options, socket_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.pump import Pump, Waiter
-from mezzenger.client.responder import Callback, Responder
+from mezzenger.client.responder import Responder
 from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
@@ -59,7 +60,7 @@ class Engine:
             jitter=random.random,
         )
         self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
-        self._gatherer = Gatherer(self._pump, self._draft, self.patience)
+        self._gatherer = Gatherer(self._pump, lambda batch: self._draft(*batch), self.patience)
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
         self._io_thread: threading.Thread | None = None
@@ -84,23 +85,23 @@ class Engine:
 
     # Sending and asking.
 
-    def send(self, name: str, item: Item, ack: int, extra: Extra) -> None:
+    def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message, with others of its burst if it may be."""
         if ack or self._io_thread is None:
             # Without a thread nobody would send later what waits for company.
-            self._pump.wait(self._publish(name, [item], ack, extra))
+            self._pump.wait(self._publish(name, [item], codec, ack, extra))
         elif extra is NO_EXTRA:
-            self._gatherer.send(name, item)
+            self._gatherer.send(name, item, codec)
         else:
-            self._gatherer.send_alone(self._draft(name, [item], extra=extra))
+            self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
 
-    def send_batches(self, name: str, payloads: Iterable[bytes], ack: int, extra: Extra) -> int:
+    def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, behind all that waits; return how many messages that were."""
         self._gatherer.flush()
         max_bytes = max_batch_bytes(self._pump.session.outgoing.max_message_size)
 
         def publish(batch: list[Item]) -> Waiter | None:
-            return self._publish(name, batch, ack, extra)
+            return self._publish(name, batch, codec, ack, extra)
 
         return send_all(batches(payloads, time.time, max_bytes), publish, self._pump)
 
@@ -116,10 +117,10 @@ class Engine:
         waiter = self._pump.submit(lambda session, now: session.ask(question, now + self.patience))
         return self._pump.answer(waiter)
 
-    def request(self, name: str, item: Item, extra: Extra, timeout: float | None) -> Contents:
+    def request(self, name: str, item: Item, codec: int, extra: Extra, timeout: float | None) -> Contents:
         """Ask one subscriber, behind all that was sent before, and return what its callback returned."""
         self._gatherer.flush()
-        draft = self._draft(name, [item], extra=extra)
+        draft = self._draft(name, [item], codec, extra=extra)
         patience = self.patience if timeout is None else timeout
         # While it waits here, no callback of this client can answer.
         elsewhere = self._dispatcher.is_current_thread()
@@ -130,12 +131,12 @@ class Engine:
 
     # Receiving.
 
-    def subscribe(self, name: str, callback: Callback) -> None:
+    def subscribe(self, name: str, handler: Handler) -> None:
         """Subscribe, and wait until the subscription is active; if it fails, nothing is subscribed."""
 
         def request(session: ClientSession, now: float) -> int:
             ticket = session.subscribe(name, now + self.patience)
-            self._dispatcher.callbacks[name] = callback
+            self._dispatcher.handlers[name] = handler
             return ticket
 
         waiter = self._pump.submit(request)
@@ -144,7 +145,7 @@ class Engine:
         try:
             self._pump.wait(waiter)
         except BaseException:
-            self._dispatcher.callbacks.pop(name, None)
+            self._dispatcher.handlers.pop(name, None)
             raise
 
     def unsubscribe(self, name: str) -> None:
@@ -152,7 +153,7 @@ class Engine:
 
         def request(session: ClientSession, _now: float) -> None:
             session.unsubscribe(name)
-            del self._dispatcher.callbacks[name]
+            del self._dispatcher.handlers[name]
 
         self._pump.run(request)
 
@@ -212,14 +213,14 @@ class Engine:
                 self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
 
-    def _publish(self, name: str, items: list[Item], ack: int, extra: Extra) -> Waiter | None:
-        draft = self._draft(name, items, ack, extra)
+    def _publish(self, name: str, items: list[Item], codec: int, ack: int, extra: Extra) -> Waiter | None:
+        draft = self._draft(name, items, codec, ack, extra)
         return self._pump.submit(lambda session, now: session.publish(draft, now, now + self.patience))
 
-    def _draft(self, name: str, items: list[Item], ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
+    def _draft(self, name: str, items: list[Item], codec: int, ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
         if self.settings.verbose:
             logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        return Draft(name, items, ack, self.payloads.codec.number, extra)
+        return Draft(name, items, ack, codec, extra)
 
     def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         self._pump.run(lambda session, _now: session.handled(delivery, failures))

@@ -1,11 +1,14 @@
 """What a callback raised, in words that a command can carry."""
 
+import os
 import traceback
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Raised, fit_text
 
+_HERE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _MAX_TYPE: Final = 255
 """Characters of a type's name."""
 
@@ -31,9 +34,13 @@ def _text_of(error: BaseException) -> str:
 
 
 def _last_lines(error: BaseException, room: int) -> deque[str]:
-    """Return the last lines of a traceback that are no longer together, but for its first entry: our own call."""
+    """Return the last lines of a traceback that are no longer together."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # Without the first ones, which are the way to the callback.
+    while frames and frames[0].filename.startswith(_HERE):
+        frames.pop(0)
     lines: deque[str] = deque()
-    for line in reversed("".join(traceback.format_tb(error.__traceback__)[1:]).splitlines()):
+    for line in reversed("".join(frames.format()).splitlines()):
         room -= len(line) + 1
         if room < 0:
             break

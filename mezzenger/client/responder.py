@@ -3,19 +3,16 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 from mezzenger import codecs
+from mezzenger.channel import encode_answer
 from mezzenger.client.failures import raised
+from mezzenger.client.handlers import Handler
 from mezzenger.client.payloads import Payloads
 from mezzenger.errors import MessageTooLarge, NotSubscribed, PayloadNotEncodable
-from mezzenger.message import Message
 from mezzenger.protocol.commands import Raised
 from mezzenger.protocol.events import Delivery, Served
 from mezzenger.protocol.outgoing import Draft
-
-Callback = Callable[[Any, Message[Any]], object]
-"""What a callback looks like when its payload's type is of no interest."""
 
 logger = logging.getLogger("mezzenger.client")
 
@@ -41,20 +38,20 @@ class Responder:
         self.received = 0
         self.failed = 0
 
-    def serve(self, delivery: Delivery, served: Served, callback: Callback | None) -> None:
+    def serve(self, delivery: Delivery, served: Served, handler: Handler | None) -> None:
         """Run a callback, if it still should, and send back what it returned or raised."""
         if not self._begins(served):
             return
         header = delivery.contents.header
-        if callback is None:
+        if handler is None:
             gone = NotSubscribed(f"the responder has unsubscribed from {header.name!r}; nothing was run")
             self._respond(served, raised(gone, with_traceback=False))
             return
         try:
-            message = self._payloads.reader(delivery)(0)
+            message = self._payloads.reader(delivery, handler.channel)(0)
             message.expect_answer(time.time() + served.deadline - time.monotonic())
             self.received += 1
-            result = callback(message.payload, message)
+            result = handler.callback(message.payload, message)
         except BaseException as error:  # whatever a callback raises, who asked must be told
             self.failed += 1
             logger.exception("request %r was not answered", header.name)
@@ -64,7 +61,7 @@ class Responder:
 
     def _return(self, served: Served, name: str, codec: int, result: object) -> None:
         try:
-            payload = codecs.encode_payload(codecs.BY_NUMBER[codec], name, result)
+            payload = encode_answer(codecs.BY_NUMBER[codec], name, result)
             self._respond(served, Draft(name, [(time.time(), payload)], 0, codec))
         except (PayloadNotEncodable, MessageTooLarge) as error:
             self.failed += 1

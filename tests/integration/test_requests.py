@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pydantic import BaseModel
 
 from mezzenger import (
+    Channel,
     ClientSettings,
     InvalidMessage,
     InvalidName,
@@ -21,6 +24,7 @@ from mezzenger import (
     Mezzenger,
     MezzengerServer,
     NoResponders,
+    PayloadInvalid,
     PayloadNotDecodable,
     PayloadNotEncodable,
     Rejected,
@@ -506,3 +510,43 @@ def test_receive_queue_does_not_drop_requests(
         stuck.go.set()
         assert [future.result() for future in futures] == list(range(8))
     assert other.stats.dropped == 0
+
+
+# Channels.
+
+
+class Order(BaseModel):
+    """What a typed channel carries."""
+
+    number: int
+    amount: Decimal = Decimal(1)
+
+
+ORDERS: Final = Channel("orders", Order)
+
+
+def test_a_typed_handler(connect: Connect) -> None:
+    """It gets what it was promised; an answer that is a model comes back as the plain values that stand for it."""
+    given: list[Order] = []
+
+    def take(order: Order, _msg: Message[Order]) -> Order:
+        given.append(order)
+        return order
+
+    connect().subscribe(ORDERS, take)
+    client = connect()
+    assert client.request(ORDERS, Order(number=5)) == {"number": 5, "amount": "1"}
+    assert given == [Order(number=5)]
+
+
+def test_a_payload_of_another_type(connect: Connect) -> None:
+    """Who asks is refused before anything is sent; what others send never reaches the handler, and is told to them."""
+    given: list[Order] = []
+    connect().subscribe(ORDERS, lambda order, _msg: given.append(order))
+    client = connect()
+    with pytest.raises(PayloadInvalid, match="'orders'"):
+        client.request(ORDERS, {"number": "five"})  # type: ignore[arg-type]  # the point of the test
+    with pytest.raises(RemoteError, match="PayloadInvalid: channel 'orders'") as caught:
+        client.request("orders", {"number": "five"})
+    assert caught.value.type == "PayloadInvalid"
+    assert given == []
