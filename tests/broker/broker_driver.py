@@ -7,8 +7,9 @@ from typing import Any, Final, TypeVar
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
+from mezzenger.broker.fates import DeliveryOptions
+from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
@@ -89,13 +90,14 @@ class Driver:
     def __init__(self, **options: Any) -> None:
         self.now = START
         room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
+        groups = GroupOptions(options.pop("max_groups", 1000), options.pop("groups", ()))
         max_names = options.pop("max_names", 100_000)
         connection = ConnectionOptions(LIMIT, LINK_TIMEOUT, options.pop("max_peers", 1000))
         rules = options.pop("rules", ())
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), max_names)
+        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), groups, max_names)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []
@@ -323,7 +325,7 @@ class Driver:
         queries, self.queries = self.queries, []
         for query in queries:
             if isinstance(query, Sweep):
-                self.broker.swept(at_once(self.storage.sweep(query)))
+                self.broker.swept(at_once(self.storage.sweep(query)), self.now)
             else:
                 self.broker.found(query, at_once(self.storage.find(query)))
 

@@ -197,8 +197,8 @@ MUTANTS: Final = (
         "P8",
         "without a persist_file, what was acknowledged is kept",
         "storage/memory.py",
-        "                case Settle():\n                    self._take(change.number)\n",
-        "                case Settle():\n                    pass\n",
+        "            case Settle():\n                self._take(change.number)\n",
+        "            case Settle():\n                pass\n",
         (f"{_CONTRACT}::TestSettling",),
     ),
 )
