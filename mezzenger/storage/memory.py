@@ -118,12 +118,11 @@ class MemoryStorage:
                 letters = (self._dead[number] for number in numbers)
                 return list(islice((one for one in letters if name in {None, name_of(one.frame)}), _FIND_FRAMES))
             case ShowDead(number=number):
-                wanted = [number]
+                return [self._dead[number]] if number in self._dead else []
             case ResendDead(numbers=numbers) | DropDead(numbers=numbers):
-                wanted = numbers
+                return [self._dead[number]._replace(frame=b"") for number in numbers if number in self._dead]
             case _:
-                wanted = []
-        return [self._dead[number] for number in wanted if number in self._dead]
+                return []
 
     async def close(self) -> None:
         """Do nothing."""
@@ -157,10 +156,8 @@ class MemoryStorage:
 
     def _bury(self, bury: Bury) -> None:
         frame = self._take(bury.number).frame
-        attempts, indexes = bury.attempts, bury.indexes
-        self._dead[bury.number] = Dead(
-            bury.number, bury.name, attempts, indexes, bury.buried, bury.reason, bury.error, frame
-        )
+        what = (bury.number, bury.name, bury.messages, bury.size, bury.attempts, bury.indexes)
+        self._dead[bury.number] = Dead(*what, bury.buried, bury.reason, bury.error, frame)
 
     def _requeue(self, requeue: Requeue) -> None:
         if requeue.origin is Origin.DELAYED:

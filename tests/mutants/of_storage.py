@@ -143,8 +143,8 @@ MUTANTS: Final = (
         "P7",
         "after a crash, what was read and delivered comes again as if for the first time",
         "storage/rows.py",
-        "    if rows:\n        # After a crash",
-        "    if False:\n        # After a crash",
+        "        if rows:\n            # After a crash",
+        "        if False:\n            # After a crash",
         (f"{_SQLITE}::TestFrames", f"{_CONTRACT}::TestAttempts"),
     ),
     Mutant(
