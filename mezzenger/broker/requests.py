@@ -137,10 +137,10 @@ class Requests:
         setting = f"(the server's limit is its setting server.max_requests, {limit})"
         if len(peer.asking) >= limit:
             return Unserved("limit", f"{len(peer.asking)} requests of this client are not answered {setting}")
-        subscribers = self._routing.subscribers(name)
-        others = [other for other in subscribers if other is not peer] if elsewhere else subscribers
+        responders = self._routing.responders(name)
+        others = [other for other in responders if other is not peer] if elsewhere else responders
         if not others:
-            but = " but the client that asks, whose callbacks wait for the response" if subscribers else ""
+            but = " but the client that asks, whose callbacks wait for the response" if responders else ""
             return Unserved("no_responders", f"nobody subscribes to {name!r}{but}")
         responder = min(others, key=lambda other: (len(other.serving), other.last_served))
         if len(responder.serving) >= limit:

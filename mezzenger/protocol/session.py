@@ -291,11 +291,14 @@ class ClientSession:
             case _:
                 self._on_answer(command, now)
 
-    def _on_answer(self, command: commands.Answer | commands.OfRequests, now: float) -> None:
-        if isinstance(command, commands.OfRequests):
-            self._arrived(self.requests.receive(command, now))
-        else:
-            self._questions.answered(command)
+    def _on_answer(self, command: commands.Answer | commands.OfRequests | commands.Declined, now: float) -> None:
+        match command:
+            case commands.Serve() | commands.Withdraw() | commands.Response():
+                self._arrived(self.requests.receive(command, now))
+            case commands.Declined():
+                pass  # no client joins a group yet
+            case _:
+                self._questions.answered(command)
 
     def _on_linked(self) -> None:
         if self.state is not State.CONNECTING:

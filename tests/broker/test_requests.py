@@ -492,3 +492,27 @@ def test_other_messages_are_not_concerned() -> None:
     assert driver.sent(A) == []
     assert driver.settled == [number]
     assert driver.broker.stats().open_requests == 1
+
+
+class TestGroupsAndPatterns:
+    """Who subscribes in other ways answers, too."""
+
+    def test_a_pattern(self) -> None:
+        """A subscriber whose pattern matches is asked."""
+        driver = joined(A, names=("a.*",))
+        driver.join(B)
+        ask(driver, B, name="a.b")
+        assert len(served(driver, A)) == 1
+        ask(driver, B, 2, name="a.b.c")
+        assert refusal(driver, B) == (2, "no_responders")
+
+    def test_members_of_a_group(self) -> None:
+        """They are asked like subscribers, each in turn; who is both is one responder."""
+        driver = joined(A)
+        driver.join(B)
+        driver.join(C)
+        driver.member(A)
+        driver.member(B)
+        for request in range(1, 5):
+            ask(driver, C, request)
+        assert (len(served(driver, A)), len(served(driver, B))) == (2, 2)
