@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar, overload
 from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import Callback, Handler, check_callback
-from mezzenger.client.engine import Engine
 from mezzenger.client.extras import extra_of
 from mezzenger.client.stats import ClientStats
+from mezzenger.client.tracing import new_engine
 from mezzenger.message import Message, check_name
 from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
@@ -62,7 +62,7 @@ class Mezzenger:
             auto_start=auto_start,
             verbose=verbose,
         )
-        self._engine = Engine(settings)
+        self._engine = new_engine(settings)
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
