@@ -349,7 +349,9 @@ class ClientSession:
             text = f"the connection broke while {count} messages with ack=0 were under way; they may be lost"
             self._done(flush.ticket, ServerUnreachable(text) if count else None)
 
-    def _on_answer(self, answer: commands.Answer) -> None:
+    def _on_answer(self, answer: commands.Answer | commands.Declined) -> None:
+        if isinstance(answer, commands.Declined):
+            return  # no client joins a group yet
         ticket = self._questions.answered(answer)
         if ticket is None:
             return

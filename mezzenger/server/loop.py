@@ -283,7 +283,7 @@ class ServerLoop:
                 case Load():
                     self._broker.loaded(query, await self._storage.read(query), self._now())
                 case Sweep():
-                    self._broker.swept(await self._storage.sweep(query))
+                    self._broker.swept(await self._storage.sweep(query), self._now())
                 case Find():
                     self._broker.found(query, await self._storage.find(query))
         except StorageFull as error:

@@ -118,7 +118,7 @@ class Driver:
 
     def deliver(self, number: int, frame: bytes, *, attempt: int = 1, indexes: list[int] | None = None) -> None:
         """Let the server deliver a data frame."""
-        self.session.receive([encode_command(Deliver(number, attempt, indexes)), frame], self.now)
+        self.session.receive([encode_command(Deliver(number, attempt, indexes, None)), frame], self.now)
 
     def pong(self) -> None:
         """Answer every ping that was sent and that no test has looked at."""

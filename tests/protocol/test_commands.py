@@ -12,6 +12,7 @@ from mezzenger.errors import ConfigurationError, ProtocolError
 from mezzenger.message import MAX_NAME_BYTES
 from mezzenger.protocol.commands import (
     MAX_ERROR_CHARACTERS,
+    MAX_PREFETCH,
     NAMES_PER_SUBSCRIBE,
     NUMBERS_PER_QUESTION,
     TOKEN_BYTES,
@@ -20,16 +21,23 @@ from mezzenger.protocol.commands import (
     Command,
     Completed,
     Confirm,
+    Declined,
     Deliver,
     DropDead,
+    DropGroup,
     Failed,
     Failure,
     Goodbye,
+    Groups,
+    GroupState,
     Hello,
+    Join,
+    Leave,
     Letter,
     Letters,
     Linked,
     ListDead,
+    ListGroups,
     Nack,
     Ping,
     Pong,
@@ -74,13 +82,24 @@ LETTERS: Final = st.builds(
     indexes=st.none() | st.lists(NUMBERS),
     frame=st.none() | st.binary(max_size=50),
 )
-LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame")
-WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame"]
+GROUP_STATES: Final = st.builds(GroupState, TEXTS, TEXTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame", None)
+WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame", None]
 
 CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Hello: st.builds(Hello, NUMBERS, NUMBERS, st.binary(min_size=16, max_size=16), TOKENS, NUMBERS),
     Subscribe: st.builds(Subscribe, NUMBERS, st.lists(TEXTS), TOKENS),
     Unsubscribe: st.builds(Unsubscribe, TEXTS),
+    Join: st.builds(
+        Join,
+        NUMBERS,
+        TEXTS,
+        TEXTS,
+        st.integers(1, MAX_PREFETCH),
+        st.none() | st.floats(min_value=0.001, max_value=1e9),
+        st.none() | TEXTS.filter(bool),
+    ),
+    Leave: st.builds(Leave, TEXTS, TEXTS),
     Ack: st.builds(Ack, st.lists(NUMBERS)),
     Nack: st.builds(Nack, NUMBERS, st.lists(FAILURES, min_size=1)),
     Ping: st.builds(Ping, NUMBERS),
@@ -88,6 +107,8 @@ CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     ShowDead: st.builds(ShowDead, NUMBERS, NUMBERS),
     ResendDead: st.builds(ResendDead, NUMBERS, st.lists(NUMBERS)),
     DropDead: st.builds(DropDead, NUMBERS, st.lists(NUMBERS)),
+    ListGroups: st.builds(ListGroups, NUMBERS, TEXTS),
+    DropGroup: st.builds(DropGroup, NUMBERS, TEXTS, TEXTS),
 }
 SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Welcome: st.builds(Welcome, NUMBERS, NUMBERS),
@@ -96,7 +117,9 @@ SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Subscribed: st.builds(Subscribed, NUMBERS),
     Confirm: st.builds(Confirm, st.lists(NUMBERS)),
     Refuse: st.builds(Refuse, NUMBERS, TEXTS, TEXTS),
-    Deliver: st.builds(Deliver, NUMBERS, st.integers(1, LARGEST), st.none() | st.lists(NUMBERS)),
+    Deliver: st.builds(Deliver, NUMBERS, st.integers(1, LARGEST), st.none() | st.lists(NUMBERS), st.none() | TEXTS),
+    Declined: st.builds(Declined, NUMBERS, TEXTS, TEXTS),
+    Groups: st.builds(Groups, NUMBERS, st.lists(GROUP_STATES, max_size=3)),
     Pong: st.builds(Pong, NUMBERS),
     Letters: st.builds(Letters, NUMBERS, st.lists(LETTERS, max_size=3)),
     Completed: st.builds(Completed, NUMBERS, NUMBERS),
@@ -108,6 +131,9 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Hello(1, LARGEST, KEY, TOKEN, 3), ["hello", 1, LARGEST, KEY, TOKEN, 3]),
     (Subscribe(7, ["a", "caf\xe9"], TOKEN), ["subscribe", 7, ["a", "caf\xe9"], TOKEN]),
     (Unsubscribe("a"), ["unsubscribe", "a"]),
+    (Join(7, "a.*", "g", 64, None, None), ["join", 7, "a.*", "g", 64, None, None]),
+    (Join(7, "a", "g", 1, 1.5, "customer"), ["join", 7, "a", "g", 1, 1.5, "customer"]),
+    (Leave("a.*", "g"), ["leave", "a.*", "g"]),
     (Ack([4, 70000]), ["ack", [4, 70000]]),
     (Nack(4, [Failure(0, "KeyError: 'x'"), Failure(2, "")]), ["nack", 4, [[0, "KeyError: 'x'"], [2, ""]]]),
     (Ping(9), ["ping", 9]),
@@ -116,6 +142,8 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (ShowDead(3, LARGEST), ["show_dead", 3, LARGEST]),
     (ResendDead(3, [4, 5]), ["resend_dead", 3, [4, 5]]),
     (DropDead(3, []), ["drop_dead", 3, []]),
+    (ListGroups(3, "a|g"), ["list_groups", 3, "a|g"]),
+    (DropGroup(3, "a", "g"), ["drop_group", 3, "a", "g"]),
 ]
 SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Welcome(1, 65536), ["welcome", 1, 65536]),
@@ -124,9 +152,11 @@ SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Subscribed(7), ["subscribed", 7]),
     (Confirm([1, 2, LARGEST]), ["confirm", [1, 2, LARGEST]]),
     (Refuse(3, "storage", "disk full"), ["refuse", 3, "storage", "disk full"]),
-    (Deliver(5, 1, None), ["deliver", 5, 1, None]),
-    (Deliver(5, 2, [0, 3]), ["deliver", 5, 2, [0, 3]]),
+    (Deliver(5, 1, None, None), ["deliver", 5, 1, None, None]),
+    (Deliver(5, 2, [0, 3], "a.*|g"), ["deliver", 5, 2, [0, 3], "a.*|g"]),
+    (Declined(7, "order_by", "by another header"), ["declined", 7, "order_by", "by another header"]),
     (Pong(9), ["pong", 9]),
+    (Groups(3, [GroupState("a", "g", 2, 5, 500, 1, 3)]), ["groups", 3, [["a", "g", 2, 5, 500, 1, 3]]]),
     (Letters(3, []), ["letters", 3, []]),
     (Letters(3, [LETTER]), ["letters", 3, [WRITTEN_LETTER]]),
     (Completed(3, 4), ["done", 3, 4]),
@@ -221,7 +251,7 @@ class TestLimits:
         [
             Goodbye("\xe9" * 64, "\xe9" * MAX_ERROR_CHARACTERS, retry=True),
             Refuse(LARGEST, "", "x" * MAX_ERROR_CHARACTERS),
-            Deliver(0, 1, []),
+            Deliver(0, 1, [], None),
             Confirm([]),
         ],
         ids=lambda command: type(command).__name__,
