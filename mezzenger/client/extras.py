@@ -1,10 +1,25 @@
 """What travels beside a payload, checked before anything is sent."""
 
 from collections.abc import Mapping
+from typing import TypedDict
 
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import check_ack, check_headers
-from mezzenger.protocol.wire import MAX_SECONDS, NO_EXTRA, Extra
+from mezzenger.protocol.commands import MAX_SECONDS
+from mezzenger.protocol.wire import NO_EXTRA, Extra
+
+
+class RequestOptions(TypedDict, total=False):
+    """What may be said of a request beside the payload, for type checkers."""
+
+    headers: Mapping[str, str] | None
+
+
+class SendOptions(RequestOptions, total=False):
+    """What may be said of a message beside the payload, for type checkers."""
+
+    ttl: float | None
+    delay: float | None
 
 
 def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, delay: float | None) -> Extra:
@@ -27,6 +42,16 @@ def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, del
     # A number of another library may be a float, and yet nothing that can be written.
     seconds = [None if value is None else float(value) for value in (ttl, delay)]
     return Extra(dict(headers or {}), *seconds)
+
+
+def check_timeout(timeout: float) -> None:
+    """Do nothing if a request may take so many seconds.
+
+    Raises:
+        InvalidMessage: It is no number, or not more than 0.
+    """
+    if not (_is_number(timeout) and 0 < timeout <= MAX_SECONDS):
+        raise InvalidMessage(f"timeout must be more than 0 and at most {MAX_SECONDS:g} seconds, not {timeout!r}")
 
 
 def _is_number(value: object) -> bool:

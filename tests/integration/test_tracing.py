@@ -116,6 +116,20 @@ def test_many_at_once(exporter: InMemorySpanExporter, connect: Connect) -> None:
     assert len({ids(span)[0] for span in exporter.get_finished_spans()}) == 1
 
 
+def test_a_request(exporter: InMemorySpanExporter, connect: Connect) -> None:
+    """Who answers runs within the question's span."""
+    client, asking = connect(), connect()
+    client.subscribe("double", lambda payload, _msg: payload * 2)
+    assert asking.request("double", 4) == 8
+    spans = spans_of(exporter, 2)
+    process, request = spans["process double"], spans["request double"]
+    assert process.parent is not None
+    assert (process.context and process.context.trace_id, process.parent.span_id) == ids(request)
+    assert (request.kind, process.kind) == (SpanKind.CLIENT, SpanKind.CONSUMER)
+    assert request.attributes is not None
+    assert request.attributes["messaging.operation.type"] == "send"
+
+
 def test_what_fails(exporter: InMemorySpanExporter, server: MezzengerServer, connect: Connect) -> None:
     """Spans tell what was raised; the error that the server is told has no line of the tracing in it."""
     client = connect()

@@ -69,8 +69,15 @@ mc.send_messages(opened, (Opened(at=1, by=name) for name in ("Ann", "Bob")))
 
 # Without a channel, anything.
 mc.send_message("events", Event(at=1.5))
+answer: str = mc.request(events, Opened(at=1.5, by="Ann"), timeout=1)
+mc.request("events", object(), headers={"a": "b"})
 mc.send_message("events", object(), headers={"a": "b"})
 mc.send_messages("events", [1, "two"])
+
+
+# A request is a payload like any other; what it returns is for the responder to say.
+answer: int = mc.request(orders, {"id": 1, "items": []}, timeout=2, headers={"a": "b"})
+mc.request("orders", object(), 2)
 
 
 def on_event(payload: Event, msg_obj: Message[Event]) -> None: ...
