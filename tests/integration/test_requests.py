@@ -384,6 +384,7 @@ def test_who_asked_is_gone(server: MezzengerServer, connect: Connect, stuck: Stu
         with pytest.raises(Exception, match="stopped"):
             asking.result()
     wait_for(lambda: server.stats().open_requests == 1)
+    other.flush()  # what the server has said before its answer has arrived by then
     stuck.go.set()
     assert first.result() == "first"
     assert client.request("slow", "last") == "last"
