@@ -52,6 +52,8 @@ class Delivery(NamedTuple):
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
+    group: str | None = None
+    """The queue of the group as whose member the client has it; None if as a subscriber."""
 
 
 @dataclass(frozen=True, slots=True)
