@@ -32,20 +32,20 @@ from mezzenger.broker.intake import Intake, TooManyRefusedError
 from mezzenger.broker.memberships import GroupOptions, Memberships
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
+from mezzenger.broker.requests import RequestOptions, Requests
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
-from mezzenger.broker.stats import BrokerStats, Counters, snapshot
+from mezzenger.broker.stats import BrokerStats, Counters, Present, snapshot
+from mezzenger.broker.subscribing import Subscribing
 from mezzenger.broker.sweeper import Sweeper
-from mezzenger.errors import InvalidName, ProtocolError
-from mezzenger.patterns import check_pattern
+from mezzenger.errors import ProtocolError
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
     Command,
     Completed,
-    Declined,
     DropDead,
     Failed,
     Hello,
@@ -56,7 +56,9 @@ from mezzenger.protocol.commands import (
     Nack,
     Ping,
     Pong,
+    Request,
     ResendDead,
+    Respond,
     ShowDead,
     Subscribe,
     Unsubscribe,
@@ -71,6 +73,7 @@ class BrokerOptions:
     connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
+    requests: RequestOptions
     groups: GroupOptions
     max_names: int
     """How many names and patterns one peer may subscribe to, and how many groups it may join."""
@@ -97,6 +100,7 @@ class Broker:
         self._intake = Intake(options.room, self._routing, self._deliveries, self._send)
         self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
         self._peers = self._connections.peers
+        self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
         self._memberships = Memberships(
             options.groups,
             self._routing,
@@ -104,6 +108,7 @@ class Broker:
             self._adoption,
             self._connections.answer,
         )
+        self._subscribing = Subscribing(options.max_names, self._connections, self._deliveries, self._memberships)
         self._sweeper = Sweeper(self._routing, self._deliveries, self._intake, self._effects)
         self._dead_letters = DeadLetters(
             self._deliveries.fates, self._intake, self._memberships, self._connections.answer
@@ -195,6 +200,7 @@ class Broker:
     def tick(self, now: float) -> None:
         """Do what is due: redeliveries, and giving up clients whose link token never surfaced."""
         self._connections.tick(now)
+        self._requests.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
         self._after(now)
@@ -203,14 +209,18 @@ class Broker:
         """When ``tick`` must be called next, if nothing happens before."""
         moments = (
             self._connections.next_deadline(),
+            self._requests.next_deadline(),
             self._deliveries.pending.next_deadline(),
             self._sweeper.next_deadline(),
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
     def drain(self) -> None:
-        """Take no more publishes; acks are still welcome. Clients will publish again to the next server."""
-        self._is_draining = True
+        """Take no more publishes; acks are still welcome. Clients will publish again to the next server.
+
+        Likewise for requests: responses are still passed on.
+        """
+        self._is_draining = self._requests.is_draining = True
 
     def farewell(self, now: float) -> None:
         """Tell every client that the server stops."""
@@ -232,13 +242,8 @@ class Broker:
     def stats(self) -> BrokerStats:
         """Return what was counted so far."""
         in_flight = sum(len(peer.in_flight) + len(peer.lent) for peer in self._peers.values())
-        return snapshot(
-            self._counters,
-            self._deliveries.pending,
-            peers=len(self._peers),
-            names=len(self._routing),
-            in_flight=in_flight,
-        )
+        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests))
+        return snapshot(self._counters, self._deliveries.pending, present)
 
     # What peers send.
 
@@ -268,55 +273,24 @@ class Broker:
 
     def _on_command(self, peer: Peer, command: ClientCommand, now: float) -> None:
         match command:
-            case Subscribe():
-                self._on_subscribe(peer, command, now)
-            case Unsubscribe():
-                self._on_unsubscribe(peer, command, now)
-            case Join():
-                self._on_join(peer, command, now)
-            case Leave():
-                self._memberships.leave(peer, command, now)
+            case Subscribe() | Unsubscribe() | Join() | Leave():
+                self._subscribing.receive(peer, command, now)
             case Ack():
                 self._deliveries.acked(peer, command.deliveries, now)
             case Nack():
                 self._deliveries.nacked(peer, command, now)
             case Ping():
                 self._send(peer.id, Pong(command.number))
+            case Request():
+                self._requests.ask(peer, command, now)
+            case Respond():
+                self._requests.responded(peer, command)
             case ListDead() | ShowDead() | ResendDead() | DropDead():
                 self._dead_letters.ask(peer.id, command)
             case ListGroups() | commands.DropGroup():
                 self._memberships.ask(peer, command)
             case _:
                 raise ProtocolError("hello", "a second Hello on one connection")
-
-    def _on_subscribe(self, peer: Peer, command: Subscribe, now: float) -> None:
-        for name in command.names:
-            try:
-                check_pattern(name)
-            except InvalidName as error:
-                raise ProtocolError("name", str(error)) from None
-        limit = self._options.max_names
-        if len(peer.names) + len(command.names) > limit or len(peer.sync_tokens) >= limit:
-            text = f"a client may subscribe to {limit} names at most (the server's setting server.max_names)"
-            self._connections.dismiss(peer, "names", text, now, retry=False)
-            raise ProtocolError("names", f"a peer that subscribes to more than {limit} names")
-        self._connections.require_unclaimed(command.token)
-        for name in command.names:
-            if name not in peer.names:
-                self._deliveries.subscribe(peer, name, now)
-        self._connections.await_sync(peer, command)
-
-    def _on_unsubscribe(self, peer: Peer, command: Unsubscribe, now: float) -> None:
-        if command.name in peer.names:
-            self._deliveries.unsubscribe(peer, command.name, now)
-
-    def _on_join(self, peer: Peer, join: Join, now: float) -> None:
-        limit = self._options.max_names
-        if len(peer.members) >= limit:
-            text = f"a client may join {limit} groups at most (the server's setting server.max_names)"
-            self._connections.answer(peer.id, Declined(join.request, "names", text))
-        else:
-            self._memberships.join(peer, join, now)
 
     def _on_data(self, peer: Peer, frame: bytes, now: float) -> None:
         try:
@@ -363,6 +337,7 @@ class Broker:
 
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
+        self._requests.lost(peer)
         self._deliveries.lost(peer, now)
 
     def _committed(self, change: Change) -> None:

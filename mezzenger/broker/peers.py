@@ -32,6 +32,25 @@ class Peer:
     """Entries to be sent as soon as there is credit, in order; at most ``send_queue``. Likewise."""
     late: set[int] = field(default_factory=set)
     """Numbers of pending entries that it had in hand when it unsubscribed from their name."""
+    asking: "dict[int, OpenRequest]" = field(default_factory=dict)
+    """What it has asked and was not answered, by its own number; at most ``max_requests``."""
+    serving: "dict[int, OpenRequest]" = field(default_factory=dict)
+    """What it was given to answer and did not, by the server's number; likewise."""
+    last_served: int = 0
+    """The number of the last of these."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenRequest:
+    """A request that is not answered."""
+
+    number: int
+    """What its responder knows it by."""
+    asker: Peer
+    request: int
+    """What who asked knows it by."""
+    responder: Peer
+    deadline: float
 
 
 @dataclass(slots=True, eq=False)

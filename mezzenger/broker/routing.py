@@ -42,6 +42,14 @@ class Routing:
         """Return the peers that get each message of a name, groups left aside."""
         return self._peers.match(name)
 
+    def responders(self, name: str) -> Sequence[Peer]:
+        """Return the peers that can answer a request: each subscriber, and each member of a group, once."""
+        subscribers, groups = self.subscribers(name), self.groups_of(name)
+        if not groups:
+            return subscribers
+        members = [member.peer for group in groups for member in group.members.values()]
+        return list(dict.fromkeys([*subscribers, *members]))
+
     def add_group(self, queue: str) -> Group:
         """Let there be a group."""
         group = self.by_queue[queue] = Group(queue)

@@ -2,35 +2,19 @@
 
 import inspect
 import logging
-import os
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
 
-from mezzenger.channel import Channel
+from mezzenger.client.failures import describe
+from mezzenger.client.handlers import Handlers
 from mezzenger.client.payloads import Payloads
+from mezzenger.client.responder import Responder
 from mezzenger.errors import InvalidCallback
-from mezzenger.message import Message
-from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Failure, fit_text
+from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery
 
 logger = logging.getLogger("mezzenger.client")
-
-Callback = Callable[[Any, Message[Any]], object]
-"""What a callback looks like when its payload's type is of no interest."""
-
-_HERE: Final = f"{Path(__file__).parent.parent}{os.sep}"
-
-
-class Handler(NamedTuple):
-    """What is done with the messages of a name."""
-
-    callback: Callback
-    channel: Channel[Any] | None = None
-    """Whose type their payloads must be of, if there is one."""
 
 
 def check_callback(name: str, callback: object) -> None:
@@ -59,8 +43,9 @@ class Dispatcher:
 
     Args:
         payloads: Decodes.
-        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1`` are
-            limited by the server's credit.
+        responder: Is given requests, and the callback that is to answer them.
+        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1``,
+            and requests, are limited by the server.
         handled: Is told of each delivery whose callback has returned, and of the messages of it that failed.
         ignored: Is told of each delivery for which there is no callback any more.
         ended: Is called at the end of the thread.
@@ -69,6 +54,7 @@ class Dispatcher:
     def __init__(
         self,
         payloads: Payloads,
+        responder: Responder,
         limit: int,
         *,
         handled: Callable[[Delivery, list[Failure]], None],
@@ -76,11 +62,12 @@ class Dispatcher:
         ended: Callable[[], None],
     ) -> None:
         self._payloads = payloads
+        self._responder = responder
         self._limit = limit
         self._handled = handled
         self._ignored = ignored
         self._ended = ended
-        self.handlers: dict[str, Handler] = {}
+        self.handlers = Handlers()
         self._queue: deque[Delivery] = deque()
         self._unacked_waiting = 0
         self._changed = threading.Condition()
@@ -123,7 +110,7 @@ class Dispatcher:
         with self._changed:
             for delivery in deliveries:
                 header = delivery.contents.header
-                if not header.ack:
+                if not (header.ack or delivery.served):
                     if self._unacked_waiting + header.messages > self._limit:
                         self.dropped += header.messages
                         continue
@@ -145,60 +132,44 @@ class Dispatcher:
             if self._is_stopping:
                 return None
             delivery = self._queue.popleft()
-            if not delivery.contents.header.ack:
+            if not (delivery.contents.header.ack or delivery.served):
                 self._unacked_waiting -= delivery.contents.header.messages
             return delivery
 
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header
-        if header.name not in self.handlers:
+        if delivery.served is not None:
+            self._responder.serve(delivery, delivery.served, self.handlers.responder(header.name))
+            return
+        if not self.handlers.of(header.name, delivery.group):
             self._ignored(delivery)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        failures = self._call(header.name, delivery, indexes)
+        failures = self._call(delivery, indexes)
         if header.ack:
             self._handled(delivery, failures)
 
-    def _call(self, name: str, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
-        """Run the callback for each message; return what went wrong with which."""
+    def _call(self, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
+        """Run the callbacks for each message; return what went wrong with which."""
         failures: list[Failure] = []
-        current: Handler | None = None
+        name = delivery.contents.header.name
+        version = -1
         for index in indexes:
-            # Asked each time: the callback may unsubscribe, and subscribe again with another type.
-            handler = self.handlers.get(name)
-            if handler is None:
+            # Asked each time: a callback may unsubscribe, and subscribe again with another type.
+            if version != self.handlers.version:
+                version = self.handlers.version
+                handlers = self.handlers.of(name, delivery.group)
+                calls = [(handler.callback, self._payloads.reader(delivery, handler.channel)) for handler in handlers]
+            if not calls:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))
                 continue
-            if handler is not current:
-                current, (callback, channel) = handler, handler
-                read = self._payloads.reader(delivery, channel)
+            self.received += 1
             try:
-                message = read(index)
-                self.received += 1
-                callback(message.payload, message)
+                for callback, read in calls:
+                    message = read(index)
+                    callback(message.payload, message)
             except BaseException as error:  # whatever a callback raises, the next message must be handled
                 self.failed += 1
                 logger.exception("message %r was not handled", name)
                 failures.append(Failure(index, describe(error)))
         return failures
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's type and text, and the last lines of its traceback, as far as a command can carry them."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # its __str__ is the application's, too
-        text = f"{type(error).__name__}: its text cannot be told"
-    text = fit_text(text)
-    lines: deque[str] = deque()
-    room = MAX_ERROR_CHARACTERS - len(text)
-    frames = traceback.extract_tb(error.__traceback__)
-    # Without the first ones, which are the way to the callback.
-    while frames and frames[0].filename.startswith(_HERE):
-        frames.pop(0)
-    for line in reversed("".join(frames.format()).splitlines()):
-        room -= len(line) + 1
-        if room < 0:
-            break
-        lines.appendleft(line)
-    return "\n".join([text, *lines])

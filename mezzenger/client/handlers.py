@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mezzenger.channel import Channel
 from mezzenger.message import Message
 from mezzenger.pattern_table import PatternTable
-from mezzenger.queues import is_group
+from mezzenger.queues import is_group, split_queue
 
 Callback = Callable[[Any, Message[Any]], object]
 """What a callback looks like when its payload's type is of no interest."""
@@ -28,12 +28,14 @@ class Handlers:
         self._lock = threading.Lock()
         self._of_groups: dict[str, Handler] = {}
         self._of_names: PatternTable[Handler] = PatternTable()
+        self._all: PatternTable[Handler] = PatternTable()
         self.version = 0
         """Another one whenever ``of`` may return something else than before."""
 
     def add(self, queue: str, handler: Handler) -> None:
         """Take in the handler of a subscription."""
         with self._lock:
+            self._all.add(split_queue(queue)[0], queue, handler)
             if is_group(queue):
                 self._of_groups[queue] = handler
             else:
@@ -43,6 +45,7 @@ class Handlers:
     def remove(self, queue: str) -> None:
         """Take out the handler of a subscription, if it is there."""
         with self._lock:
+            self._all.discard(split_queue(queue)[0], queue)
             if is_group(queue):
                 self._of_groups.pop(queue, None)
             else:
@@ -56,3 +59,8 @@ class Handlers:
                 return self._of_names.match(name)
             handler = self._of_groups.get(group)
         return () if handler is None else (handler,)
+
+    def responder(self, name: str) -> Handler | None:
+        """Return what answers a request: the handler of a subscription that matches its name, be it of a group."""
+        with self._lock:
+            return next(iter(self._all.match(name)), None)

@@ -16,9 +16,10 @@ from typing import Final, TypeVar
 from mezzenger.client.connection import Connection
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
-from mezzenger.protocol.events import Arrived, Delivery
+from mezzenger.protocol.events import Arrived, Delivery, Ended
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
+from mezzenger.protocol.wire import Contents
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
@@ -38,7 +39,7 @@ class Waiter:
         self.event = threading.Event()
         self.is_done = False
         self.error: MezzengerError | None = None
-        self.answer: Answer | None = None
+        self.answer: Answer | Contents | None = None
 
 
 class Pump:
@@ -48,14 +49,20 @@ class Pump:
         session: To be used through this object only.
         connection: Its sockets.
         arrived: Is given what comes for callbacks; called with the lock held, so it must not wait.
+        ended: Is told of subscriptions that are active no more; likewise.
     """
 
     def __init__(
-        self, session: ClientSession, connection: Connection, arrived: Callable[[Sequence[Delivery]], None]
+        self,
+        session: ClientSession,
+        connection: Connection,
+        arrived: Callable[[Sequence[Delivery]], None],
+        ended: Callable[[Ended], None],
     ) -> None:
         self.session = session
         self._connection = connection
         self._arrived = arrived
+        self._ended = ended
         self._lock = threading.Lock()
         self._waiting: dict[int, Waiter] = {}
         self._followers: dict[Waiter, None] = {}
@@ -131,8 +138,19 @@ class Pump:
             MezzengerError: It was refused, or not answered in time.
         """
         self.wait(waiter)
-        if waiter is None or waiter.answer is None:
+        if waiter is None or waiter.answer is None or isinstance(waiter.answer, Contents):
             raise TypeError("this was no question")
+        return waiter.answer
+
+    def returned(self, waiter: Waiter | None) -> Contents:
+        """Wait until a request is answered; return what its responder returned.
+
+        Raises:
+            MezzengerError: It has no result, or not in time.
+        """
+        self.wait(waiter)
+        if waiter is None or not isinstance(waiter.answer, Contents):
+            raise TypeError("this was no request")
         return waiter.answer
 
     def abandon(self, waiter: Waiter | None) -> None:
@@ -270,6 +288,9 @@ class Pump:
         for event in self.session.take_events():
             if isinstance(event, Arrived):
                 arrived.append(event.delivery)
+                continue
+            if isinstance(event, Ended):
+                self._ended(event)
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:

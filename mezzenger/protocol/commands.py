@@ -18,6 +18,8 @@ DELIVERIES_PER_ACK: Final = 4096
 NUMBERS_PER_QUESTION: Final = 1000
 """Likewise for ResendDead and DropDead."""
 MAX_ERROR_CHARACTERS: Final = 4000
+MAX_SECONDS: Final = 1e9
+"""The longest ttl, delay or timeout: some 31 years."""
 MAX_PREFETCH: Final = 65_536
 """Deliveries that a member of a group may have in hand."""
 
@@ -26,6 +28,7 @@ Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Word = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
+Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 
 
 class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -294,10 +297,81 @@ class Failed(Command, tag="failed", frozen=True):
     text: Text
 
 
+class Returned(Struct, tag="returned", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: the responder's callback returned this."""
+
+    frame: bytes
+    """A data frame with one message, whose payload it is."""
+
+
+class Raised(Struct, tag="raised", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: the responder's callback raised this, or could not be called."""
+
+    kind: Text
+    """The name of its type."""
+    text: Text
+    traceback: Text
+
+
+class Unserved(Struct, tag="unserved", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: nobody answers it."""
+
+    reason: Word
+    text: Text
+
+
+Outcome = Returned | Raised | Unserved
+
+
+class Request(Command, tag="request", frozen=True):
+    """C: have one subscriber run its callback for this data frame, and tell me what came of it."""
+
+    request: Number
+    timeout: Seconds
+    """For how long I shall wait from now on."""
+    elsewhere: bool
+    """Whether it must be another client than me, because my callbacks wait for this."""
+    frame: bytes
+    """A data frame with one message, ``ack=0``."""
+
+
+class Serve(Command, tag="serve", frozen=True):
+    """S: run your callback for this data frame, and respond."""
+
+    number: Number
+    timeout: Seconds
+    """For how long somebody waits; what has not begun by then must not begin."""
+    frame: bytes
+
+
+class Respond(Command, tag="respond", frozen=True):
+    """C: this came of what I was to serve."""
+
+    number: Number
+    outcome: Returned | Raised
+
+
+class Withdraw(Command, tag="withdraw", frozen=True):
+    """S: nobody waits for that any more; if it has not begun, it must not begin."""
+
+    number: Number
+
+
+class Response(Command, tag="response", frozen=True):
+    """S: this came of your request."""
+
+    request: Number
+    outcome: Outcome
+
+
 Question = ListDead | ShowDead | ResendDead | DropDead | ListGroups | DropGroup
 Answer = Letters | Groups | Completed | Failed
-ClientCommand = Hello | Subscribe | Unsubscribe | Join | Leave | Ack | Nack | Ping | Question
-ServerCommand = Welcome | Linked | Goodbye | Subscribed | Declined | Confirm | Refuse | Deliver | Pong | Answer
+OfRequests = Serve | Withdraw | Response
+"""What the server says about requests."""
+ClientCommand = Hello | Subscribe | Unsubscribe | Join | Leave | Ack | Nack | Ping | Question | Request | Respond
+ServerCommand = (
+    Welcome | Linked | Goodbye | Subscribed | Declined | Confirm | Refuse | Deliver | Pong | Answer | OfRequests
+)
 
 
 def fit_text(text: str, characters: int = MAX_ERROR_CHARACTERS) -> str:

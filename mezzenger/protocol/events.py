@@ -45,6 +45,18 @@ class Ignore:
 Action = Connect | Disconnect | Send | Listen | Ignore
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A request that a callback is to answer.
+
+    It is known by itself: on the next connection its number may be another one's.
+    """
+
+    number: int
+    deadline: float
+    """When nobody waits for the answer any more, by the shell's clock."""
+
+
 class Delivery(NamedTuple):
     """A data frame for the callback of its name, checked to the last byte."""
 
@@ -54,13 +66,26 @@ class Delivery(NamedTuple):
     """Which messages of a batch; all of them where None."""
     group: str | None = None
     """The queue of the group as whose member the client has it; None if as a subscriber."""
+    served: Served | None = None
+    """The request that it is, whose sender waits for what the callback returns; None if it is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Run the callback, then call ``ClientSession.handled`` if the delivery has ``ack=1``."""
+    """Run the callback, then call ``ClientSession.handled`` if the delivery has ``ack=1``.
+
+    If it is a request, ask ``ClientSession.requests`` before whether it still begins, and afterwards have it respond.
+    """
 
     delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A subscription that was active is so no more: the group does not take the client back."""
+
+    queue: str
+    error: MezzengerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +94,8 @@ class Done:
 
     ticket: int
     error: MezzengerError | None
-    answer: Answer | None = None
-    """What the server said, if it was asked something."""
+    answer: Answer | Contents | None = None
+    """What the server said, if it was asked something; what a responder returned, if that was."""
 
 
-Event = Arrived | Done
+Event = Arrived | Ended | Done

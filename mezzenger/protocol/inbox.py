@@ -33,8 +33,8 @@ class Inbox:
     """The subscriber's half of a session.
 
     Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone), the frames
-    handled of late, and the acks to send. A frame is known by its client id and first sequence, and the group, which stay
-    the same across connections and servers; the delivery number does not.
+    handled of late, and the acks to send. A frame is known by its group, client id and first
+    sequence, which stay the same across connections and servers; the delivery number does not.
     """
 
     def __init__(self, names: Container[str]) -> None:

@@ -7,17 +7,20 @@ only then calls ``tick``: a client that slept must see the answers before it cou
 
 from collections.abc import Callable, Sequence
 
-from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.errors import MezzengerError, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
+from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Event, Send
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
 from mezzenger.protocol.outgoing import Draft, Outgoing
 from mezzenger.protocol.questions import Questions
+from mezzenger.protocol.requests import Asked, Requests
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
-from mezzenger.protocol.subscriptions import Subscriptions, prefix_of
+from mezzenger.protocol.subscribing import Subscribing
+from mezzenger.protocol.subscriptions import Membership, Subscriptions
 from mezzenger.protocol.tickets import Tickets
+from mezzenger.queues import queue_of
 
 
 class ClientSession:
@@ -29,8 +32,8 @@ class ClientSession:
         random_token: Returns a fresh token at each call: a zero byte and 16 random ones.
         jitter: Returns a random number between 0 and 1 at each call.
 
-    Each ``publish``, ``subscribe``, ``flush`` and ``ask`` has a ticket; a ``Done`` event with that ticket follows,
-    at the latest at the deadline given.
+    Each ``publish``, ``request``, ``subscribe``, ``flush`` and ``ask`` has a ticket; a ``Done`` event with that ticket
+    follows, at the latest at the deadline given.
     """
 
     def __init__(
@@ -45,23 +48,32 @@ class ClientSession:
         self._options = options
         self._random_token = random_token
         self.state = State.NEW
-        self.outgoing = Outgoing(identity.client, options.window)
+        self._actions: list[Action] = []
+        self._events: list[Event] = []
+        self._tickets = Tickets(self._events)
+        self._done = self._tickets.done
+        self.outgoing = Outgoing(identity.client, options.window, self._done)
         self._subscriptions = Subscriptions()
+        self._subscribing = Subscribing(
+            self._subscriptions,
+            self._actions.append,
+            self._send,
+            self._done,
+            self._events.append,
+            random_token,
+        )
         self.inbox = Inbox(self._subscriptions)
-        self._tickets = Tickets()
-        self._questions = Questions()
+        self._questions = Questions(self._done)
+        self.requests = Requests(self._subscriptions, self.inbox.malformed, self._send, self._done)
         self._liveness = Liveness(options, jitter)
         self._is_blocked = False
         self.reason = "no connection was made yet"
-        self._closed_by: MezzengerError | None = None
-        self._actions: list[Action] = []
-        self._events: list[Event] = []
 
     # What the application asks for.
 
     def start(self, now: float) -> None:
         """Begin to connect, once; raises ClientStopped if the session is closed."""
-        self._require_usable()
+        self._tickets.require_open()
         self.state = TRANSITIONS[self.state, "start"]
         self._connect(now)
 
@@ -76,16 +88,36 @@ class ClientSession:
             MessageTooLarge: It is above the server's limit; nothing was sent.
             ClientStopped: The session is closed.
         """
-        self._require_usable()
+        self._tickets.require_open()
         parcel = self.outgoing.pack(draft)
         if not draft.ack and not self.outgoing.held and self._may_send(now):
             self.outgoing.sent(parcel)
             self._actions.append(Send(parcel.frame))
             return None
-        parcel.ticket = self._new_ticket(deadline)
+        parcel.ticket = self._tickets.issue(deadline)
         self.outgoing.held.append(parcel)
         self._send_held(now)
         return parcel.ticket
+
+    def request(self, draft: Draft, now: float, deadline: float, *, elsewhere: bool = False) -> int:
+        """Ask one subscriber of a name; the ticket is done when what its callback returned is here.
+
+        Args:
+            draft: One message, with ``ack=0``.
+            now: The time.
+            deadline: When nobody waits for it any more.
+            elsewhere: Not this client, for its callbacks wait for this.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit; nothing was sent.
+            ClientStopped: The session is closed.
+        """
+        self._tickets.require_open()
+        frame = self.outgoing.pack(draft).frame
+        ticket = self._tickets.issue(deadline)
+        self.requests.ask(ticket, Asked(draft.name, frame, deadline, deadline - now, elsewhere))
+        self._send_held(now)
+        return ticket
 
     def flush(self, now: float, deadline: float) -> int:
         """Return a ticket that is done when the server has all that was published before.
@@ -95,38 +127,38 @@ class ClientSession:
         Raises:
             ClientStopped: The session is closed.
         """
-        ticket = self._new_ticket(deadline)
+        ticket = self._tickets.issue(deadline)
         self.outgoing.flush(ticket)
         self._send_held(now)
         return ticket
 
-    def subscribe(self, name: str, deadline: float) -> int:
-        """Ask for the messages of ``name``; the ticket is done when none published from then on is missed.
+    def subscribe(self, name: str, deadline: float, membership: Membership | None = None) -> int:
+        """Ask for the messages of a name or pattern; the ticket is done when none published from then on is missed.
+
+        Args:
+            name: Or pattern.
+            deadline: When the ticket fails at the latest.
+            membership: As what the client is a member of a group; without it, it is a subscriber.
 
         Raises:
             AlreadySubscribed: It was asked for before.
             ClientStopped: The session is closed.
         """
-        self._require_usable()
-        self._subscriptions.require_new(name)
-        ticket = self._new_ticket(deadline)
-        self._subscriptions.add(name, ticket)
-        if self.state is State.OPEN:
-            self._request([name])
+        self._tickets.require_open()
+        self._subscriptions.require_new(queue_of(name, membership and membership.group))
+        ticket = self._tickets.issue(deadline)
+        self._subscribing.subscribe(name, membership, ticket)
         return ticket
 
-    def unsubscribe(self, name: str) -> None:
-        """Ask for no more messages of ``name``.
+    def unsubscribe(self, name: str, group: str | None = None) -> None:
+        """Ask for no more messages of a name or pattern, as a subscriber or as a member of a group.
 
         Raises:
             NotSubscribed: It was not asked for.
             ClientStopped: The session is closed.
         """
-        self._require_usable()
-        ticket = self._subscriptions.remove(name)
-        if ticket is not None:
-            self._done(ticket, NotSubscribed(f"{name!r} was unsubscribed before the server had answered"))
-        self._forget_name(name)
+        self._tickets.require_open()
+        self._subscribing.unsubscribe(name, group)
 
     def ask(self, make: Callable[[int], commands.Question], deadline: float) -> int:
         """Ask what ``make`` returns for a request number; the ticket is done when the server has answered.
@@ -134,7 +166,7 @@ class ClientSession:
         Raises:
             ClientStopped: The session is closed.
         """
-        ticket = self._new_ticket(deadline)
+        ticket = self._tickets.issue(deadline)
         question = self._questions.ask(make, ticket)
         if self.state is State.OPEN:
             self._send(question)
@@ -156,10 +188,9 @@ class ClientSession:
         if self.state is State.CLOSED:
             return
         self.state = TRANSITIONS[self.state, "close"]
-        self._closed_by = error
+        self.requests.close()
         self._actions.append(Disconnect())
-        for ticket in self._tickets.waiting():
-            self._done(ticket, error or ClientStopped("the client was stopped before this was done"))
+        self._tickets.close(error)
 
     # What happens outside.
 
@@ -195,10 +226,11 @@ class ClientSession:
         self.state = TRANSITIONS[self.state, "lost"]
         self.reason = reason
         self._is_blocked = False
-        self._subscriptions.disconnected()
+        self._subscribing.disconnected()
         self.inbox.disconnected()
         self.outgoing.disconnected()
-        self._actions = [Disconnect()]
+        self.requests.disconnected(reason)
+        self._actions[:] = [Disconnect()]
         self._liveness.lost(now)
 
     def tick(self, now: float) -> None:
@@ -206,7 +238,7 @@ class ClientSession:
         for ticket in self._tickets.expired(now):
             self._give_up(ticket)
         self._send_held(now)
-        due = self._due()
+        due = self._liveness.due(self.state)
         if due is None or now < due:
             return
         if self.state is State.RECONNECTING:
@@ -221,7 +253,7 @@ class ClientSession:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        moments = (self._tickets.next_deadline(), self._due())
+        moments = (self._tickets.next_deadline(), self._liveness.due(self.state))
         return min((moment for moment in moments if moment is not None), default=None)
 
     def take_actions(self) -> list[Action]:
@@ -229,12 +261,14 @@ class ClientSession:
         if self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
-        actions, self._actions = self._actions, []
+        actions = self._actions[:]
+        self._actions.clear()
         return actions
 
     def take_events(self) -> list[Event]:
         """Return what the shell must pass on, in order."""
-        events, self._events = self._events, []
+        events = self._events[:]
+        self._events.clear()
         return events
 
     # The connection.
@@ -249,36 +283,40 @@ class ClientSession:
     def _on_command(self, command: commands.ServerCommand, last_frame: bytes, now: float) -> None:
         match command:
             case commands.Welcome():
-                self._on_welcome(command)
+                self.outgoing.limit(command.max_message_size)
             case commands.Linked():
                 self._on_linked()
             case commands.Goodbye():
                 self._on_goodbye(command, now)
-            case commands.Subscribed():
-                self._on_subscribed(command)
+            case commands.Subscribed() | commands.Declined():
+                self._subscribing.answered(command)
             case commands.Confirm():
                 for sequence in command.sequences:
-                    self._settle(sequence, None)
+                    self.outgoing.settle(sequence)
             case commands.Refuse():
-                self._settle(command.sequence, Rejected(command.reason, command.text))
+                self.outgoing.settle(command.sequence, Rejected(command.reason, command.text))
             case commands.Deliver():
                 self._arrived(self.inbox.deliver(command, last_frame))
             case commands.Pong():
-                self._on_pong(command)
+                self.outgoing.ponged(command.number)
             case _:
-                self._on_answer(command)
+                self._on_answer(command, now)
 
-    def _on_welcome(self, command: commands.Welcome) -> None:
-        for parcel, error in self.outgoing.limit(command.max_message_size):
-            self._done(parcel.ticket, error)
+    def _on_answer(self, command: commands.Answer | commands.OfRequests | commands.Declined, now: float) -> None:
+        match command:
+            case commands.Serve() | commands.Withdraw() | commands.Response():
+                self._arrived(self.requests.receive(command, now))
+            case commands.Declined():
+                pass  # no client joins a group yet
+            case _:
+                self._questions.answered(command)
 
     def _on_linked(self) -> None:
         if self.state is not State.CONNECTING:
             return
         self.state = TRANSITIONS[self.state, "linked"]
         self._liveness.linked()
-        for names in self._subscriptions.all_names():
-            self._request(names)
+        self._subscribing.connected()
         self._actions += [Send(parcel.frame) for parcel in self.outgoing.unconfirmed.values()]
         for question in self._questions:
             self._send(question)
@@ -288,12 +326,6 @@ class ClientSession:
             self.lost(command.text, now)
         else:
             self.close(Rejected(command.reason, f"{self._options.server} does not serve this client: {command.text}"))
-
-    def _due(self) -> float | None:
-        """When the connection needs something, if nothing happens before."""
-        if self.state is State.OPEN:
-            return self._liveness.ask_or_give_up()
-        return self._liveness.deadline if self.state in {State.CONNECTING, State.RECONNECTING} else None
 
     def _ping(self, now: float) -> int:
         number = self.outgoing.next_ping()
@@ -305,18 +337,6 @@ class ClientSession:
         return self.state is State.OPEN and not self._is_blocked and self._liveness.is_alive(now)
 
     # Subscriptions and deliveries.
-
-    def _request(self, names: list[str]) -> None:
-        command = self._subscriptions.request(names, self._random_token())
-        self._actions += [*(Listen(prefix_of(name)) for name in names), Listen(command.token)]
-        self._send(command)
-
-    def _on_subscribed(self, command: commands.Subscribed) -> None:
-        request = self._subscriptions.answered(command.request)
-        if request is not None:
-            self._actions.append(Ignore(request.token))
-            for ticket in self._subscriptions.activate(request):
-                self._done(ticket)
 
     def _arrived(self, delivery: Delivery | None) -> None:
         if delivery is not None:
@@ -335,47 +355,17 @@ class ClientSession:
             self._actions.append(Send(parcel.frame))
             if not parcel.ack:
                 self._done(parcel.ticket)
+        self.requests.send_held(now)
         for flush in self.outgoing.ready_flushes():
             flush.ping = self._ping(now)
 
-    def _settle(self, sequence: int, error: MezzengerError | None) -> None:
-        parcel = self.outgoing.settle(sequence)
-        if parcel is not None:
-            self._done(parcel.ticket, error)
-
-    def _on_pong(self, command: commands.Pong) -> None:
-        for flush in self.outgoing.ponged(command.number):
-            count = self.outgoing.take_uncertain()
-            text = f"the connection broke while {count} messages with ack=0 were under way; they may be lost"
-            self._done(flush.ticket, ServerUnreachable(text) if count else None)
-
-    def _on_answer(self, answer: commands.Answer | commands.Declined) -> None:
-        if isinstance(answer, commands.Declined):
-            return  # no client joins a group yet
-        ticket = self._questions.answered(answer)
-        if ticket is None:
-            return
-        if isinstance(answer, commands.Failed):
-            self._done(ticket, Rejected(answer.reason, answer.text))
-        else:
-            self._done(ticket, answer=answer)
-
     # Tickets.
 
-    def _require_usable(self) -> None:
-        if self.state is State.CLOSED:
-            # One error is raised many times; its traceback must not grow each time.
-            raise (self._closed_by or ClientStopped("the client was stopped; make a new one")).with_traceback(None)
-
-    def _new_ticket(self, deadline: float) -> int:
-        self._require_usable()
-        return self._tickets.issue(deadline)
-
-    def _done(self, ticket: int, error: MezzengerError | None = None, answer: commands.Answer | None = None) -> None:
-        self._tickets.redeem(ticket)
-        self._events.append(Done(ticket, error, answer))
-
     def _give_up(self, ticket: int) -> None:
+        timeout = self.requests.withdraw(ticket)
+        if timeout is not None:
+            self._done(ticket, timeout)
+            return
         may_be_stored = self._withdraw(ticket)
         cause = "it is slow to answer" if self.state is State.OPEN else self.reason
         suffix = "; the message may have been stored all the same" if may_be_stored else ""
@@ -383,17 +373,10 @@ class ClientSession:
         self._done(ticket, ServerUnreachable(text))
 
     def _withdraw(self, ticket: int) -> bool:
+        self.requests.withdraw(ticket)
         self._questions.withdraw(ticket)
-        name = self._subscriptions.waits_with(ticket)
-        if name is not None:
-            self._subscriptions.remove(name)
-            self._forget_name(name)
+        self._subscribing.withdraw(ticket)
         return self.outgoing.withdraw(ticket)
-
-    def _forget_name(self, name: str) -> None:
-        if self.state is State.OPEN:
-            self._actions.append(Ignore(prefix_of(name)))
-            self._send(commands.Unsubscribe(name))
 
     def _send(self, command: Command) -> None:
         self._actions.append(Send(wire.encode_command(command)))

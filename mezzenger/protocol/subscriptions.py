@@ -35,7 +35,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """The subscriptions of a client, over all its connections, each known by its queue: ``PATTERN`` or ``PATTERN|GROUP``.
+    """The subscriptions of a client, over all its connections, each known by its queue.
 
     A request is made anew on every connection; the answer to an older one counts no more, since the subscription may
     have ended in between.
@@ -44,6 +44,8 @@ class Subscriptions:
     def __init__(self) -> None:
         self._by_queue: dict[str, Subscription] = {}
         self._patterns: PatternTable[None] = PatternTable()
+        self._all_patterns: PatternTable[None] = PatternTable()
+        """Those of groups among them."""
         self._requests: dict[int, Subscribe | Join] = {}
         self._last_request = 0
 
@@ -52,6 +54,10 @@ class Subscriptions:
         if not isinstance(queue, str):
             return False
         return queue in self._by_queue or (not is_group(queue) and bool(self._patterns.match(queue)))
+
+    def serves(self, name: str) -> bool:
+        """Whether there is a callback for a name, be it as a member of a group."""
+        return bool(self._all_patterns.match(name))
 
     def require_new(self, queue: str) -> None:
         """Raise AlreadySubscribed if this is there."""
@@ -62,8 +68,9 @@ class Subscriptions:
         """Take in a subscription that somebody waits for; return its queue."""
         queue = queue_of(name, membership and membership.group)
         self._by_queue[queue] = Subscription(membership, ticket)
+        self._all_patterns.add(name, queue, None)
         if membership is None:
-            self._patterns.add(name, None, None)
+            self._patterns.add(name, queue, None)
         return queue
 
     def remove(self, queue: str) -> int | None:
@@ -74,8 +81,9 @@ class Subscriptions:
         """
         if queue not in self._by_queue:
             raise NotSubscribed(f"this client is not {_told(queue)}")
+        self._all_patterns.remove(split_queue(queue)[0], queue)
         if not is_group(queue):
-            self._patterns.remove(queue, None)
+            self._patterns.remove(queue, queue)
         return self._by_queue.pop(queue).ticket
 
     def waits_with(self, ticket: int) -> str | None:
@@ -113,6 +121,15 @@ class Subscriptions:
             if subscription and subscription.request == asked.request and subscription.ticket is not None:
                 yield subscription.ticket
                 subscription.ticket = None
+
+    def declined(self, request: int) -> str | None:
+        """Take note that a group does not take the client; return its queue if that is of interest still."""
+        asked = self.answered(request)
+        if not isinstance(asked, Join):
+            return None
+        queue = queue_of(asked.name, asked.group)
+        subscription = self._by_queue.get(queue)
+        return queue if subscription is not None and subscription.request == request else None
 
     def disconnected(self) -> None:
         """Forget the requests: nobody will answer them."""

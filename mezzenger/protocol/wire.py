@@ -26,7 +26,7 @@ from mezzenger import codecs
 from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import MAX_NAME_BYTES, check_name
-from mezzenger.protocol.commands import ClientCommand, Command, ServerCommand
+from mezzenger.protocol.commands import MAX_SECONDS, ClientCommand, Command, ServerCommand
 
 VERSION: Final = 1
 FLAG_ACK: Final = 1
@@ -35,9 +35,6 @@ MAX_BATCH: Final = 4096
 """Keeps a Nack of every message below the smallest ``max_message_size``."""
 FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 """More than a data frame without headers adds to its payload."""
-
-MAX_SECONDS: Final = 1e9
-"""The longest ttl or delay: some 31 years."""
 
 _SEPARATOR = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")

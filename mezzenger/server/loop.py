@@ -335,7 +335,8 @@ class ServerLoop:
 
     def _is_busy(self) -> bool:
         is_storing = bool(self._changes or self._queries) or self._is_storing
-        return is_storing or bool(self._outboxes) or self._broker.stats().in_flight > 0
+        stats = self._broker.stats()
+        return is_storing or bool(self._outboxes) or stats.in_flight > 0 or stats.open_requests > 0
 
 
 def _describe(effect: Effect) -> str:

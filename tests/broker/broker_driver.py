@@ -10,6 +10,7 @@ from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
+from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
@@ -98,12 +99,13 @@ class Driver:
         room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
         groups = GroupOptions(options.pop("max_groups", 1000), options.pop("groups", ()))
         max_names = options.pop("max_names", 100_000)
+        requests = RequestOptions(options.pop("max_requests", 100), LIMIT)
         connection = ConnectionOptions(LIMIT, LINK_TIMEOUT, options.pop("max_peers", 1000))
         rules = options.pop("rules", ())
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), groups, max_names)
+        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), requests, groups, max_names)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []
