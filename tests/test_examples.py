@@ -77,3 +77,16 @@ def test_typed_channels(server: MezzengerServer, tmp_path: Path) -> None:
         "order 2: {'milk': 1} for 1.20 euro",
         "could not be handled: 1",
     ]
+
+
+@pytest.mark.timeout(30)
+def test_tracing(server: MezzengerServer, tmp_path: Path) -> None:
+    """One trace leads from the sender's span to what the callback does."""
+    assert finished("tracing.py", server, tmp_path).splitlines() == [
+        "3 loaves",
+        "'open the shop' is a part of 'nothing'",
+        "'send orders' is a part of 'open the shop'",
+        "'process orders' is a part of 'send orders'",
+        "'bake' is a part of 'process orders'",
+        "traces: 1",
+    ]
