@@ -34,7 +34,7 @@ class Told:
 
     def serve(self, handler: Handler | None, *, codec: int = JSON.number, payload: bytes = b"[1]") -> None:
         frame = encode_data("a", [(1.5, payload)], ack=0, codec=codec, client=1, sequence=1)
-        self.responder.serve(Delivery(read_contents(frame), 1, None, SERVED), SERVED, handler)
+        self.responder.serve(Delivery(read_contents(frame), 1, None, served=SERVED), SERVED, handler)
 
     def returned(self) -> tuple[int, bytes]:
         """Return the codec and the payload of the only response."""
