@@ -551,3 +551,18 @@ def test_a_payload_of_another_type(connect: Connect) -> None:
         client.request("orders", {"number": "five"})
     assert caught.value.type == "PayloadInvalid"
     assert given == []
+
+
+# Patterns and groups.
+
+
+def test_a_pattern_and_a_group(connect: Connect) -> None:
+    """A subscriber to a pattern, and a member of a group, answer like others."""
+    one, other, client = connect(), connect(), connect()
+    one.subscribe("sums.*", lambda payload, _msg: ("one", payload))
+    assert client.request("sums.a", 1) == ("one", 1)
+    with pytest.raises(NoResponders):
+        client.request("sums.a.b", 1)
+    other.subscribe("sums.a", lambda payload, _msg: ("other", payload), group="workers")
+    answers = {client.request("sums.a", number)[0] for number in range(4)}
+    assert answers == {"one", "other"}
