@@ -35,10 +35,10 @@ _SEE_ALSO: Final = "For further information visit "
 class Channel(Generic[T]):
     """A message name whose payloads are all of one type: ``Channel("greetings", Greeting)``.
 
-    Give it to ``send_message``, ``send_messages``, ``subscribe`` or ``unsubscribe`` instead of a name. A type checker
-    then compares payloads and callbacks with the type, and pydantic validates each payload at both ends: one that is
-    not of the type raises ``PayloadInvalid`` at the sender before anything is sent; at the receiver it is a message
-    that its callback could not handle.
+    Give it to a client's methods instead of a name, to send, subscribe or ask. A type checker then compares payloads
+    and callbacks with the type, and pydantic validates each payload at both ends: one that is not of the type raises
+    ``PayloadInvalid`` at the sender before anything is sent; at the receiver it is a message that its callback could
+    not handle.
 
     Args:
         name: As ``send_message`` takes it; with wildcards, as ``subscribe`` takes it, the channel is for subscribing.

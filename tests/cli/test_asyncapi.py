@@ -135,6 +135,7 @@ def test_what_is_told(commands: Commands, shop: Path) -> None:
         ({"kind": "sent", "parcels": [["a", "S"]], "rest": [1, 2, 3]}, True),
         ({"kind": "paid", "where": [1.5, 2.5, 3.5]}, False),
         ({"kind": "sent", "parcels": [["a", "XL"]]}, False),
+        ({"kind": "paid", "where": ["x", 2.5]}, False),
         ({"kind": "lost"}, False),
     ],
 )
