@@ -154,7 +154,8 @@ def test_yaml_title_and_file(commands: Commands, shop: Path) -> None:
 
 
 def test_a_file_that_is_called_like_a_module(commands: Commands, shop: Path) -> None:
-    """Not Python's own module is described, but the file."""
+    """Not Python's own module is described, but the file; for everybody else the name still means Python's."""
+    shop.write_text(f"{SHOP}\nimport json\n\njson.dumps(1)\n", "utf-8")
     folder = commands.folder / "elsewhere"
     folder.mkdir()
     for file, name in ((shop, "json.py"), (shop.with_name("kinds.py"), "kinds.py")):
