@@ -78,7 +78,7 @@ MUTANTS: Final = (
         "P4",
         "what no subscriber can read is sent, and its sender told nothing",
         "channel.py",
-        "        if self.codec in _PLAIN:\n            self.decode(data)\n",
+        "        if self._reads_back:\n            self.decode(data)\n",
         "",
         ("test_channel.py::TestWhatCannotBeRead",),
     ),
