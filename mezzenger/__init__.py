@@ -29,6 +29,7 @@ from mezzenger.errors import (
 )
 from mezzenger.message import Message
 from mezzenger.protocol.states import State
+from mezzenger.retained_message import RetainedMessage
 from mezzenger.settings import (
     ChannelResendSettings,
     ChannelSettings,
@@ -69,6 +70,7 @@ __all__ = [
     "ProtocolError",
     "Rejected",
     "ResendSettings",
+    "RetainedMessage",
     "ServerSettings",
     "ServerUnreachable",
     "Settings",

@@ -17,7 +17,7 @@ MAX_HEADER_BYTES: Final = 8192
 
 T = TypeVar("T")
 
-_FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers")
+_FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained")
 _set = object.__setattr__
 
 _STAMP = struct.Struct("!Bd")
@@ -122,6 +122,8 @@ class Message(BaseModel, Generic[T]):
     """1 for the first delivery, more when the server sends it again."""
     headers: Annotated[Mapping[str, str], BeforeValidator(check_headers)] = Field(default_factory=dict)
     """Text that travels beside the payload."""
+    retained: bool = False
+    """Whether the server had kept it as the last of its name, and gave it to a subscriber that came later."""
 
     _encoded: Buffer | None = PrivateAttr(default=None)
 
@@ -173,6 +175,7 @@ class Message(BaseModel, Generic[T]):
         attempt: int,
         headers: Mapping[str, str],
         encoded: Buffer,
+        retained: bool = False,
     ) -> "Message[T]":
         """Build a message from a frame whose digest was verified, without validating each field again.
 
@@ -192,6 +195,7 @@ class Message(BaseModel, Generic[T]):
                 "id": id,
                 "attempt": attempt,
                 "headers": headers,
+                "retained": retained,
             },
         )
         _set(message, "__pydantic_fields_set__", set(_FIELDS))

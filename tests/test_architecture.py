@@ -27,7 +27,20 @@ class Layer(NamedTuple):
 
 LAYERS: Final = (
     Layer(
-        frozenset({"errors", "message", "units", "channel", "codecs", "patterns", "policy", "access", "dead_letter"}),
+        frozenset(
+            {
+                "errors",
+                "message",
+                "units",
+                "channel",
+                "codecs",
+                "patterns",
+                "policy",
+                "access",
+                "dead_letter",
+                "retained_message",
+            }
+        ),
         mix=True,
     ),  # words
     Layer(frozenset({"protocol"})),  # what both ends speak

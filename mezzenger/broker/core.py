@@ -11,11 +11,25 @@ from dataclasses import dataclass
 from mezzenger.broker.connections import ConnectionOptions, Connections
 from mezzenger.broker.dead_letters import DeadLetters
 from mezzenger.broker.deliveries import Deliveries, DeliveryOptions
-from mezzenger.broker.effects import Change, Discard, Effect, Find, Load, Origin, Publish, Reply, Requeue, Send, Store
+from mezzenger.broker.effects import (
+    Change,
+    Discard,
+    Effect,
+    Find,
+    Load,
+    Origin,
+    Publish,
+    Reply,
+    Requeue,
+    Retain,
+    Send,
+    Store,
+)
 from mezzenger.broker.intake import Intake, TooManyRefusedError
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
+from mezzenger.broker.retained import LastValues, RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters, snapshot
@@ -29,9 +43,11 @@ from mezzenger.protocol.commands import (
     Command,
     Completed,
     DropDead,
+    DropRetained,
     Failed,
     Hello,
     ListDead,
+    ListRetained,
     Nack,
     Ping,
     Pong,
@@ -50,6 +66,7 @@ class BrokerOptions:
     connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
+    retained: RetainedOptions
     max_names: int
     """How many names one peer may subscribe to."""
 
@@ -71,10 +88,17 @@ class Broker:
         self._counters = Counters()
         self._routing = Routing()
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
-        self._intake = Intake(options.room, self._deliveries, self._counters, self._effects, self._send)
-        self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
+        self._retained = LastValues(
+            options.retained,
+            self._counters,
+            self._effects,
+            self._next_number,
+            self._send,
+        )
+        self._intake = Intake(options.room, self._deliveries, self._retained, self._counters, self._effects, self._send)
+        self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
-        self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
+        self._sweeper = Sweeper(self._deliveries, self._intake, self._retained, self._effects)
         self._dead_letters = DeadLetters(
             self._deliveries.pending, self._intake, self._counters, self._effects, self._connections.answer
         )
@@ -86,6 +110,7 @@ class Broker:
         """Take in what the store has kept from the last run; to be called before anything else."""
         self._intake.restored(restored)
         self._sweeper.note(restored.next_moment)
+        self._retained.restored(restored.retained)
 
     def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take a multipart message from the ROUTER socket."""
@@ -95,9 +120,9 @@ class Broker:
             self._counters.malformed[error.reason] += 1
         self._intake.retry(now)
 
-    def surfaced(self, token: bytes) -> None:
+    def surfaced(self, token: bytes, now: float) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
-        self._connections.surfaced(token)
+        self._connections.surfaced(token, now)
 
     def sunk(self, token: bytes, now: float) -> None:
         """Take note that nobody is subscribed to a token any more: if it is a link token, that client is gone."""
@@ -129,6 +154,8 @@ class Broker:
                         self._deliveries.pending.delayed.add(-1, -change.size)
                 case Discard():
                     self._dead_letters.left(change)
+                case Retain():
+                    self._retained.committed(change)
                 case Reply():
                     self._connections.answer(change.peer, Completed(change.request, change.count))
         self._intake.retry(now)
@@ -143,6 +170,8 @@ class Broker:
                     self._dead_letters.stayed(change)
                 case Discard():
                     self._dead_letters.stayed(change)
+                case Retain():
+                    self._retained.commit_failed(change)
                 case Reply():
                     self._connections.answer(change.peer, Failed(change.request, reason, fit_text(text)))
 
@@ -172,6 +201,7 @@ class Broker:
         self._connections.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
+        self._retained.tick(now)
         self._intake.retry(now)
 
     def next_deadline(self) -> float | None:
@@ -180,6 +210,7 @@ class Broker:
             self._connections.next_deadline(),
             self._deliveries.pending.next_deadline(),
             self._sweeper.next_deadline(),
+            self._retained.next_deadline(),
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -197,6 +228,7 @@ class Broker:
             self._connections.dismiss(peer, "stopping", "the server is stopping", now)
         for name in names:
             self._deliveries.evict(name)
+        self._retained.write()
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
@@ -213,6 +245,8 @@ class Broker:
             peers=len(self._peers),
             names=len(self._routing),
             in_flight=in_flight,
+            retained=len(self._retained),
+            retained_size=self._retained.size,
         )
 
     # What peers send.
@@ -255,6 +289,8 @@ class Broker:
                 self._send(peer.id, Pong(command.number))
             case ListDead() | ShowDead() | ResendDead() | DropDead():
                 self._dead_letters.ask(peer.id, command)
+            case ListRetained() | DropRetained():
+                self._retained.ask(peer.id, command)
             case _:
                 raise ProtocolError("hello", "a second Hello on one connection")
 
@@ -274,7 +310,7 @@ class Broker:
             if name not in peer.names:
                 self._routing.add(name, peer)
                 self._deliveries.subscribed(peer, name, now)
-        self._connections.await_sync(peer, command)
+        self._connections.await_sync(peer, command, now)
 
     def _on_unsubscribe(self, peer: Peer, command: Unsubscribe, now: float) -> None:
         if command.name in peer.names:
@@ -290,7 +326,10 @@ class Broker:
             raise
         if header.ack:
             self._on_stored_publish(peer, header, frame, now)
-        elif header.name in self._routing:
+            return
+        if self._retained.is_on:
+            self._retained.published(header.name, frame, now)
+        if header.name in self._routing:
             self._counters.published += header.messages
             self._effects.append(Publish(frame))
         else:
@@ -315,6 +354,9 @@ class Broker:
 
     def _send(self, peer_id: bytes, command: Command) -> None:
         self._effects.append(Send(peer_id, (wire.encode_command(command),)))
+
+    def _next_number(self) -> int:
+        return self._intake.next_number()
 
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""

@@ -7,6 +7,7 @@ from mezzenger.broker.effects import Effect, Forget, Know, Origin, Refusal, Requ
 from mezzenger.broker.overflow import Overflow, Publication
 from mezzenger.broker.publishers import MAX_REFUSED, Publisher, Publishers
 from mezzenger.broker.restored import Restored
+from mezzenger.broker.retained import LastValues
 from mezzenger.broker.room import Room, RoomOptions
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
@@ -24,21 +25,24 @@ class Intake:
     Args:
         options: Limits.
         deliveries: Is given what is stored.
+        retained: Is told of it, too.
         counters: What is counted here is counted there.
         effects: What is to be done is appended there.
         answer: Sends a command to a peer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # whom it tells what it takes in
         self,
         options: RoomOptions,
         deliveries: Deliveries,
+        retained: LastValues,
         counters: Counters,
         effects: list[Effect],
         answer: Callable[[bytes, Command], None],
     ) -> None:
         self._policies = options.policies
         self._deliveries = deliveries
+        self._retained = retained
         self._counters = counters
         self._effects = effects
         self._answer = answer
@@ -126,13 +130,15 @@ class Intake:
                 self._deliveries.not_stored(store.name, store.number)
             self._refuse(store.client, store.sequence, reason, text)
 
-    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> None:
-        """Have a frame that was kept apart put among those to be delivered, behind all that are there."""
-        number = self._next_number()
+    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> int:
+        """Have a frame that was kept apart put among those to be delivered, behind all; return its new number."""
+        number = self.next_number()
         self._deliveries.requeuing(name, number, size)
         self._effects.append(Requeue(origin, former, number, name, messages, size))
+        return number
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
+        """Return a number above all that were given before."""
         self._last_number += 1
         return self._last_number
 
@@ -155,11 +161,13 @@ class Intake:
             self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
         name, size, messages = header.name, len(frame), header.messages
         self._room.taken(name, messages, size)
-        number = self._next_number()
+        number = self.next_number()
         is_offered = due is None and self._deliveries.storing(name, number, size)
         self._effects.append(
             Store(number, header.client, header.sequence, name, messages, frame, is_offered, due, expires)
         )
+        if due is None:
+            self._retained.storing(number, name, frame, expires)
 
     def _moments(self, name: str, extra: wire.Extra, now: float) -> tuple[float | None, float | None]:
         """Return when a frame is due, if not at once, and when it expires, if ever."""

@@ -32,6 +32,10 @@ class Waiting(NamedTuple):
     """How many of these are not handled yet."""
     size: int
     """Of its frame, in bytes."""
+    frame: bytes = b""
+    """Of what is due; not of what has expired."""
+    expires: float | None = None
+    """Likewise."""
 
 
 class Swept(NamedTuple):
@@ -54,6 +58,15 @@ class Dead(NamedTuple):
     reason: str
     error: str
     frame: bytes
+
+
+class Kept(NamedTuple):
+    """A data frame of one message that is kept as the last of its name."""
+
+    number: int
+    """Rises with what is published; of two of a name the one with the higher number is the last."""
+    frame: bytes
+    expires: float | None = None
 
 
 class Total(NamedTuple):
@@ -91,3 +104,5 @@ class Restored(NamedTuple):
     """Those seen longest ago first."""
     next_moment: float | None = None
     """When the first of what waits expires or is due."""
+    retained: Sequence[tuple[str, Kept]] = ()
+    """Names, and their last messages."""

@@ -30,6 +30,8 @@ class Counters:
     """Messages of dead letters that were put among what is to be delivered again."""
     discarded: int = 0
     """Messages of dead letters that were dropped."""
+    unretained: int = 0
+    """Messages that were not kept as the last of their names, for lack of room."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason: messages that were published and will not be delivered to some or any subscriber."""
     malformed: Counter[str] = field(default_factory=Counter)
@@ -54,6 +56,9 @@ class BrokerStats:
     dead: int
     """Dead letters."""
     dead_size: int
+    retained: int
+    """Names whose last message is kept."""
+    retained_size: int
     in_flight: int
     """Deliveries sent and not yet acknowledged."""
     published: int
@@ -66,11 +71,21 @@ class BrokerStats:
     buried: int
     resent: int
     discarded: int
+    unretained: int
     dropped: Mapping[str, int]
     malformed: Mapping[str, int]
 
 
-def snapshot(counters: Counters, pending: Pending, *, peers: int, names: int, in_flight: int) -> BrokerStats:
+def snapshot(  # noqa: PLR0913  # one number each
+    counters: Counters,
+    pending: Pending,
+    *,
+    peers: int,
+    names: int,
+    in_flight: int,
+    retained: int,
+    retained_size: int,
+) -> BrokerStats:
     """Return what was counted, and what is there now."""
     return BrokerStats(
         peers=peers,
@@ -81,6 +96,8 @@ def snapshot(counters: Counters, pending: Pending, *, peers: int, names: int, in
         delayed_size=pending.delayed.size,
         dead=pending.dead.frames,
         dead_size=pending.dead.size,
+        retained=retained,
+        retained_size=retained_size,
         in_flight=in_flight,
         published=counters.published,
         stored=counters.stored,
@@ -92,6 +109,7 @@ def snapshot(counters: Counters, pending: Pending, *, peers: int, names: int, in
         buried=counters.buried,
         resent=counters.resent,
         discarded=counters.discarded,
+        unretained=counters.unretained,
         dropped=dict(counters.dropped),
         malformed=dict(counters.malformed),
     )

@@ -9,6 +9,7 @@ from mezzenger.broker.deliveries import Deliveries
 from mezzenger.broker.effects import Effect, Origin, Store, Sweep
 from mezzenger.broker.intake import Intake
 from mezzenger.broker.restored import Swept
+from mezzenger.broker.retained import LastValues
 
 SWEEP_FRAMES: Final = 1024
 RETRY_SECONDS: Final = 60.0
@@ -21,12 +22,14 @@ class Sweeper:
     Args:
         deliveries: Is told what has expired.
         intake: Takes in what is due.
+        retained: Is told of it, too.
         effects: What is to be done is appended there.
     """
 
-    def __init__(self, deliveries: Deliveries, intake: Intake, effects: list[Effect]) -> None:
+    def __init__(self, deliveries: Deliveries, intake: Intake, retained: LastValues, effects: list[Effect]) -> None:
         self._deliveries = deliveries
         self._intake = intake
+        self._retained = retained
         self._effects = effects
         self._moment: float | None = None
         self._is_sweeping = False
@@ -64,7 +67,8 @@ class Sweeper:
             if waiting.number not in settled:
                 self._deliveries.expired(waiting)
         for waiting in swept.due:
-            self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
+            number = self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
+            self._retained.storing(number, waiting.name, waiting.frame, waiting.expires)
 
     def not_swept(self, now: float) -> None:
         """Take note that the store could not be read; what has expired, or is due, stays where it is until it can."""

@@ -137,6 +137,7 @@ def _as_json(message: Message[Any]) -> str:
         "timestamp": message.timestamp,
         "id": message.id,
         "attempt": message.attempt,
+        "retained": message.retained,
         "headers": dict(message.headers),
     }
     try:

@@ -4,7 +4,7 @@ from typing import Final
 
 from typer import Typer
 
-from mezzenger.cli import bench, dead
+from mezzenger.cli import bench, dead, retained
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.pub import pub
 from mezzenger.cli.store import store
@@ -20,6 +20,7 @@ def main() -> None:
     application.command(short_help="Send a message, or many.")(pub)
     application.command(short_help="Print messages as they come.")(sub)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
+    application.add_typer(_retained(), name="retained", short_help="List or drop the last messages that are kept.")
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")
     application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
     application(prog_name=_COMMAND)
@@ -32,6 +33,14 @@ def _dead() -> Typer:
     group.command(short_help="Show one, with its payloads and its error.")(dead.show)
     group.command(short_help="Have them delivered after all.")(dead.resend)
     group.command(short_help="Forget them for good.")(dead.drop)
+    return group
+
+
+def _retained() -> Typer:
+    group = new_application(is_group=True)
+    group.callback()(_last_messages)
+    group.command(short_help="List them.")(retained.ls)
+    group.command(short_help="Forget them.")(retained.drop)
     return group
 
 
@@ -51,6 +60,10 @@ def _benchmarks() -> None:
 
 def _dead_letters() -> None:
     """Look after dead letters: messages that no subscriber could handle in all their attempts."""
+
+
+def _last_messages() -> None:
+    """Look after last messages: of names that retain one, it is kept and given to each new subscriber at once."""
 
 
 def _root(version: Version = False) -> None:

@@ -10,6 +10,7 @@ from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import check_callback
 from mezzenger.client.engine import Engine
 from mezzenger.client.extras import extra_of
+from mezzenger.client.retained import RetainedMessages
 from mezzenger.client.stats import ClientStats
 from mezzenger.message import Message, check_name
 from mezzenger.protocol.states import State
@@ -65,6 +66,8 @@ class Mezzenger:
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
+        self.retained = RetainedMessages(self._engine.ask)
+        """The last messages that are kept for subscribers to come."""
         self._engine.connect()
 
     @classmethod

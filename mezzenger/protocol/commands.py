@@ -49,6 +49,8 @@ class Welcome(Command, tag="welcome", frozen=True):
 
     version: Number
     max_message_size: Number
+    retains: bool
+    """Whether the last message of some names is kept for subscribers to come."""
 
 
 class Linked(Command, tag="linked", frozen=True):
@@ -77,6 +79,13 @@ class Subscribed(Command, tag="subscribed", frozen=True):
     """S: the sync token has surfaced; from here on you miss nothing."""
 
     request: Number
+
+
+class Retained(Command, tag="retained", frozen=True):
+    """S: the data frames behind this one were the last of their names when your sync token surfaced; no ack, please."""
+
+    request: Number
+    """Of the Subscribe that asked for the names."""
 
 
 class Unsubscribe(Command, tag="unsubscribe", frozen=True):
@@ -171,6 +180,42 @@ class DropDead(Command, tag="drop_dead", frozen=True):
     numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
 
 
+class ListRetained(Command, tag="list_retained", frozen=True):
+    """C: of which names is the last message kept? Ask again, behind the last one, until there are no more."""
+
+    request: Number
+    after: str
+    """Of names behind this one, in order of their characters."""
+
+
+class DropRetained(Command, tag="drop_retained", frozen=True):
+    """C: forget the last message of these names."""
+
+    request: Number
+    names: Annotated[list[str], Meta(max_length=NAMES_PER_SUBSCRIBE)]
+
+
+class LastMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A message that is kept as the last of its name."""
+
+    name: str
+    client: Number
+    sequence: Number
+    timestamp: float
+    ack: Number
+    size: Number
+    """Of its data frame, in bytes."""
+    expires: float | None
+    """When it is forgotten, in Unix seconds; None if that is not known."""
+
+
+class LastMessages(Command, tag="last_messages", frozen=True):
+    """S: these are the last messages; an answer to ListRetained."""
+
+    request: Number
+    messages: list[LastMessage]
+
+
 class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A dead letter."""
 
@@ -202,7 +247,7 @@ class Letters(Command, tag="letters", frozen=True):
 
 
 class Completed(Command, tag="done", frozen=True):
-    """S: that is done, with so many; an answer to ResendDead or DropDead."""
+    """S: that is done, with so many; an answer to ResendDead, DropDead or DropRetained."""
 
     request: Number
     count: Number
@@ -216,10 +261,13 @@ class Failed(Command, tag="failed", frozen=True):
     text: Text
 
 
-Question = ListDead | ShowDead | ResendDead | DropDead
-Answer = Letters | Completed | Failed
+DeadQuestion = ListDead | ShowDead | ResendDead | DropDead
+"""What is answered from the store."""
+RetainedQuestion = ListRetained | DropRetained
+Question = DeadQuestion | RetainedQuestion
+Answer = Letters | LastMessages | Completed | Failed
 ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping | Question
-ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Pong | Answer
+ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Retained | Pong | Answer
 
 
 def fit_text(text: str, characters: int = MAX_ERROR_CHARACTERS) -> str:

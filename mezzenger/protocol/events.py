@@ -52,6 +52,8 @@ class Delivery(NamedTuple):
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
+    is_retained: bool = False
+    """Whether the server had kept it as the last message of its name."""
 
 
 @dataclass(frozen=True, slots=True)

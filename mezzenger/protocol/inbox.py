@@ -1,8 +1,8 @@
 """Deliveries on the subscriber's side: which are being handled, which were, and what to answer."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
@@ -13,31 +13,52 @@ from mezzenger.protocol.commands import (
     Deliver,
     Failure,
     Nack,
+    Retained,
     ServerCommand,
     fit_text,
+    is_token,
 )
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.subscriptions import Subscriptions
 
 REMEMBERED: Final = 10_000
 """How many handled frames a subscriber recognises when they are delivered again."""
 _FRAMES_OF_DELIVER: Final = 2
 """The command and the data frame."""
+_FAILED_BEFORE: Final = "it could not be handled when it was given as the last message of its name"
 _NACK_CHARACTERS: Final = 8192
 """Of error text in one command; UTF-8 may need four bytes for each."""
+
+Key = tuple[int, int]
+T = TypeVar("T")
+
+
+class _Part(NamedTuple):
+    """A message that was given out of its batch."""
+
+    at: int
+    """Its index there."""
+    begun: int
+    """How many subscriptions had begun then."""
 
 
 class Inbox:
     """The subscriber's half of a session.
 
-    Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone), the frames
-    handled of late, and the acks to send. A frame is known by its client id and first sequence, which stay the same
-    across connections and servers; the delivery number does not.
+    Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone, and as long
+    as it was not delivered but retained), the frames handled of late, and the acks to send. A frame is known by its
+    client id and first sequence, which stay the same across connections and servers; the delivery number does not.
     """
 
-    def __init__(self, names: Container[str]) -> None:
-        self._names = names
-        self._in_hand: dict[tuple[int, int], int | None] = {}
-        self._handled: OrderedDict[tuple[int, int], None] = OrderedDict()
+    def __init__(self, subscriptions: Subscriptions) -> None:
+        self._subscriptions = subscriptions
+        self._in_hand: dict[Key, int | None] = {}
+        self._handled: OrderedDict[Key, int] = OrderedDict()
+        """How many subscriptions had begun when each was handled."""
+        self._parts: OrderedDict[Key, _Part] = OrderedDict()
+        """Of frames with several messages, the last one, which was given as it was retained."""
+        self._owed: dict[Key, int] = {}
+        """Of frames in hand, the index of that one, which is not given again with the others."""
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
@@ -49,8 +70,8 @@ class Inbox:
         except ProtocolError as error:
             self.malformed[error.reason] += 1
             return None
-        expected = _FRAMES_OF_DELIVER if isinstance(command, Deliver) else 1
-        if wire.is_control(frames[0]) and len(frames) == expected:
+        fits = len(frames) == (_FRAMES_OF_DELIVER if isinstance(command, Deliver) else 1)
+        if wire.is_control(frames[0]) and (fits or (isinstance(command, Retained) and len(frames) > 1)):
             return command
         self.malformed["command"] += 1
         return None
@@ -58,7 +79,44 @@ class Inbox:
     def broadcast(self, frame: bytes) -> Delivery | None:
         """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
         contents = self._read_contents(frame)
-        return None if contents is None else Delivery(contents, 1, None)
+        if contents is None or not self._subscriptions.freshness.published(contents.header):
+            return None
+        return Delivery(contents, 1, None)
+
+    def kept(self, command: Retained, frames: Sequence[bytes]) -> Iterator[Delivery]:
+        """Yield the deliveries of retained messages that a callback should see; none of them needs an ack."""
+        for frame in frames:
+            contents = self._read_contents(frame)
+            if contents is None:
+                continue
+            delivery = Delivery(contents, 1, None, is_retained=True)
+            is_fresh = self._subscriptions.freshness.kept(command.request, contents.header)
+            if is_fresh and (not contents.header.ack or self._is_new(delivery)):
+                yield delivery
+            else:
+                self.duplicates += 1
+
+    def _is_new(self, delivery: Delivery) -> bool:
+        """Take a retained message with ``ack=1`` in hand, unless it was given before in this subscription."""
+        header, extra, _ = delivery.contents
+        key, began = _key(delivery), self._subscriptions.begun_at(header.name)
+        part = self._parts.get(key)
+        was_given = part is not None and part.begun >= began
+        if key in self._in_hand or self._handled.get(key, 0) >= began or was_given:
+            return False
+        if extra.index is None:
+            self._in_hand[key] = None
+        else:
+            self._parts[key] = _Part(extra.index, self._subscriptions.begun)
+            _limit(self._parts)
+        return True
+
+    def arrived(self, command: Deliver | Retained, frames: Sequence[bytes]) -> Iterable[Delivery]:
+        """Return the deliveries that callbacks should see."""
+        if isinstance(command, Retained):
+            return self.kept(command, frames)
+        delivery = self.deliver(command, frames[0])
+        return [] if delivery is None else [delivery]
 
     def deliver(self, command: Deliver, frame: bytes) -> Delivery | None:
         """Return the delivery if a callback should see it; if it was handled before, it is acknowledged again."""
@@ -74,23 +132,46 @@ class Inbox:
             self._acks.append(command.delivery)
         elif key not in self._in_hand:
             self._in_hand[key] = command.delivery
-            return delivery
+            return self._without_part(delivery)
         else:
             self._in_hand[key] = command.delivery
         self.duplicates += 1
         return None
 
+    def _without_part(self, delivery: Delivery) -> Delivery:
+        """Leave out of a batch what was given as it was retained, unless nothing else is left."""
+        key = _key(delivery)
+        part = self._parts.get(key)
+        if part is None:
+            return delivery
+        indexes = range(delivery.contents.header.messages) if delivery.indexes is None else delivery.indexes
+        others = [index for index in indexes if index != part.at]
+        if not others or len(others) == len(indexes):
+            return delivery
+        self._owed[key] = part.at
+        return delivery._replace(indexes=others)
+
     def _read_contents(self, frame: bytes) -> wire.Contents | None:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:
-            self.malformed[error.reason] += 1
+            if is_token(frame):
+                self._subscriptions.mark(frame)
+            else:
+                self.malformed[error.reason] += 1
             return None
-        return contents if contents.header.name in self._names else None
+        return contents if contents.header.name in self._subscriptions else None
 
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
         key = _key(delivery)
+        if _is_part(delivery):
+            if failures:
+                self._parts.pop(key, None)
+            return None
+        owed = self._owed.pop(key, None)
+        if owed is not None and key not in self._parts:
+            failures = [*failures, Failure(owed, _FAILED_BEFORE)]
         number = self._in_hand.pop(key, None)
         if failures:
             return None if number is None else Nack(number, _shortened(failures))
@@ -101,7 +182,12 @@ class Inbox:
 
     def dropped(self, delivery: Delivery) -> None:
         """Take note that no callback will see this delivery; it is neither acknowledged nor remembered."""
-        self._in_hand.pop(_key(delivery), None)
+        key = _key(delivery)
+        if _is_part(delivery):
+            self._parts.pop(key, None)
+        else:
+            self._in_hand.pop(key, None)
+            self._owed.pop(key, None)
 
     def take_acks(self) -> Iterator[Ack]:
         """Yield the collected acks, as many at once as one command holds."""
@@ -114,14 +200,24 @@ class Inbox:
         self._in_hand = dict.fromkeys(self._in_hand)
         self._acks.clear()
 
-    def _remember(self, key: tuple[int, int]) -> None:
-        self._handled[key] = None
-        if len(self._handled) > REMEMBERED:
-            self._handled.popitem(last=False)
+    def _remember(self, key: Key) -> None:
+        self._handled[key] = self._subscriptions.begun
+        _limit(self._handled)
 
 
-def _key(delivery: Delivery) -> tuple[int, int]:
-    return delivery.contents.header.client, delivery.contents.header.sequence
+def _key(delivery: Delivery) -> Key:
+    """Return by what a frame is known; of a retained message that was one of a batch, the batch."""
+    header, extra, _ = delivery.contents
+    return header.client, header.sequence - (extra.index or 0 if delivery.is_retained else 0)
+
+
+def _is_part(delivery: Delivery) -> bool:
+    return delivery.is_retained and delivery.contents.extra.index is not None
+
+
+def _limit(remembered: OrderedDict[Key, T]) -> None:
+    if len(remembered) > REMEMBERED:
+        remembered.popitem(last=False)
 
 
 def _shortened(failures: list[Failure]) -> list[Failure]:

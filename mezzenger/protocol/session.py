@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
+from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Event, Ignore, Send
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
 from mezzenger.protocol.outgoing import Draft, Outgoing
@@ -170,7 +170,7 @@ class ClientSession:
         self._liveness.heard(now)
         command = self.inbox.read(frames)
         if command is not None:
-            self._on_command(command, frames[-1], now)
+            self._on_command(command, frames, now)
         self._send_held(now)
 
     def broadcast(self, frame: bytes, now: float) -> None:
@@ -206,6 +206,8 @@ class ClientSession:
         for ticket in self._tickets.expired(now):
             self._give_up(ticket)
         self._send_held(now)
+        for names in self._subscriptions.overdue(now):
+            self._request(names)
         due = self._due()
         if due is None or now < due:
             return
@@ -221,7 +223,7 @@ class ClientSession:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        moments = (self._tickets.next_deadline(), self._due())
+        moments = (self._tickets.next_deadline(), self._due(), self._subscriptions.freshness.next_deadline())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def take_actions(self) -> list[Action]:
@@ -229,6 +231,7 @@ class ClientSession:
         if self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
+        self._actions += map(Ignore, self._subscriptions.take_ended())
         actions, self._actions = self._actions, []
         return actions
 
@@ -246,7 +249,7 @@ class ClientSession:
         me = self._identity
         self._send(commands.Hello(PROTOCOL_VERSION, me.client, me.key, token, self.outgoing.oldest()))
 
-    def _on_command(self, command: commands.ServerCommand, last_frame: bytes, now: float) -> None:
+    def _on_command(self, command: commands.ServerCommand, frames: Sequence[bytes], now: float) -> None:
         match command:
             case commands.Welcome():
                 self._on_welcome(command)
@@ -255,20 +258,21 @@ class ClientSession:
             case commands.Goodbye():
                 self._on_goodbye(command, now)
             case commands.Subscribed():
-                self._on_subscribed(command)
+                self._on_subscribed(command, now)
             case commands.Confirm():
                 for sequence in command.sequences:
                     self._settle(sequence, None)
             case commands.Refuse():
                 self._settle(command.sequence, Rejected(command.reason, command.text))
-            case commands.Deliver():
-                self._arrived(self.inbox.deliver(command, last_frame))
+            case commands.Deliver() | commands.Retained():
+                self._events += map(Arrived, self.inbox.arrived(command, frames[1:]))
             case commands.Pong():
                 self._on_pong(command)
             case _:
                 self._on_answer(command)
 
     def _on_welcome(self, command: commands.Welcome) -> None:
+        self._subscriptions.freshness.is_on = command.retains
         for parcel, error in self.outgoing.limit(command.max_message_size):
             self._done(parcel.ticket, error)
 
@@ -307,16 +311,11 @@ class ClientSession:
     # Subscriptions and deliveries.
 
     def _request(self, names: list[str]) -> None:
-        command = self._subscriptions.request(names, self._random_token())
-        self._actions += [*(Listen(prefix_of(name)) for name in names), Listen(command.token)]
-        self._send(command)
+        self._actions += self._subscriptions.request(names, self._random_token())
 
-    def _on_subscribed(self, command: commands.Subscribed) -> None:
-        request = self._subscriptions.answered(command.request)
-        if request is not None:
-            self._actions.append(Ignore(request.token))
-            for ticket in self._subscriptions.activate(request):
-                self._done(ticket)
+    def _on_subscribed(self, command: commands.Subscribed, now: float) -> None:
+        for ticket in self._subscriptions.answered(command.request, now + self._options.attempt_timeout):
+            self._done(ticket)
 
     def _arrived(self, delivery: Delivery | None) -> None:
         if delivery is not None:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mezzenger.errors import AlreadySubscribed, NotSubscribed
+from mezzenger.protocol import wire
 from mezzenger.protocol.commands import NAMES_PER_SUBSCRIBE, Subscribe
+from mezzenger.protocol.events import Action, Listen, Send
+from mezzenger.protocol.freshness import Freshness
 
 
 @dataclass(slots=True)
@@ -13,6 +16,8 @@ class Subscription:
 
     ticket: int | None
     """Done, and then None, as soon as the subscription is active."""
+    begun: int
+    """Which one it is of all that were begun; the first is 1."""
     request: int = 0
     """The last Subscribe command that asked for it."""
 
@@ -25,9 +30,13 @@ class Subscriptions:
     """
 
     def __init__(self) -> None:
+        self.freshness = Freshness()
+        self.begun = 0
+        """How many names were subscribed so far, those among them that were unsubscribed since."""
         self._by_name: dict[str, Subscription] = {}
         self._requests: dict[int, Subscribe] = {}
         self._last_request = 0
+        self._ended: list[bytes] = []
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
@@ -39,7 +48,12 @@ class Subscriptions:
 
     def add(self, name: str, ticket: int) -> None:
         """Take in a name whose subscription somebody waits for."""
-        self._by_name[name] = Subscription(ticket)
+        self.begun += 1
+        self._by_name[name] = Subscription(ticket, self.begun)
+
+    def begun_at(self, name: str) -> int:
+        """Return which one of all that were begun the subscription of a name is."""
+        return self._by_name[name].begun
 
     def remove(self, name: str) -> int | None:
         """Take out a name; return the ticket of who still waits for it.
@@ -49,6 +63,7 @@ class Subscriptions:
         """
         if name not in self._by_name:
             raise NotSubscribed(f"this client is not subscribed to {name!r}")
+        self.freshness.forget(name)
         return self._by_name.pop(name).ticket
 
     def waits_with(self, ticket: int) -> str | None:
@@ -58,30 +73,57 @@ class Subscriptions:
                 return name
         return None
 
-    def request(self, names: list[str], token: bytes) -> Subscribe:
-        """Return the command that asks for these names."""
+    def request(self, names: list[str], token: bytes) -> list[Action]:
+        """Return what is to be done to ask for these names."""
         self._last_request += 1
         command = Subscribe(self._last_request, names, token)
         self._requests[self._last_request] = command
+        self.freshness.requested(command)
         for name in names:
             self._by_name[name].request = self._last_request
-        return command
+        return [*(Listen(prefix_of(name)) for name in names), Listen(token), Send(wire.encode_command(command))]
 
-    def answered(self, request: int) -> Subscribe | None:
-        """Take note of an answer; return the request, or None if it is of no interest any more."""
-        return self._requests.pop(request, None)
+    def answered(self, request: int, deadline: float) -> list[int]:
+        """Return the tickets of those who waited for what was answered.
 
-    def activate(self, request: Subscribe) -> Iterator[int]:
-        """Yield the tickets of those who waited for what was answered."""
-        for name in request.names:
+        Args:
+            request: That was answered; nothing happens if it is of no interest any more.
+            deadline: How long to wait for the mark that belongs to it, if one does.
+        """
+        command = self._requests.pop(request, None)
+        if command is None:
+            return []
+        if self.freshness.answered(command, deadline):
+            self._ended.append(command.token)
+        tickets = []
+        for name in command.names:
             subscription = self._by_name.get(name)
-            if subscription and subscription.request == request.request and subscription.ticket is not None:
-                yield subscription.ticket
+            if subscription and subscription.request == request and subscription.ticket is not None:
+                tickets.append(subscription.ticket)
                 subscription.ticket = None
+        return tickets
+
+    def mark(self, token: bytes) -> None:
+        """Take note that the SUB socket has brought a token."""
+        if self.freshness.mark(token):
+            self._ended.append(token)
+
+    def take_ended(self) -> list[bytes]:
+        """Return the tokens to which the SUB socket need not be subscribed any longer."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def overdue(self, now: float) -> Iterator[list[str]]:
+        """Yield the names that must be asked for anew, for a mark was lost."""
+        for command in list(self.freshness.overdue(now)):
+            self._ended.append(command.token)
+            yield [name for name in command.names if name in self._by_name]
 
     def disconnected(self) -> None:
         """Forget the requests: nobody will answer them."""
         self._requests.clear()
+        self._ended.clear()
+        self.freshness.disconnected()
 
     def all_names(self) -> Iterator[list[str]]:
         """Yield all names, as many at once as one command holds."""

@@ -6,6 +6,7 @@ from typing import Final
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
+from mezzenger.broker.retained import RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.settings import ChannelSettings, ServerSettings
@@ -25,6 +26,7 @@ def broker_options(settings: ServerSettings, channels: Mapping[str, ChannelSetti
         connection=ConnectionOptions(settings.max_message_size, settings.heartbeat_timeout, settings.max_peers),
         delivery=DeliveryOptions(settings.credit, settings.send_queue, settings.max_dead_letters, by_name),
         room=RoomOptions(settings.max_pending, pending_limit(settings), by_name),
+        retained=RetainedOptions(settings.max_retained, settings.max_retained_size, by_name),
         max_names=settings.max_names,
     )
 
@@ -74,4 +76,5 @@ def _policy(server: ServerSettings, channel: ChannelSettings) -> Policy:
         max_pending=channel.max_pending,
         max_pending_size=channel.max_pending_size,
         overflow=channel.overflow or server.overflow,
+        retain=channel.retain,
     )

@@ -13,6 +13,7 @@ from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import DropDead, ListDead, ShowDead
 from mezzenger.storage.changes import unsigned
+from mezzenger.storage.retained import read_retained
 
 FIND_FRAMES: Final = 100
 FIND_SIZE: Final = 8 * 2**20
@@ -31,7 +32,9 @@ class DamagedRowError(Exception):
 
 def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restored:
     """Return what a broker must know, and put the ids of the names into ``names``."""
-    database.execute("DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0")
+    database.execute(
+        "DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND id NOT IN (SELECT name FROM retained)"
+    )
     totals = []
     for id_, *total in database.execute(
         "SELECT id, name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
@@ -46,7 +49,7 @@ def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restor
         for client, key, stored in database.execute("SELECT client, key, stored FROM publisher ORDER BY seen, rowid")
     ]
     (last_number,) = database.execute("SELECT number FROM last_number").fetchone()
-    return Restored(last_number, totals, publishers, _next_moment(database))
+    return Restored(last_number, totals, publishers, _next_moment(database), read_retained(database))
 
 
 def read_waiting(database: sqlite3.Connection, load: Load) -> list[Stored]:
@@ -81,18 +84,18 @@ def sweep(database: sqlite3.Connection, sweep: Sweep) -> Swept:
         sqlite3.Error: The file cannot be read.
     """
     expired = database.execute(
-        "SELECT number, name.name, indexes, frame FROM message JOIN name ON message.name = id"
+        "SELECT number, name.name, indexes, NULL, frame FROM message JOIN name ON message.name = id"
         " WHERE expires <= ? ORDER BY expires LIMIT ?",
         (sweep.now, sweep.frames),
     ).fetchall()
     due = database.execute(
-        "SELECT number, name.name, NULL, frame FROM delayed JOIN name ON delayed.name = id"
+        "SELECT number, name.name, NULL, expires, frame FROM delayed JOIN name ON delayed.name = id"
         " WHERE due <= ? ORDER BY due, number LIMIT ?",
         (sweep.now, sweep.frames),
     ).fetchall()
     is_cut_off = sweep.frames in {len(expired), len(due)}
     later = sweep.now if is_cut_off else _next_moment(database, after=sweep.now)
-    return Swept([_waiting(*row) for row in expired], [_waiting(*row) for row in due], later)
+    return Swept([_waiting(*row) for row in expired], [_waiting(*row)._replace(frame=row[-1]) for row in due], later)
 
 
 def find(database: sqlite3.Connection, find: Find) -> list[Dead]:
@@ -164,10 +167,11 @@ def _up_to(size: int, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ..
         yield row
 
 
-def _waiting(number: int, name: str, indexes: bytes | None, frame: bytes) -> Waiting:
+def _waiting(number: int, name: str, indexes: bytes | None, expires: float | None, frame: bytes) -> Waiting:
     messages = _header(number, name, frame).messages
     left = _indexes(number, name, indexes)
-    return Waiting(number, name, messages, messages if left is None else len(left), len(frame))
+    left_messages = messages if left is None else len(left)
+    return Waiting(number, name, messages, left_messages, len(frame), expires=expires)
 
 
 def _header(number: int, name: str, frame: bytes) -> wire.Header:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from mezzenger.broker.effects import Change, Forget, Know, Refusal, Requeue, Store
-from mezzenger.broker.restored import KnownPublisher, Restored, Stored, Total
+from mezzenger.broker.effects import Change, Forget, Know, Refusal, Requeue, Retain, Store, Unretain
+from mezzenger.broker.restored import Kept, KnownPublisher, Restored, Stored, Total
+from mezzenger.protocol.last_message import last_message
 from mezzenger.storage.memory import MemoryStorage
 
 
@@ -16,6 +17,7 @@ class DurableStorage(MemoryStorage):
         super().__init__()
         self.last_number = 0
         self.publishers: dict[int, KnownPublisher] = {}
+        self.retained: dict[str, Kept] = {}
 
     async def open(self) -> Restored:
         # A sweep of the last run may have taken moments out, and not been heard of.
@@ -29,6 +31,7 @@ class DurableStorage(MemoryStorage):
             [self._total(name) for name in sorted(names)],
             list(self.publishers.values()),
             min(moments, default=None),
+            list(self.retained.items()),
         )
 
     def _total(self, name: str) -> Total:
@@ -51,6 +54,12 @@ class DurableStorage(MemoryStorage):
                 case Requeue():
                     assert change.number > self.last_number
                     self.last_number = change.number
+                case Retain() if self._retained_number(change.name) < change.number:
+                    frame = last_message(change.frame)
+                    self.retained[change.name] = Kept(change.number, frame, change.expires)
+                    self.last_number = max(self.last_number, change.number)
+                case Unretain() if self._retained_number(change.name) <= change.number:
+                    self.retained.pop(change.name, None)
                 case Know():
                     known = self.publishers.pop(change.client, KnownPublisher(change.client, b"", 0, frozenset()))
                     self.publishers[change.client] = known._replace(key=change.key)
@@ -62,6 +71,9 @@ class DurableStorage(MemoryStorage):
                     known = self.publishers[change.client]
                     refused = {sequence for sequence in known.refused if sequence >= (change.before or 0)}
                     self.publishers[change.client] = known._replace(refused=frozenset(refused))
+
+    def _retained_number(self, name: str) -> int:
+        return self.retained[name].number if name in self.retained else 0
 
     def _refuse(self, refusal: Refusal) -> None:
         known = self.publishers[refusal.client]

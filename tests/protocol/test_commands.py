@@ -22,19 +22,24 @@ from mezzenger.protocol.commands import (
     Confirm,
     Deliver,
     DropDead,
+    DropRetained,
     Failed,
     Failure,
     Goodbye,
     Hello,
+    LastMessage,
+    LastMessages,
     Letter,
     Letters,
     Linked,
     ListDead,
+    ListRetained,
     Nack,
     Ping,
     Pong,
     Refuse,
     ResendDead,
+    Retained,
     ServerCommand,
     ShowDead,
     Subscribe,
@@ -74,6 +79,17 @@ LETTERS: Final = st.builds(
     indexes=st.none() | st.lists(NUMBERS),
     frame=st.none() | st.binary(max_size=50),
 )
+LAST_MESSAGES: Final = st.builds(
+    LastMessage,
+    name=TEXTS,
+    client=NUMBERS,
+    sequence=NUMBERS,
+    timestamp=TIMES,
+    ack=NUMBERS,
+    size=NUMBERS,
+    expires=st.none() | TIMES,
+)
+LAST_MESSAGE: Final = LastMessage("a", 77, 9, 1.5, 1, 50, None)
 LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame")
 WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame"]
 
@@ -88,9 +104,11 @@ CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     ShowDead: st.builds(ShowDead, NUMBERS, NUMBERS),
     ResendDead: st.builds(ResendDead, NUMBERS, st.lists(NUMBERS)),
     DropDead: st.builds(DropDead, NUMBERS, st.lists(NUMBERS)),
+    ListRetained: st.builds(ListRetained, NUMBERS, TEXTS),
+    DropRetained: st.builds(DropRetained, NUMBERS, st.lists(TEXTS)),
 }
 SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
-    Welcome: st.builds(Welcome, NUMBERS, NUMBERS),
+    Welcome: st.builds(Welcome, NUMBERS, NUMBERS, st.booleans()),
     Linked: st.builds(Linked),
     Goodbye: st.builds(Goodbye, TEXTS, TEXTS, st.booleans()),
     Subscribed: st.builds(Subscribed, NUMBERS),
@@ -99,6 +117,8 @@ SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Deliver: st.builds(Deliver, NUMBERS, st.integers(1, LARGEST), st.none() | st.lists(NUMBERS)),
     Pong: st.builds(Pong, NUMBERS),
     Letters: st.builds(Letters, NUMBERS, st.lists(LETTERS, max_size=3)),
+    Retained: st.builds(Retained, NUMBERS),
+    LastMessages: st.builds(LastMessages, NUMBERS, st.lists(LAST_MESSAGES, max_size=3)),
     Completed: st.builds(Completed, NUMBERS, NUMBERS),
     Failed: st.builds(Failed, NUMBERS, TEXTS, TEXTS),
 }
@@ -116,9 +136,11 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (ShowDead(3, LARGEST), ["show_dead", 3, LARGEST]),
     (ResendDead(3, [4, 5]), ["resend_dead", 3, [4, 5]]),
     (DropDead(3, []), ["drop_dead", 3, []]),
+    (ListRetained(3, "caf\xe9"), ["list_retained", 3, "caf\xe9"]),
+    (DropRetained(3, ["a"]), ["drop_retained", 3, ["a"]]),
 ]
 SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
-    (Welcome(1, 65536), ["welcome", 1, 65536]),
+    (Welcome(1, 65536, retains=False), ["welcome", 1, 65536, False]),
     (Linked(), ["linked"]),
     (Goodbye("version", "too old", retry=False), ["goodbye", "version", "too old", False]),
     (Subscribed(7), ["subscribed", 7]),
@@ -129,6 +151,9 @@ SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Pong(9), ["pong", 9]),
     (Letters(3, []), ["letters", 3, []]),
     (Letters(3, [LETTER]), ["letters", 3, [WRITTEN_LETTER]]),
+    (Retained(7), ["retained", 7]),
+    (LastMessages(3, []), ["last_messages", 3, []]),
+    (LastMessages(3, [LAST_MESSAGE]), ["last_messages", 3, [["a", 77, 9, 1.5, 1, 50, None]]]),
     (Completed(3, 4), ["done", 3, 4]),
     (Failed(3, "storage", "damaged"), ["failed", 3, "storage", "damaged"]),
 ]

@@ -4,7 +4,9 @@ import pytest
 
 from mezzenger.errors import AlreadySubscribed, NotSubscribed
 from mezzenger.protocol.commands import NAMES_PER_SUBSCRIBE, Subscribe
+from mezzenger.protocol.events import Listen, Send
 from mezzenger.protocol.subscriptions import Subscriptions
+from mezzenger.protocol.wire import encode_command
 from tests.protocol.session_driver import Driver
 
 TOKEN = bytes(17)
@@ -31,12 +33,14 @@ def test_a_ticket_is_told_once() -> None:
     subscriptions.add("a", 1)
     subscriptions.add("b", 2)
     assert (subscriptions.waits_with(1), subscriptions.waits_with(2), subscriptions.waits_with(3)) == ("a", "b", None)
-    request = subscriptions.request(["a", "b"], TOKEN)
-    assert request == Subscribe(1, ["a", "b"], TOKEN)
-    assert subscriptions.answered(1) == request
-    assert subscriptions.answered(1) is None
-    assert list(subscriptions.activate(request)) == [1, 2]
-    assert list(subscriptions.activate(request)) == []
+    *listens, send = subscriptions.request(["a", "b"], TOKEN)
+    assert listens == [Listen(b"a|"), Listen(b"b|"), Listen(TOKEN)]
+    assert send == Send(encode_command(Subscribe(1, ["a", "b"], TOKEN)))
+    assert subscriptions.take_ended() == []
+    assert subscriptions.answered(1, 9.0) == [1, 2]
+    assert subscriptions.take_ended() == [TOKEN]
+    assert subscriptions.answered(1, 9.0) == []
+    assert subscriptions.take_ended() == []
     assert subscriptions.waits_with(1) is None
     assert subscriptions.remove("a") is None
 
@@ -46,13 +50,13 @@ def test_only_the_last_request_for_a_name_counts() -> None:
     subscriptions = Subscriptions()
     for ticket, name in enumerate("abc", 1):
         subscriptions.add(name, ticket)
-    older = subscriptions.request(["a", "b", "c"], TOKEN)
+    subscriptions.request(["a", "b", "c"], TOKEN)
     subscriptions.remove("a")
     subscriptions.remove("b")
     subscriptions.add("b", 4)
-    newer = subscriptions.request(["b"], TOKEN)
-    assert list(subscriptions.activate(older)) == [3]
-    assert list(subscriptions.activate(newer)) == [4]
+    subscriptions.request(["b"], TOKEN)
+    assert subscriptions.answered(1, 9.0) == [3]
+    assert subscriptions.answered(2, 9.0) == [4]
 
 
 def test_a_break_ends_all_requests() -> None:
@@ -61,8 +65,8 @@ def test_a_break_ends_all_requests() -> None:
     subscriptions.add("a", 1)
     subscriptions.request(["a"], TOKEN)
     subscriptions.disconnected()
-    assert subscriptions.answered(1) is None
-    assert subscriptions.request(["a"], TOKEN).request == 2
+    assert subscriptions.answered(1, 9.0) == []
+    assert Send(encode_command(Subscribe(2, ["a"], TOKEN))) in subscriptions.request(["a"], TOKEN)
 
 
 @pytest.mark.parametrize(
