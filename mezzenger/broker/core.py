@@ -90,10 +90,10 @@ class Broker:
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
         self._retained = LastValues(
             options.retained,
+            self._deliveries.pending,
             self._counters,
             self._effects,
             self._next_number,
-            self._send,
         )
         self._intake = Intake(options.room, self._deliveries, self._retained, self._counters, self._effects, self._send)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)

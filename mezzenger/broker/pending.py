@@ -37,6 +37,8 @@ class Pending:
         """In bytes."""
         self.delayed = Kept()
         self.dead = Kept()
+        self.last: set[int] = set()
+        """Of the last messages that are kept for new subscribers, the numbers of those that are pending."""
         self._sweep_settled: set[int] | None = None
         self._entries: dict[int, Entry] = {}
         self._backlogs: dict[str, Backlog] = {}
@@ -102,6 +104,7 @@ class Pending:
     def settle(self, entry: Entry) -> None:
         """Take out an entry for good."""
         del self._entries[entry.number]
+        self.last.discard(entry.number)
         entry.due = None
         backlog = self._backlogs[entry.name]
         backlog.settle(entry)
@@ -114,6 +117,7 @@ class Pending:
 
     def settle_unseen(self, waiting: Waiting) -> None:
         """Take out for good what is not in memory."""
+        self.last.discard(waiting.number)
         backlog = self._count(waiting.name, -1, -waiting.messages, -waiting.size)
         if backlog.load is not None:
             backlog.settled.add(waiting.number)

@@ -67,6 +67,8 @@ class Kept(NamedTuple):
     """Rises with what is published; of two of a name the one with the higher number is the last."""
     frame: bytes
     expires: float | None = None
+    is_pending: bool = False
+    """Whether that frame, or the batch it was in, is still to be acknowledged."""
 
 
 class Total(NamedTuple):

@@ -16,13 +16,13 @@ from typing import Final
 
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
 from mezzenger.broker.peers import Peer
+from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Kept
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
 from mezzenger.policy import Policies
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
-    Command,
     LastMessage,
     LastMessages,
     ListRetained,
@@ -78,26 +78,26 @@ class LastValues:
 
     Args:
         options: Limits.
+        pending: Is told which of them it is to watch, and tells which of these are still pending.
         counters: What is counted here is counted there.
         effects: What is to be done is appended there.
         next_number: Returns a number above all before it.
-        send: Sends a command to a peer.
     """
 
     def __init__(
         self,
         options: RetainedOptions,
+        pending: Pending,
         counters: Counters,
         effects: list[Effect],
         next_number: Callable[[], int],
-        send: Callable[[bytes, Command], None],
     ) -> None:
         self._options = options
         self._policies = options.policies
+        self._pending = pending
         self._counters = counters
         self._effects = effects
         self._next_number = next_number
-        self._send = send
         self.is_on = options.policies.retain_any and options.max_names > 0
         """Whether there is a name of which anything is kept; if not, nothing here needs to be called."""
         self.size = 0
@@ -160,7 +160,8 @@ class LastValues:
         if retain.number in self._writing:
             self._writing.remove(retain.number)
         else:
-            self._keep(retain.name, Kept(retain.number, retain.frame, retain.expires), is_written=True)
+            kept = Kept(retain.number, retain.frame, retain.expires, is_pending=True)
+            self._keep(retain.name, kept, is_written=True)
 
     def commit_failed(self, retain: Retain) -> None:
         """Take note that the store does not keep a message; it may do so when the next one comes."""
@@ -192,7 +193,8 @@ class LastValues:
     def ask(self, peer_id: bytes, question: RetainedQuestion) -> None:
         """Answer a question of a peer; if it changes something, as soon as that is stored."""
         if isinstance(question, ListRetained):
-            self._send(peer_id, LastMessages(question.request, list(self._list(question.after))))
+            answer = LastMessages(question.request, list(self._list(question.after)))
+            self._effects.append(Send(peer_id, (wire.encode_command(answer),)))
             return
         names = [name for name in dict.fromkeys(question.names) if name in self._values]
         for name in names:
@@ -240,6 +242,10 @@ class LastValues:
             value = self._values[name] = _Value()
         elif kept.number < value.last.number:
             return True
+        else:
+            self._pending.last.discard(value.last.number)
+        if kept.is_pending:
+            self._pending.last.add(kept.number)
         self.size += len(kept.frame) - (0 if value.latest is None else len(value.latest.frame))
         value.latest = kept
         if is_written:
@@ -260,6 +266,7 @@ class LastValues:
     def _forget(self, name: str) -> None:
         value = self._values.pop(name)
         self.size -= value.size
+        self._pending.last.discard(value.last.number)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
         if value.is_written:
@@ -293,7 +300,8 @@ class LastValues:
     def _current(self, names: Iterable[str], now: float) -> Iterator[bytes]:
         for name in dict.fromkeys(names):
             kept = self._verified(name)
-            if kept is not None and not _has_expired(kept, now):
+            # What is pending is delivered, in its turn: nothing older than the last message must follow it.
+            if kept is not None and kept.number not in self._pending.last and not _has_expired(kept, now):
                 yield kept.frame
 
     def _list(self, after: str) -> Iterator[LastMessage]:

@@ -69,9 +69,7 @@ def drop(
         print(f"dropped {done}")
         missing = len(set(names or [])) - done
         if missing > 0:
-            raise BadInput(
-                f"of {missing} of the names no message is kept; `mezzenger retained ls` shows of which one is"
-            )
+            raise BadInput(f"{missing} of the names have none; `mezzenger retained ls` shows which have one")
 
 
 def _cells(message: RetainedMessage) -> list[str]:

@@ -136,8 +136,8 @@ def _as_json(message: Message[Any]) -> str:
         "ack": message.ack,
         "timestamp": message.timestamp,
         "id": message.id,
-        "attempt": message.attempt,
         "retained": message.retained,
+        "attempt": message.attempt,
         "headers": dict(message.headers),
     }
     try:

@@ -2,7 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
@@ -25,21 +25,10 @@ REMEMBERED: Final = 10_000
 """How many handled frames a subscriber recognises when they are delivered again."""
 _FRAMES_OF_DELIVER: Final = 2
 """The command and the data frame."""
-_FAILED_BEFORE: Final = "it could not be handled when it was given as the last message of its name"
 _NACK_CHARACTERS: Final = 8192
 """Of error text in one command; UTF-8 may need four bytes for each."""
 
 Key = tuple[int, int]
-T = TypeVar("T")
-
-
-class _Part(NamedTuple):
-    """A message that was given out of its batch."""
-
-    at: int
-    """Its index there."""
-    begun: int
-    """How many subscriptions had begun then."""
 
 
 class Inbox:
@@ -55,10 +44,6 @@ class Inbox:
         self._in_hand: dict[Key, int | None] = {}
         self._handled: OrderedDict[Key, int] = OrderedDict()
         """How many subscriptions had begun when each was handled."""
-        self._parts: OrderedDict[Key, _Part] = OrderedDict()
-        """Of frames with several messages, the last one, which was given as it was retained."""
-        self._owed: dict[Key, int] = {}
-        """Of frames in hand, the index of that one, which is not given again with the others."""
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
@@ -100,15 +85,11 @@ class Inbox:
         """Take a retained message with ``ack=1`` in hand, unless it was given before in this subscription."""
         header, extra, _ = delivery.contents
         key, began = _key(delivery), self._subscriptions.begun_at(header.name)
-        part = self._parts.get(key)
-        was_given = part is not None and part.begun >= began
-        if key in self._in_hand or self._handled.get(key, 0) >= began or was_given:
-            return False
-        if extra.index is None:
-            self._in_hand[key] = None
-        else:
-            self._parts[key] = _Part(extra.index, self._subscriptions.begun)
-            _limit(self._parts)
+        # It may have come with its batch.
+        for known in (key, (header.client, header.sequence - (extra.index or 0))):
+            if known in self._in_hand or self._handled.get(known, 0) >= began:
+                return False
+        self._in_hand[key] = None
         return True
 
     def arrived(self, command: Deliver | Retained, frames: Sequence[bytes]) -> Iterable[Delivery]:
@@ -132,24 +113,11 @@ class Inbox:
             self._acks.append(command.delivery)
         elif key not in self._in_hand:
             self._in_hand[key] = command.delivery
-            return self._without_part(delivery)
+            return delivery
         else:
             self._in_hand[key] = command.delivery
         self.duplicates += 1
         return None
-
-    def _without_part(self, delivery: Delivery) -> Delivery:
-        """Leave out of a batch what was given as it was retained, unless nothing else is left."""
-        key = _key(delivery)
-        part = self._parts.get(key)
-        if part is None:
-            return delivery
-        indexes = range(delivery.contents.header.messages) if delivery.indexes is None else delivery.indexes
-        others = [index for index in indexes if index != part.at]
-        if not others or len(others) == len(indexes):
-            return delivery
-        self._owed[key] = part.at
-        return delivery._replace(indexes=others)
 
     def _read_contents(self, frame: bytes) -> wire.Contents | None:
         try:
@@ -165,13 +133,6 @@ class Inbox:
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
         key = _key(delivery)
-        if _is_part(delivery):
-            if failures:
-                self._parts.pop(key, None)
-            return None
-        owed = self._owed.pop(key, None)
-        if owed is not None and key not in self._parts:
-            failures = [*failures, Failure(owed, _FAILED_BEFORE)]
         number = self._in_hand.pop(key, None)
         if failures:
             return None if number is None else Nack(number, _shortened(failures))
@@ -182,12 +143,7 @@ class Inbox:
 
     def dropped(self, delivery: Delivery) -> None:
         """Take note that no callback will see this delivery; it is neither acknowledged nor remembered."""
-        key = _key(delivery)
-        if _is_part(delivery):
-            self._parts.pop(key, None)
-        else:
-            self._in_hand.pop(key, None)
-            self._owed.pop(key, None)
+        self._in_hand.pop(_key(delivery), None)
 
     def take_acks(self) -> Iterator[Ack]:
         """Yield the collected acks, as many at once as one command holds."""
@@ -202,22 +158,12 @@ class Inbox:
 
     def _remember(self, key: Key) -> None:
         self._handled[key] = self._subscriptions.begun
-        _limit(self._handled)
+        if len(self._handled) > REMEMBERED:
+            self._handled.popitem(last=False)
 
 
 def _key(delivery: Delivery) -> Key:
-    """Return by what a frame is known; of a retained message that was one of a batch, the batch."""
-    header, extra, _ = delivery.contents
-    return header.client, header.sequence - (extra.index or 0 if delivery.is_retained else 0)
-
-
-def _is_part(delivery: Delivery) -> bool:
-    return delivery.is_retained and delivery.contents.extra.index is not None
-
-
-def _limit(remembered: OrderedDict[Key, T]) -> None:
-    if len(remembered) > REMEMBERED:
-        remembered.popitem(last=False)
+    return delivery.contents.header.client, delivery.contents.header.sequence
 
 
 def _shortened(failures: list[Failure]) -> list[Failure]:

@@ -30,9 +30,10 @@ def retain(database: sqlite3.Connection, changes: Iterable[Change], names: dict[
 def read_retained(database: sqlite3.Connection) -> list[tuple[str, Kept]]:
     """Return the names, and their last messages."""
     rows = database.execute(
-        "SELECT name.name, number, frame, expires FROM retained JOIN name ON retained.name = id ORDER BY number"
+        "SELECT name.name, number, frame, expires, number IN (SELECT number FROM message)"
+        " FROM retained JOIN name ON retained.name = id ORDER BY number"
     )
-    return [(name, Kept(*kept)) for name, *kept in rows]
+    return [(name, Kept(number, frame, expires, bool(is_pending))) for name, number, frame, expires, is_pending in rows]
 
 
 def _number(change: Retain | Unretain | None) -> int:

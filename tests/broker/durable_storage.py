@@ -31,7 +31,7 @@ class DurableStorage(MemoryStorage):
             [self._total(name) for name in sorted(names)],
             list(self.publishers.values()),
             min(moments, default=None),
-            list(self.retained.items()),
+            [(name, kept._replace(is_pending=kept.number in self._name_of)) for name, kept in self.retained.items()],
         )
 
     def _total(self, name: str) -> Total:

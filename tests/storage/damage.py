@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from mezzenger.broker.effects import Attempt, Change, Refusal, Retain
+from mezzenger.broker.effects import Attempt, Change, Refusal, Retain, Store
 from mezzenger.errors import StorageError
 from mezzenger.protocol import wire
 from mezzenger.storage import wal
@@ -123,18 +123,15 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
                 payloads = [chance.randbytes(chance.randrange(3000, 9000))]
             frame = store(number, f"name.{number % 7}", payloads, client=chance.randrange(1, 30))
             changes.append(frame)
-            if chance.random() < 0.5:
-                changes.append(Retain(number, frame.name, frame.frame))
-            if chance.random() < 0.3:
-                number += 1
-                changes.append(last_of_many(number, chance.randbytes(chance.choice([10, 60, 5000]))))
+            number += 1
+            changes += last_messages(frame, number, chance)
             if chance.random() < 0.3:
                 settled.add(frame.frame)
                 later.append(settle(frame))
                 continue
             left += len(payloads)
             if chance.random() < 0.2:
-                changes.append(Attempt(number, chance.randrange(1, 9), (0,) if len(payloads) > 1 else None))
+                changes.append(Attempt(frame.number, chance.randrange(1, 9), (0,) if len(payloads) > 1 else None))
         changes.append(Refusal(chance.randrange(1, 30), chance.randrange(1, 1000)))
         driver.commit(*changes)
         if len(later) < 20:
@@ -149,11 +146,14 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
     return settled
 
 
-def last_of_many(number: int, payload: bytes) -> Retain:
-    """Return a change of one of 40 names, of which the last message alone is kept."""
-    name = f"last.{number % 40}"
-    frame = wire.encode_data(name, [(1.5, payload)], ack=0, codec=1, client=3, sequence=number)
-    return Retain(number, name, frame, 2e9 + number if number % 3 else None)
+def last_messages(stored: Store, number: int, chance: random.Random) -> Iterator[Change]:
+    """Yield the changes that keep a stored frame, or one of another name with this number, or both, or none."""
+    if chance.random() < 0.5:
+        yield Retain(stored.number, stored.name, stored.frame)
+    if chance.random() < 0.3:
+        name, payload = f"last.{number % 40}", chance.randbytes(chance.choice([10, 60, 5000]))
+        frame = wire.encode_data(name, [(1.5, payload)], ack=0, codec=1, client=3, sequence=number)
+        yield Retain(number, name, frame, 2e9 + number if number % 3 else None)
 
 
 def part_with_some(driver: Driver) -> None:
