@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from mezzenger.client import lifetime
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.connection import Connection
-from mezzenger.client.dispatch import Callback, Dispatcher
+from mezzenger.client.dispatch import Dispatcher, Handler
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.options import session_options, socket_options
 from mezzenger.client.payloads import Payloads
@@ -56,7 +56,7 @@ class Engine:
             jitter=random.random,
         )
         self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
-        self._gatherer = Gatherer(self._pump, self._draft, self.patience)
+        self._gatherer = Gatherer(self._pump, lambda batch: self._draft(*batch), self.patience)
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
         self._io_thread: threading.Thread | None = None
@@ -81,23 +81,23 @@ class Engine:
 
     # Sending and asking.
 
-    def send(self, name: str, item: Item, ack: int, extra: Extra) -> None:
+    def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message, with others of its burst if it may be."""
         if ack or self._io_thread is None:
             # Without a thread nobody would send later what waits for company.
-            self._pump.wait(self._publish(name, [item], ack, extra))
+            self._pump.wait(self._publish(name, [item], codec, ack, extra))
         elif extra is NO_EXTRA:
-            self._gatherer.send(name, item)
+            self._gatherer.send(name, item, codec)
         else:
-            self._gatherer.send_alone(self._draft(name, [item], extra=extra))
+            self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
 
-    def send_batches(self, name: str, payloads: Iterable[bytes], ack: int, extra: Extra) -> int:
+    def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, behind all that waits; return how many messages that were."""
         self._gatherer.flush()
         max_bytes = max_batch_bytes(self._pump.session.outgoing.max_message_size)
 
         def publish(batch: list[Item]) -> Waiter | None:
-            return self._publish(name, batch, ack, extra)
+            return self._publish(name, batch, codec, ack, extra)
 
         return send_all(batches(payloads, time.time, max_bytes), publish, self._pump)
 
@@ -115,12 +115,12 @@ class Engine:
 
     # Receiving.
 
-    def subscribe(self, name: str, callback: Callback) -> None:
+    def subscribe(self, name: str, handler: Handler) -> None:
         """Subscribe, and wait until the subscription is active; if it fails, nothing is subscribed."""
 
         def request(session: ClientSession, now: float) -> int:
             ticket = session.subscribe(name, now + self.patience)
-            self._dispatcher.callbacks[name] = callback
+            self._dispatcher.handlers[name] = handler
             return ticket
 
         waiter = self._pump.submit(request)
@@ -129,7 +129,7 @@ class Engine:
         try:
             self._pump.wait(waiter)
         except BaseException:
-            self._dispatcher.callbacks.pop(name, None)
+            self._dispatcher.handlers.pop(name, None)
             raise
 
     def unsubscribe(self, name: str) -> None:
@@ -137,7 +137,7 @@ class Engine:
 
         def request(session: ClientSession, _now: float) -> None:
             session.unsubscribe(name)
-            del self._dispatcher.callbacks[name]
+            del self._dispatcher.handlers[name]
 
         self._pump.run(request)
 
@@ -197,14 +197,14 @@ class Engine:
                 self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
 
-    def _publish(self, name: str, items: list[Item], ack: int, extra: Extra) -> Waiter | None:
-        draft = self._draft(name, items, ack, extra)
+    def _publish(self, name: str, items: list[Item], codec: int, ack: int, extra: Extra) -> Waiter | None:
+        draft = self._draft(name, items, codec, ack, extra)
         return self._pump.submit(lambda session, now: session.publish(draft, now, now + self.patience))
 
-    def _draft(self, name: str, items: list[Item], ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
+    def _draft(self, name: str, items: list[Item], codec: int, ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
         if self.settings.verbose:
             logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        return Draft(name, items, ack, self.payloads.codec.number, extra)
+        return Draft(name, items, ack, codec, extra)
 
     def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         self._pump.run(lambda session, _now: session.handled(delivery, failures))

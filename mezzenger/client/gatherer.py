@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.gathering import Gathering, Item
+from mezzenger.protocol.gathering import Batch, Gathering, Item
 from mezzenger.protocol.outgoing import Draft
 
 
@@ -19,7 +19,7 @@ class Gatherer:
         patience: How many seconds a batch may wait for the server.
     """
 
-    def __init__(self, pump: Pump, draft: Callable[[str, list[Item]], Draft], patience: float) -> None:
+    def __init__(self, pump: Pump, draft: Callable[[Batch], Draft], patience: float) -> None:
         self._pump = pump
         self._draft = draft
         self._patience = patience
@@ -31,7 +31,7 @@ class Gatherer:
         self._error: MezzengerError | None = None
         """Why such a batch could not be sent; the next call tells."""
 
-    def send(self, name: str, item: Item) -> None:
+    def send(self, name: str, item: Item, codec: int) -> None:
         """Send a message, now or with others of its burst.
 
         Raises:
@@ -41,8 +41,8 @@ class Gatherer:
         with self._lock:
             now = time.monotonic()
             had_none = gathering.deadline is None
-            if not gathering.takes(name, item, now):
-                waiters = self._leave([(name, [item])])
+            if not gathering.takes(name, item, codec, now):
+                waiters = self._leave([Batch(name, [item], codec)])
             elif gathering.deadline is not None and gathering.deadline <= now:
                 waiters = self._leave(())
             elif had_none and gathering.deadline is not None:
@@ -86,10 +86,9 @@ class Gatherer:
                 self._error = error
             return None
 
-    def _leave(self, more: Sequence[tuple[str, list[Item]]]) -> list[Waiter]:
+    def _leave(self, more: Sequence[Batch]) -> list[Waiter]:
         """Hand over all that waits, and more behind it; return whom to wait for."""
-        batches = [*self._gathering.take_all(), *more]
-        drafts = [self._draft(name, items) for name, items in batches]
+        drafts = list(map(self._draft, [*self._gathering.take_all(), *more]))
         held, self._held = self._held, []
         return held + self._submit(drafts)
 

@@ -55,8 +55,9 @@ class Inbox:
         except ProtocolError as error:
             self.malformed[error.reason] += 1
             return None
-        fits = len(frames) == (_FRAMES_OF_DELIVER if isinstance(command, Deliver) else 1)
-        if wire.is_control(frames[0]) and (fits or (isinstance(command, Retained) and len(frames) > 1)):
+        expected = _FRAMES_OF_DELIVER if isinstance(command, Deliver) else 1
+        is_whole = len(frames) > 1 if isinstance(command, Retained) else len(frames) == expected
+        if wire.is_control(frames[0]) and is_whole:
             return command
         self.malformed["command"] += 1
         return None

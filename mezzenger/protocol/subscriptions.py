@@ -117,7 +117,9 @@ class Subscriptions:
         """Yield the names that must be asked for anew, for a mark was lost."""
         for command in list(self.freshness.overdue(now)):
             self._ended.append(command.token)
-            yield [name for name in command.names if name in self._by_name]
+            names = [name for name in command.names if name in self._by_name]
+            if names:
+                yield names
 
     def disconnected(self) -> None:
         """Forget the requests: nobody will answer them."""
