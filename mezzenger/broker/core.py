@@ -228,7 +228,7 @@ class Broker:
             self._connections.dismiss(peer, "stopping", "the server is stopping", now)
         for name in names:
             self._deliveries.evict(name)
-        self._retained.write()
+        self._retained.write(now)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""

@@ -108,6 +108,7 @@ class LastValues:
         self._changed: dict[str, None] = {}
         """The names of what is to be written."""
         self._write_at: float | None = None
+        self._wrote_at = 0.0
         self._writing: set[int] = set()
         """The numbers of what was changed with ``ack=0`` and is being written."""
         self._expiring: list[tuple[float, str]] = []
@@ -164,13 +165,17 @@ class LastValues:
             self._keep(retain.name, kept, is_written=True)
 
     def commit_failed(self, retain: Retain) -> None:
-        """Take note that the store does not keep a message; it may do so when the next one comes."""
-        self._writing.discard(retain.number)
+        """Take note that the store does not keep a message; what was to be written so is written later."""
+        if retain.number in self._writing:
+            self._writing.remove(retain.number)
+            if retain.name in self._values:
+                self._changed[retain.name] = None
+                self._write_at = self._wrote_at + WRITE_SECONDS
 
-    def write(self) -> None:
+    def write(self, now: float) -> None:
         """Have the store keep what has changed."""
         changed, self._changed = self._changed, {}
-        self._write_at = None
+        self._write_at, self._wrote_at = None, now
         for name in changed:
             kept = self._verified(name)
             if kept is not None:
@@ -216,7 +221,7 @@ class LastValues:
             elif value is not None:
                 self._expect_end(name, value.last)
         if self._write_at is not None and self._write_at <= now and not self._writing:
-            self.write()
+            self.write(now)
 
     def next_deadline(self) -> float | None:
         """Return when ``tick`` must be called next."""

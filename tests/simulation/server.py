@@ -115,6 +115,7 @@ class Server:
             return
         check_tables(self.storage._usable(), self._ledger)
         self._ledger.check_moments(self.now, self._began)
+        self._ledger.values.check(self.now)
         if not (self._changes or self._is_storing):
             self._ledger.check_stats(self.broker.stats())
             self._watch.check_counters()
@@ -187,7 +188,9 @@ class Server:
             case Publish():
                 self._broadcast(effect.frame)
             case Mark():
-                self._broadcast(effect.token)
+                # ZeroMQ drops it if the subscriber's queue is full.
+                if not self._clock.breaks(0.03, "a mark is lost"):
+                    self._broadcast(effect.token)
             case Load() | Sweep() | Find():
                 self._queries.append(effect)
             case _:

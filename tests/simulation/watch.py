@@ -11,7 +11,18 @@ from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import Effect, Publish, Send, Store
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import Ack, Deliver, Nack, Refuse, Subscribe, Unsubscribe
+from mezzenger.protocol.commands import (
+    Ack,
+    ClientCommand,
+    Deliver,
+    DropRetained,
+    Nack,
+    Refuse,
+    Retained,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+)
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger, Life
 from tests.simulation.policies import RULES, longest_pause
@@ -53,21 +64,11 @@ class Watch:
         elif not wire.is_control(frames[0]):
             header = wire.read_header(frames[0])
             self.counted["ack=0"] += 0 if header.ack else header.messages
+            if not header.ack:
+                self._ledger.values.published(header, now)
             self._given.setdefault((header.client, header.sequence), []).append(now)
         else:
-            match wire.decode_client_command(frames[0]):
-                case Subscribe(names=names):
-                    self._names[peer].update(names)
-                case Unsubscribe(name=name):
-                    self._names[peer].discard(name)
-                    for number, holders in self._holders.items():
-                        if self._numbers[number].name == name:
-                            holders.discard(peer)
-                case Ack(deliveries=deliveries):
-                    for number in deliveries:
-                        self._holders.get(number, set()).discard(peer)
-                case Nack(delivery=number):
-                    self._nacked(peer, number, now)
+            self._commanded(peer, wire.decode_client_command(frames[0]), now)
 
     def seen(self, effects: Iterable[Effect], now: float, *, is_farewell: bool = False) -> None:
         """Check what the broker wants done after one call."""
@@ -107,6 +108,25 @@ class Watch:
             assert getattr(stats, what) == self.counted[what], f"{self.counted[what]} {what}: {stats}"
         handed_on = stats.published + stats.dropped.get("no_subscriber", 0)
         assert handed_on == self.counted["ack=0"], f"{self.counted['ack=0']} with ack=0: {stats}"
+
+    def _commanded(self, peer: bytes, command: ClientCommand, now: float) -> None:
+        match command:
+            case Subscribe(request=request, names=names):
+                self._names[peer].update(names)
+                self._ledger.values.subscribing(peer, request, names)
+            case DropRetained(names=names):
+                self._ledger.values.dropping(names)
+            case Unsubscribe(name=name):
+                self._names[peer].discard(name)
+                self._ledger.values.unsubscribed(peer, name)
+                for number, holders in self._holders.items():
+                    if self._numbers[number].name == name:
+                        holders.discard(peer)
+            case Ack(deliveries=deliveries):
+                for number in deliveries:
+                    self._holders.get(number, set()).discard(peer)
+            case Nack(delivery=number):
+                self._nacked(peer, number, now)
 
     def _nacked(self, peer: bytes, number: int, now: float) -> None:
         holders = self._holders.get(number, set())
@@ -151,6 +171,10 @@ class Watch:
         command = wire.decode_server_command(send.frames[0])
         if isinstance(command, Refuse):
             self._clock.tell(f"refused: {command.reason}", command.sequence)
+        if isinstance(command, Retained):
+            self._ledger.values.given(send.peer, command.request, send.frames[1:])
+        if isinstance(command, Subscribed):
+            self._ledger.values.answering(send.peer, command.request, self._ledger.pending(), now)
         if isinstance(command, Deliver):
             self._delivered(send.peer, command, send.frames[1], now)
 
