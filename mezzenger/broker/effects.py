@@ -1,4 +1,8 @@
-"""What the broker asks of the server's loop."""
+"""What the broker asks of the server's loop.
+
+Where a frame is stored, ``name`` is the name of its queue: that of the message for plain subscribers, ``PATTERN|GROUP``
+for a group.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -126,6 +130,8 @@ class Retain:
     name: str
     frame: bytes
     expires: float | None = None
+    is_pending: bool = False
+    """Whether a stored frame with this number is to be acknowledged by the subscribers of the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,32 @@ class Offered:
 
     name: str
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddGroup:
+    """Remember that there is a group, then tell the broker: ``committed``."""
+
+    name: str
+    """Of its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropGroup:
+    """Forget a group, and all that waits in its queue but dead letters, then tell the broker: ``committed``."""
+
+    name: str
+    """Of its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Put all that waits in a queue, but what is not due yet and dead letters, into another one."""
+
+    name: str
+    """Of the queue."""
+    heir: str
+    """The name of the other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +242,22 @@ class Find:
 
 
 Change = (
-    Store | Settle | Attempt | Bury | Requeue | Discard | Offered | Know | Refusal | Forget | Retain | Unretain | Reply
+    Store
+    | Settle
+    | Attempt
+    | Bury
+    | Requeue
+    | Discard
+    | Offered
+    | AddGroup
+    | DropGroup
+    | Adopt
+    | Know
+    | Refusal
+    | Forget
+    | Retain
+    | Unretain
+    | Reply
 )
 """What goes to the store, in this order."""
 Query = Load | Sweep | Find

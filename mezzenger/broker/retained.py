@@ -10,16 +10,19 @@ A frame is kept as it came until somebody needs it: only then it is verified, an
 """
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Final
 
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.pending import Pending
-from mezzenger.broker.restored import Kept
+from mezzenger.broker.restored import Kept, Waiting
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
+from mezzenger.patterns import is_wild, matches, prefix_of
 from mezzenger.policy import Policies
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
@@ -31,6 +34,7 @@ from mezzenger.protocol.commands import (
     Subscribe,
 )
 from mezzenger.protocol.last_message import last_message
+from mezzenger.queues import is_group
 
 WRITE_SECONDS: Final = 1.0
 """After which a change that came with ``ack=0`` is written; a crash loses no older ones."""
@@ -103,6 +107,10 @@ class LastValues:
         self.size = 0
         """Bytes of all that is kept."""
         self._values: dict[str, _Value] = {}
+        self._sorted: list[str] | None = []
+        """Their names in order; None if it is to be made anew."""
+        self._due: wire.Header | None = None
+        """Of what was due last for subscribers; copies for groups follow it."""
         self._loose: dict[str, None] = {}
         """The names of what is not verified yet."""
         self._changed: dict[str, None] = {}
@@ -140,11 +148,11 @@ class LastValues:
             if self._write_at is None:
                 self._write_at = now + WRITE_SECONDS
 
-    def storing(self, number: int, name: str, frame: bytes, expires: float | None) -> None:
+    def storing(self, number: int | None, name: str, frame: bytes, expires: float | None) -> None:
         """Have a frame kept with the changes that are decided now, if it is of a name that retains.
 
         Args:
-            number: Of the stored frame.
+            number: Of the frame as it is stored for subscribers; None if it is stored for groups alone.
             name: Of the frame.
             frame: With ``ack=1``, and verified.
             expires: When it is of no use any more, if ever.
@@ -154,14 +162,32 @@ class LastValues:
         if name not in self._values and len(self._values) >= self._options.max_names:
             self._counters.unretained += 1
         else:
-            self._effects.append(Retain(number, name, frame, expires))
+            retain = Retain(number or self._next_number(), name, frame, expires, is_pending=number is not None)
+            self._effects.append(retain)
+
+    def due(self, waiting: Waiting, number: int) -> None:
+        """Have a frame kept that was delayed until now, like ``storing``.
+
+        Args:
+            waiting: What is due.
+            number: Its number from now on.
+        """
+        if not self.is_on:
+            return
+        header = wire.read_header(waiting.frame)
+        if not is_group(waiting.name):
+            self._due = header
+            self.storing(number, header.name, waiting.frame, waiting.expires)
+        elif not _is_of(header, self._due):
+            # Where there are only groups.
+            self.storing(None, header.name, waiting.frame, waiting.expires)
 
     def committed(self, retain: Retain) -> None:
         """Take note that the store keeps a message."""
         if retain.number in self._writing:
             self._writing.remove(retain.number)
         else:
-            kept = Kept(retain.number, retain.frame, retain.expires, is_pending=True)
+            kept = Kept(retain.number, retain.frame, retain.expires, retain.is_pending)
             self._keep(retain.name, kept, is_written=True)
 
     def commit_failed(self, retain: Retain) -> None:
@@ -189,7 +215,7 @@ class LastValues:
         """Give a peer, whose subscriptions have become active, the last messages of their names."""
         if not self.is_on:
             return
-        frames = list(self._current([name for name in command.names if name in peer.names], now))
+        frames = list(self._current([pattern for pattern in command.names if pattern in peer.names], now))
         if frames:
             for parcel in _parcels(frames):
                 self._effects.append(Send(peer.id, (wire.encode_command(Retained(command.request)), *parcel)))
@@ -245,12 +271,12 @@ class LastValues:
                     self._effects.append(Unretain(kept.number, name))
                 return False
             value = self._values[name] = _Value()
+            self._sorted = None
         elif kept.number < value.last.number:
             return True
-        else:
-            self._pending.last.discard(value.last.number)
+        self._pending.last.pop(name, None)
         if kept.is_pending:
-            self._pending.last.add(kept.number)
+            self._pending.last[name] = kept.number
         self.size += len(kept.frame) - (0 if value.latest is None else len(value.latest.frame))
         value.latest = kept
         if is_written:
@@ -271,7 +297,8 @@ class LastValues:
     def _forget(self, name: str) -> None:
         value = self._values.pop(name)
         self.size -= value.size
-        self._pending.last.discard(value.last.number)
+        self._sorted = None
+        self._pending.last.pop(name, None)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
         if value.is_written:
@@ -302,12 +329,22 @@ class LastValues:
         del self._loose[name]
         return value.kept
 
-    def _current(self, names: Iterable[str], now: float) -> Iterator[bytes]:
-        for name in dict.fromkeys(names):
+    def _current(self, patterns: Iterable[str], now: float) -> Iterator[bytes]:
+        for name in dict.fromkeys(name for pattern in patterns for name in self._matching(pattern)):
             kept = self._verified(name)
             # What is pending is delivered, in its turn: nothing older than the last message must follow it.
-            if kept is not None and kept.number not in self._pending.last and not _has_expired(kept, now):
+            if kept is not None and name not in self._pending.last and not _has_expired(kept, now):
                 yield kept.frame
+
+    def _matching(self, pattern: str) -> list[str]:
+        """Return the names of which something is kept that a pattern matches."""
+        if not is_wild(pattern):
+            return [pattern] if pattern in self._values else []
+        if self._sorted is None:
+            self._sorted = sorted(self._values)
+        prefix = prefix_of(pattern)
+        begun = islice(self._sorted, bisect_left(self._sorted, prefix), None)
+        return [name for name in takewhile(lambda name: name.startswith(prefix), begun) if matches(pattern, name)]
 
     def _list(self, after: str) -> Iterator[LastMessage]:
         self._verify_all()
@@ -328,6 +365,13 @@ class LastValues:
         if len(self._expiring) > 2 * len(self._expires) + _SPARE:
             self._expiring = [(moment, name) for name, moment in self._expires.items()]
             heapq.heapify(self._expiring)
+
+
+def _is_of(header: wire.Header, batch: wire.Header | None) -> bool:
+    """Whether a message is one of a batch, or the batch itself."""
+    if batch is None or batch.client != header.client:
+        return False
+    return batch.sequence <= header.sequence < batch.sequence + batch.messages
 
 
 def _has_expired(kept: Kept, now: float) -> bool:

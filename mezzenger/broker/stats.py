@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mezzenger.broker.pending import Pending
 
@@ -32,6 +33,14 @@ class Counters:
     """Messages of dead letters that were dropped."""
     unretained: int = 0
     """Messages that were not kept as the last of their names, for lack of room."""
+    requests: int = 0
+    """Those that were as the protocol has them."""
+    responses: int = 0
+    """Handed to who asked."""
+    unserved: Counter[str] = field(default_factory=Counter)
+    """By reason: requests to which nobody responds."""
+    unwanted: int = 0
+    """Responses that nobody waited for any more, or to what their sender was not given."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason: messages that were published and will not be delivered to some or any subscriber."""
     malformed: Counter[str] = field(default_factory=Counter)
@@ -61,6 +70,8 @@ class BrokerStats:
     retained_size: int
     in_flight: int
     """Deliveries sent and not yet acknowledged."""
+    open_requests: int
+    """Requests that are not answered."""
     published: int
     stored: int
     repeated: int
@@ -72,33 +83,40 @@ class BrokerStats:
     resent: int
     discarded: int
     unretained: int
+    requests: int
+    responses: int
+    unserved: Mapping[str, int]
+    unwanted: int
     dropped: Mapping[str, int]
     malformed: Mapping[str, int]
 
 
-def snapshot(  # noqa: PLR0913  # one number each
-    counters: Counters,
-    pending: Pending,
-    *,
-    peers: int,
-    names: int,
-    in_flight: int,
-    retained: int,
-    retained_size: int,
-) -> BrokerStats:
+class Present(NamedTuple):
+    """What is there now, beside what is kept."""
+
+    peers: int
+    names: int
+    in_flight: int
+    open_requests: int
+    retained: int
+    retained_size: int
+
+
+def snapshot(counters: Counters, pending: Pending, present: Present) -> BrokerStats:
     """Return what was counted, and what is there now."""
     return BrokerStats(
-        peers=peers,
-        names=names,
+        peers=present.peers,
+        names=present.names,
         pending=pending.frames,
         pending_size=pending.size,
         delayed=pending.delayed.frames,
         delayed_size=pending.delayed.size,
         dead=pending.dead.frames,
         dead_size=pending.dead.size,
-        retained=retained,
-        retained_size=retained_size,
-        in_flight=in_flight,
+        retained=present.retained,
+        retained_size=present.retained_size,
+        in_flight=present.in_flight,
+        open_requests=present.open_requests,
         published=counters.published,
         stored=counters.stored,
         repeated=counters.repeated,
@@ -110,6 +128,10 @@ def snapshot(  # noqa: PLR0913  # one number each
         resent=counters.resent,
         discarded=counters.discarded,
         unretained=counters.unretained,
+        requests=counters.requests,
+        responses=counters.responses,
+        unserved=dict(counters.unserved),
+        unwanted=counters.unwanted,
         dropped=dict(counters.dropped),
         malformed=dict(counters.malformed),
     )

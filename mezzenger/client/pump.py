@@ -19,6 +19,7 @@ from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Arrived, Delivery
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
+from mezzenger.protocol.wire import Contents
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
@@ -38,7 +39,7 @@ class Waiter:
         self.event = threading.Event()
         self.is_done = False
         self.error: MezzengerError | None = None
-        self.answer: Answer | None = None
+        self.answer: Answer | Contents | None = None
 
 
 class Pump:
@@ -131,8 +132,19 @@ class Pump:
             MezzengerError: It was refused, or not answered in time.
         """
         self.wait(waiter)
-        if waiter is None or waiter.answer is None:
+        if waiter is None or waiter.answer is None or isinstance(waiter.answer, Contents):
             raise TypeError("this was no question")
+        return waiter.answer
+
+    def returned(self, waiter: Waiter | None) -> Contents:
+        """Wait until a request is answered; return what its responder returned.
+
+        Raises:
+            MezzengerError: It has no result, or not in time.
+        """
+        self.wait(waiter)
+        if waiter is None or not isinstance(waiter.answer, Contents):
+            raise TypeError("this was no request")
         return waiter.answer
 
     def abandon(self, waiter: Waiter | None) -> None:

@@ -4,30 +4,87 @@ They travel as control frames over the client's DEALER and the server's ROUTER s
 them, ``docs/protocol.md`` shows who sends which, and when.
 """
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL_VERSION: Final = 1
-TOKEN_BYTES: Final = 17
-"""A zero byte, which no name starts with, and 16 random ones."""
-NAMES_PER_SUBSCRIBE: Final = 200
-"""Keeps the largest Subscribe below the smallest ``max_message_size``."""
-DELIVERIES_PER_ACK: Final = 4096
-"""Likewise for Ack."""
-NUMBERS_PER_QUESTION: Final = 1000
-"""Likewise for ResendDead and DropDead."""
-MAX_ERROR_CHARACTERS: Final = 4000
+from mezzenger.protocol.asking import (
+    Answer,
+    Completed,
+    DeadQuestion,
+    DropDead,
+    DropGroup,
+    DropRetained,
+    Failed,
+    Groups,
+    GroupState,
+    LastMessage,
+    LastMessages,
+    Letter,
+    Letters,
+    ListDead,
+    ListGroups,
+    ListRetained,
+    Question,
+    ResendDead,
+    RetainedQuestion,
+    ShowDead,
+)
+from mezzenger.protocol.command import (
+    DELIVERIES_PER_ACK,
+    MAX_ERROR_CHARACTERS,
+    MAX_PREFETCH,
+    MAX_SECONDS,
+    NAMES_PER_SUBSCRIBE,
+    NUMBERS_PER_QUESTION,
+    PROTOCOL_VERSION,
+    TOKEN_BYTES,
+    Command,
+    Key,
+    Number,
+    Seconds,
+    Text,
+    Token,
+    Word,
+)
 
-Number = Annotated[int, Meta(ge=0)]
-Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
-Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Word = Annotated[str, Meta(max_length=64)]
-Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
-
-
-class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of all commands."""
+__all__ = [
+    "DELIVERIES_PER_ACK",
+    "MAX_ERROR_CHARACTERS",
+    "MAX_PREFETCH",
+    "MAX_SECONDS",
+    "NAMES_PER_SUBSCRIBE",
+    "NUMBERS_PER_QUESTION",
+    "PROTOCOL_VERSION",
+    "TOKEN_BYTES",
+    "Answer",
+    "Command",
+    "Completed",
+    "DeadQuestion",
+    "DropDead",
+    "DropGroup",
+    "DropRetained",
+    "Failed",
+    "GroupState",
+    "Groups",
+    "Key",
+    "LastMessage",
+    "LastMessages",
+    "Letter",
+    "Letters",
+    "ListDead",
+    "ListGroups",
+    "ListRetained",
+    "Number",
+    "Question",
+    "ResendDead",
+    "RetainedQuestion",
+    "Seconds",
+    "ShowDead",
+    "Text",
+    "Token",
+    "Word",
+]
 
 
 class Hello(Command, tag="hello", frozen=True):
@@ -67,7 +124,7 @@ class Goodbye(Command, tag="goodbye", frozen=True):
 
 
 class Subscribe(Command, tag="subscribe", frozen=True):
-    """C: send me the messages of these names."""
+    """C: send me the messages of these names and patterns."""
 
     request: Number
     names: Annotated[list[str], Meta(max_length=NAMES_PER_SUBSCRIBE)]
@@ -76,7 +133,7 @@ class Subscribe(Command, tag="subscribe", frozen=True):
 
 
 class Subscribed(Command, tag="subscribed", frozen=True):
-    """S: the sync token has surfaced; from here on you miss nothing."""
+    """S: the sync token has surfaced, or the group has you as a member; from here on you miss nothing."""
 
     request: Number
 
@@ -92,6 +149,36 @@ class Unsubscribe(Command, tag="unsubscribe", frozen=True):
     """C: no more messages of this name, please."""
 
     name: str
+
+
+class Join(Command, tag="join", frozen=True):
+    """C: let me be a member of this group; answered like Subscribe, or by Declined."""
+
+    request: Number
+    name: str
+    """Or a pattern: what the group is for."""
+    group: str
+    prefetch: Annotated[int, Meta(ge=1, le=MAX_PREFETCH)]
+    """How many deliveries I take before I answer the first of them."""
+    max_runtime: Annotated[float, Meta(gt=0)] | None
+    """Seconds after which another member may have what I have not answered; None for never, as long as I live."""
+    order_by: Annotated[str, Meta(min_length=1)] | None
+    """A header: messages with equal values of it come to one member, one after the other."""
+
+
+class Declined(Command, tag="declined", frozen=True):
+    """S: the group does not take you."""
+
+    request: Number
+    reason: Word
+    text: Text
+
+
+class Leave(Command, tag="leave", frozen=True):
+    """C: I am a member of this group no more; the group stays."""
+
+    name: str
+    group: str
 
 
 class Confirm(Command, tag="confirm", frozen=True):
@@ -115,6 +202,11 @@ class Deliver(Command, tag="deliver", frozen=True):
     attempt: Annotated[int, Meta(ge=1)]
     indexes: list[Number] | None
     """Which messages of a batch; all of them where None."""
+    group: str | None
+    """The queue of the group, as ``PATTERN|GROUP``, as whose member you get it; None if as a subscriber.
+
+    Without ``ack`` it is not to be acknowledged, and ``delivery`` means nothing.
+    """
 
 
 class Ack(Command, tag="ack", frozen=True):
@@ -149,125 +241,90 @@ class Pong(Command, tag="pong", frozen=True):
     number: Number
 
 
-class ListDead(Command, tag="list_dead", frozen=True):
-    """C: which dead letters are there? Ask again, behind the last one, until there are no more."""
+class Returned(Struct, tag="returned", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: the responder's callback returned this."""
 
-    request: Number
-    name: str | None
-    """Of this name only."""
-    after: Number
-    """Of numbers above this one."""
+    frame: bytes
+    """A data frame with one message, whose payload it is."""
 
 
-class ShowDead(Command, tag="show_dead", frozen=True):
-    """C: what is in this dead letter?"""
+class Raised(Struct, tag="raised", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: the responder's callback raised this, or could not be called."""
 
-    request: Number
-    number: Number
-
-
-class ResendDead(Command, tag="resend_dead", frozen=True):
-    """C: deliver these dead letters after all."""
-
-    request: Number
-    numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
+    kind: Text
+    """The name of its type."""
+    text: Text
+    traceback: Text
 
 
-class DropDead(Command, tag="drop_dead", frozen=True):
-    """C: forget these dead letters."""
+class Unserved(Struct, tag="unserved", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: nobody answers it."""
 
-    request: Number
-    numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
-
-
-class ListRetained(Command, tag="list_retained", frozen=True):
-    """C: of which names is the last message kept? Ask again, behind the last one, until there are no more."""
-
-    request: Number
-    after: str
-    """Of names behind this one, in order of their characters."""
-
-
-class DropRetained(Command, tag="drop_retained", frozen=True):
-    """C: forget the last message of these names."""
-
-    request: Number
-    names: Annotated[list[str], Meta(max_length=NAMES_PER_SUBSCRIBE)]
-
-
-class LastMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A message that is kept as the last of its name."""
-
-    name: str
-    client: Number
-    sequence: Number
-    timestamp: float
-    ack: Number
-    size: Number
-    """Of its data frame, in bytes."""
-    expires: float | None
-    """When it is forgotten, in Unix seconds; None if that is not known."""
-
-
-class LastMessages(Command, tag="last_messages", frozen=True):
-    """S: these are the last messages; an answer to ListRetained."""
-
-    request: Number
-    messages: list[LastMessage]
-
-
-class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A dead letter."""
-
-    number: Number
-    name: str
-    client: Number
-    sequence: Number
-    timestamp: float
-    messages: Number
-    """How many are in it that were not handled."""
-    size: Number
-    """Of its data frame, in bytes."""
-    attempts: Number
-    buried: float
-    """When it became one, in Unix seconds."""
-    reason: Word
-    error: Text
-    indexes: list[Number] | None
-    """Which messages of the frame were not handled; None means all."""
-    frame: bytes | None
-    """The data frame, if it was asked for."""
-
-
-class Letters(Command, tag="letters", frozen=True):
-    """S: these are the dead letters; an answer to ListDead or ShowDead."""
-
-    request: Number
-    letters: list[Letter]
-
-
-class Completed(Command, tag="done", frozen=True):
-    """S: that is done, with so many; an answer to ResendDead, DropDead or DropRetained."""
-
-    request: Number
-    count: Number
-
-
-class Failed(Command, tag="failed", frozen=True):
-    """S: that cannot be done; an answer to any of these."""
-
-    request: Number
     reason: Word
     text: Text
 
 
-DeadQuestion = ListDead | ShowDead | ResendDead | DropDead
-"""What is answered from the store."""
-RetainedQuestion = ListRetained | DropRetained
-Question = DeadQuestion | RetainedQuestion
-Answer = Letters | LastMessages | Completed | Failed
-ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping | Question
-ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Retained | Pong | Answer
+Outcome = Returned | Raised | Unserved
+
+
+class Request(Command, tag="request", frozen=True):
+    """C: have one subscriber run its callback for this data frame, and tell me what came of it."""
+
+    request: Number
+    timeout: Seconds
+    """For how long I shall wait from now on."""
+    elsewhere: bool
+    """Whether it must be another client than me, because my callbacks wait for this."""
+    frame: bytes
+    """A data frame with one message, ``ack=0``."""
+
+
+class Serve(Command, tag="serve", frozen=True):
+    """S: run your callback for this data frame, and respond."""
+
+    number: Number
+    timeout: Seconds
+    """For how long somebody waits; what has not begun by then must not begin."""
+    frame: bytes
+
+
+class Respond(Command, tag="respond", frozen=True):
+    """C: this came of what I was to serve."""
+
+    number: Number
+    outcome: Returned | Raised
+
+
+class Withdraw(Command, tag="withdraw", frozen=True):
+    """S: nobody waits for that any more; if it has not begun, it must not begin."""
+
+    number: Number
+
+
+class Response(Command, tag="response", frozen=True):
+    """S: this came of your request."""
+
+    request: Number
+    outcome: Outcome
+
+
+OfRequests = Serve | Withdraw | Response
+"""What the server says about requests."""
+ClientCommand = Hello | Subscribe | Unsubscribe | Join | Leave | Ack | Nack | Ping | Question | Request | Respond
+ServerCommand = (
+    Welcome
+    | Linked
+    | Goodbye
+    | Subscribed
+    | Declined
+    | Confirm
+    | Refuse
+    | Deliver
+    | Retained
+    | Pong
+    | Answer
+    | OfRequests
+)
 
 
 def fit_text(text: str, characters: int = MAX_ERROR_CHARACTERS) -> str:

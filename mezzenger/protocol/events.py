@@ -45,6 +45,18 @@ class Ignore:
 Action = Connect | Disconnect | Send | Listen | Ignore
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A request that a callback is to answer.
+
+    It is known by itself: on the next connection its number may be another one's.
+    """
+
+    number: int
+    deadline: float
+    """When nobody waits for the answer any more, by the shell's clock."""
+
+
 class Delivery(NamedTuple):
     """A data frame for the callback of its name, checked to the last byte."""
 
@@ -52,13 +64,18 @@ class Delivery(NamedTuple):
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
+    served: Served | None = None
+    """The request that it is, whose sender waits for what the callback returns; None if it is none."""
     is_retained: bool = False
     """Whether the server had kept it as the last message of its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Run the callback, then call ``ClientSession.handled`` if the delivery has ``ack=1``."""
+    """Run the callback, then call ``ClientSession.handled`` if the delivery has ``ack=1``.
+
+    If it is a request, ask ``ClientSession.requests`` before whether it still begins, and afterwards have it respond.
+    """
 
     delivery: Delivery
 
@@ -69,8 +86,8 @@ class Done:
 
     ticket: int
     error: MezzengerError | None
-    answer: Answer | None = None
-    """What the server said, if it was asked something."""
+    answer: Answer | Contents | None = None
+    """What the server said, if it was asked something; what a responder returned, if that was."""
 
 
 Event = Arrived | Done

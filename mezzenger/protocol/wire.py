@@ -23,9 +23,10 @@ from msgspec import Meta
 from xxhash import xxh3_64_intdigest
 
 from mezzenger import codecs
+from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import MAX_NAME_BYTES, check_name
-from mezzenger.protocol.commands import ClientCommand, Command, ServerCommand
+from mezzenger.protocol.commands import MAX_SECONDS, ClientCommand, Command, ServerCommand
 
 VERSION: Final = 1
 FLAG_ACK: Final = 1
@@ -34,9 +35,6 @@ MAX_BATCH: Final = 4096
 """Keeps a Nack of every message below the smallest ``max_message_size``."""
 FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 """More than a data frame without headers adds to its payload."""
-
-MAX_SECONDS: Final = 1e9
-"""The longest ttl or delay: some 31 years."""
 
 _SEPARATOR = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
@@ -101,7 +99,7 @@ _decode_server_command = msgspec.msgpack.Decoder(ServerCommand).decode
 
 def encode_data(
     name: str,
-    items: Sequence[tuple[float, bytes]],
+    items: Sequence[tuple[float, Buffer]],
     *,
     ack: int,
     codec: int,
@@ -119,7 +117,7 @@ def encode_data(
     batch = len(items) > 1
     flags = FLAG_ACK * ack | FLAG_BATCH * batch
     head = _HEADER.pack(VERSION, flags, codec, len(written), len(items), client, sequence, timestamp)
-    parts = [name.encode(), _SEPARATOR, head, written]
+    parts: list[Buffer] = [name.encode(), _SEPARATOR, head, written]
     if batch:
         for created, payload in items:
             offset = min(max(round((created - timestamp) * 1e6), 0), _MAX_OFFSET)
@@ -177,6 +175,11 @@ def _read_name(raw: bytes) -> str:
         raise ProtocolError("name", f"a data frame's name cannot be used: {error}") from None
 
 
+def name_of(frame: bytes) -> str:
+    """Return the name of a data frame that was read before."""
+    return frame[: frame.index(_SEPARATOR)].decode()
+
+
 def verify_digest(frame: bytes) -> None:
     """Check that a data frame arrived as it was written.
 
@@ -226,6 +229,27 @@ def read_items(frame: bytes, header: Header) -> list[Item]:
     if at != end:
         raise ProtocolError("truncated", "a batch has bytes after its last message")
     return items
+
+
+def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
+    """Return each message of a batch as a frame of its own; each keeps its sequence, and so its id.
+
+    Raises:
+        ProtocolError: The frame is malformed.
+    """
+    extra = read_extra(frame, header)
+    return tuple(
+        encode_data(
+            header.name,
+            [(item.timestamp, item.payload)],
+            ack=header.ack,
+            codec=header.codec,
+            client=header.client,
+            sequence=header.sequence + index,
+            extra=extra,
+        )
+        for index, item in enumerate(read_items(frame, header))
+    )
 
 
 def read_contents(frame: bytes) -> Contents:

@@ -30,8 +30,9 @@ def retain(database: sqlite3.Connection, changes: Iterable[Change], names: dict[
 def read_retained(database: sqlite3.Connection) -> list[tuple[str, Kept]]:
     """Return the names, and their last messages."""
     rows = database.execute(
-        "SELECT name.name, number, frame, expires, number IN (SELECT number FROM message)"
-        " FROM retained JOIN name ON retained.name = id ORDER BY number"
+        "SELECT name.name, number, frame, expires, EXISTS ("
+        "  SELECT 1 FROM message WHERE message.number = retained.number AND message.name = retained.name"
+        ") FROM retained JOIN name ON retained.name = id ORDER BY number"
     )
     return [(name, Kept(number, frame, expires, bool(is_pending))) for name, number, frame, expires, is_pending in rows]
 

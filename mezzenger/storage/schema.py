@@ -21,7 +21,8 @@ CREATE TABLE name (
     delayed INTEGER NOT NULL DEFAULT 0,
     delayed_size INTEGER NOT NULL DEFAULT 0,
     dead INTEGER NOT NULL DEFAULT 0,
-    dead_size INTEGER NOT NULL DEFAULT 0
+    dead_size INTEGER NOT NULL DEFAULT 0,
+    is_group INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE message (
     number INTEGER PRIMARY KEY,
@@ -71,7 +72,8 @@ CREATE TABLE refused (client INTEGER, sequence INTEGER, PRIMARY KEY (client, seq
 CREATE TABLE last_number (number INTEGER NOT NULL) STRICT;
 INSERT INTO last_number VALUES (0);
 """
-"""``name`` counts what is in ``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
+"""``name`` has the queues; a queue is called as the messages are, or ``PATTERN|GROUP``. It counts what is in
+``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
 not look at the messages. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
 is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``retained`` has the last message of a name,
 as a frame of its own, with the number of the stored frame that it was in, if it was in one. ``publisher.seen`` is the

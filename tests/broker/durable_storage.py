@@ -2,7 +2,18 @@
 
 from collections.abc import Sequence
 
-from mezzenger.broker.effects import Change, Forget, Know, Refusal, Requeue, Retain, Store, Unretain
+from mezzenger.broker.effects import (
+    AddGroup,
+    Change,
+    DropGroup,
+    Forget,
+    Know,
+    Refusal,
+    Requeue,
+    Retain,
+    Store,
+    Unretain,
+)
 from mezzenger.broker.restored import Kept, KnownPublisher, Restored, Stored, Total
 from mezzenger.protocol.last_message import last_message
 from mezzenger.storage.memory import MemoryStorage
@@ -18,20 +29,24 @@ class DurableStorage(MemoryStorage):
         self.last_number = 0
         self.publishers: dict[int, KnownPublisher] = {}
         self.retained: dict[str, Kept] = {}
+        self.groups: set[str] = set()
 
     async def open(self) -> Restored:
         # A sweep of the last run may have taken moments out, and not been heard of.
         rows = self.rows().values()
         self._expiring = sorted((row.expires, row.number) for row in rows if row.expires is not None)
         self._due = sorted((row.due, row.number) for row in self._delayed.values() if row.due is not None)
-        names = {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
+        names = self.groups | {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
         moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
         return Restored(
             self.last_number,
             [self._total(name) for name in sorted(names)],
             list(self.publishers.values()),
             min(moments, default=None),
-            [(name, kept._replace(is_pending=kept.number in self._name_of)) for name, kept in self.retained.items()],
+            [
+                (name, kept._replace(is_pending=self._name_of.get(kept.number) == name))
+                for name, kept in self.retained.items()
+            ],
         )
 
     def _total(self, name: str) -> Total:
@@ -40,7 +55,7 @@ class DurableStorage(MemoryStorage):
         for kept in (self._delayed, self._dead):
             frames = [row.frame for row in kept.values() if row.name == name]
             counts += [len(frames), sum(map(len, frames))]
-        return Total(name, *counts)
+        return Total(name, name in self.groups, *counts)
 
     async def commit(self, changes: Sequence[Change]) -> None:
         await super().commit(changes)
@@ -54,12 +69,8 @@ class DurableStorage(MemoryStorage):
                 case Requeue():
                     assert change.number > self.last_number
                     self.last_number = change.number
-                case Retain() if self._retained_number(change.name) < change.number:
-                    frame = last_message(change.frame)
-                    self.retained[change.name] = Kept(change.number, frame, change.expires)
-                    self.last_number = max(self.last_number, change.number)
-                case Unretain() if self._retained_number(change.name) <= change.number:
-                    self.retained.pop(change.name, None)
+                case Retain() | Unretain() | AddGroup() | DropGroup():
+                    self._change_names(change)
                 case Know():
                     known = self.publishers.pop(change.client, KnownPublisher(change.client, b"", 0, frozenset()))
                     self.publishers[change.client] = known._replace(key=change.key)
@@ -72,8 +83,23 @@ class DurableStorage(MemoryStorage):
                     refused = {sequence for sequence in known.refused if sequence >= (change.before or 0)}
                     self.publishers[change.client] = known._replace(refused=frozenset(refused))
 
-    def _retained_number(self, name: str) -> int:
-        return self.retained[name].number if name in self.retained else 0
+    def _change_names(self, change: Retain | Unretain | AddGroup | DropGroup) -> None:
+        match change:
+            case AddGroup():
+                self.groups.add(change.name)
+            case DropGroup():
+                self.groups.remove(change.name)
+            case _:
+                self._change_last(change)
+
+    def _change_last(self, change: Retain | Unretain) -> None:
+        number = self.retained[change.name].number if change.name in self.retained else 0
+        if isinstance(change, Unretain):
+            if number <= change.number:
+                self.retained.pop(change.name, None)
+        elif number < change.number:
+            self.retained[change.name] = Kept(change.number, last_message(change.frame), change.expires)
+            self.last_number = max(self.last_number, change.number)
 
     def _refuse(self, refusal: Refusal) -> None:
         known = self.publishers[refusal.client]

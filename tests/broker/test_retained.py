@@ -264,7 +264,7 @@ class TestWriting:
         """With ack=1 the change is decided together with that which stores the frame, under its number."""
         driver = keeping()
         frame = driver.publish(C, 1)
-        assert written(driver) == [Retain(1, "a", frame)]
+        assert written(driver) == [Retain(1, "a", frame, is_pending=True)]
         driver.commit()
         driver.wait(WRITE)
         assert written(driver) == []

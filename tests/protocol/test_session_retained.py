@@ -447,7 +447,7 @@ class TestStored:
         subscriber = Subscriber()
         request = subscriber.subscribe("a")
         subscriber.kept(request, 5)
-        subscriber.driver.session.receive([encode_command(Deliver(7, 1, None)), data_frame(sequence=3)], 1000.0)
+        subscriber.driver.session.receive([encode_command(Deliver(7, 1, None, None)), data_frame(sequence=3)], 1000.0)
         assert subscriber.seen() == [(5, True), (3, False)]
 
 

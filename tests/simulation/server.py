@@ -5,8 +5,10 @@ from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Mark, Publish, Query, Retain, Send, Store, Sweep
+from mezzenger.broker.fates import DeliveryOptions
+from mezzenger.broker.memberships import GroupOptions
+from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.retained import RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.errors import StorageError
@@ -38,6 +40,8 @@ OPTIONS: Final = BrokerOptions(
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
     room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
     retained=RetainedOptions(max_names=1000, max_size=2**20, policies=POLICIES),
+    requests=RequestOptions(max_requests=6, max_message_size=2**20),
+    groups=GroupOptions(max_groups=1000),
     max_names=1000,
 )
 
@@ -299,7 +303,7 @@ class Server:
                 self.broker.loaded(query, self.storage._read(self.storage._rows.read_waiting, query), self.now)
                 self._clock.tell("load", query.name)
             case Sweep():
-                self.broker.swept(self.storage._read(self.storage._rows.sweep, query))
+                self.broker.swept(self.storage._read(self.storage._rows.sweep, query), self.now)
                 self._clock.tell("sweep")
             case Find():
                 self.broker.found(query, self.storage._read(rows.find, query))
