@@ -97,3 +97,15 @@ def test_a_dashboard_shows_what_was_sent_before(tmp_path: Path) -> None:
                 dashboard.wait(TIMEOUT)
             finally:
                 dashboard.kill()
+
+
+def test_tracing(server: MezzengerServer, tmp_path: Path) -> None:
+    """One trace leads from the sender's span to what the callback does."""
+    assert finished("tracing.py", server, tmp_path).splitlines() == [
+        "3 loaves",
+        "'open the shop' is a part of 'nothing'",
+        "'send orders' is a part of 'open the shop'",
+        "'process orders' is a part of 'send orders'",
+        "'bake' is a part of 'process orders'",
+        "traces: 1",
+    ]

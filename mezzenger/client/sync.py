@@ -4,16 +4,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import check_callback
-from mezzenger.client.engine import Engine
-from mezzenger.client.extras import check_timeout, extra_of
+from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout, extra_of
 from mezzenger.client.handlers import Callback, Handler
 from mezzenger.client.retained import RetainedMessages
 from mezzenger.client.stats import ClientStats
+from mezzenger.client.tracing import new_engine
 from mezzenger.message import Message, check_name
 from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.states import State
@@ -65,7 +65,7 @@ class Mezzenger:
             auto_start=auto_start,
             verbose=verbose,
         )
-        self._engine = Engine(settings)
+        self._engine = new_engine(settings)
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
@@ -91,27 +91,11 @@ class Mezzenger:
     # Sending.
 
     @overload
-    def send_message(
-        self,
-        msg_name: str,
-        payload: object,
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
-    ) -> None: ...
+    def send_message(self, msg_name: str, payload: object, ack: int = 0, **options: Unpack[SendOptions]) -> None: ...
 
     @overload
     def send_message(
-        self,
-        msg_name: Channel[T],
-        payload: Fits[T],
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
+        self, msg_name: Channel[T], payload: Fits[T], ack: int = 0, **options: Unpack[SendOptions]
     ) -> None: ...
 
     def send_message(
@@ -156,26 +140,12 @@ class Mezzenger:
 
     @overload
     def send_messages(
-        self,
-        msg_name: str,
-        payloads: Iterable[object],
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
+        self, msg_name: str, payloads: Iterable[object], ack: int = 0, **options: Unpack[SendOptions]
     ) -> int: ...
 
     @overload
     def send_messages(
-        self,
-        msg_name: Channel[T],
-        payloads: Iterable[Fits[T]],
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
+        self, msg_name: Channel[T], payloads: Iterable[Fits[T]], ack: int = 0, **options: Unpack[SendOptions]
     ) -> int: ...
 
     def send_messages(
@@ -220,22 +190,12 @@ class Mezzenger:
 
     @overload
     def request(
-        self,
-        msg_name: str,
-        payload: object,
-        timeout: float | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
+        self, msg_name: str, payload: object, timeout: float | None = None, **options: Unpack[RequestOptions]
     ) -> Any: ...  # noqa: ANN401  # it is for the other program to say
 
     @overload
     def request(
-        self,
-        msg_name: Channel[T],
-        payload: Fits[T],
-        timeout: float | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
+        self, msg_name: Channel[T], payload: Fits[T], timeout: float | None = None, **options: Unpack[RequestOptions]
     ) -> Any: ...  # noqa: ANN401  # it is for the other program to say
 
     def request(
