@@ -41,6 +41,7 @@ LAYERS: Final = (
                 "access",
                 "dead_letter",
                 "retained_message",
+                "group_status",
             }
         ),
         mix=True,

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from mezzenger.client.connection import Connection
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
-from mezzenger.protocol.events import Arrived, Delivery
+from mezzenger.protocol.events import Arrived, Delivery, Ended
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 from mezzenger.protocol.wire import Contents
@@ -49,14 +49,20 @@ class Pump:
         session: To be used through this object only.
         connection: Its sockets.
         arrived: Is given what comes for callbacks; called with the lock held, so it must not wait.
+        ended: Is told of subscriptions that are active no more; likewise.
     """
 
     def __init__(
-        self, session: ClientSession, connection: Connection, arrived: Callable[[Sequence[Delivery]], None]
+        self,
+        session: ClientSession,
+        connection: Connection,
+        arrived: Callable[[Sequence[Delivery]], None],
+        ended: Callable[[Ended], None],
     ) -> None:
         self.session = session
         self._connection = connection
         self._arrived = arrived
+        self._ended = ended
         self._lock = threading.Lock()
         self._waiting: dict[int, Waiter] = {}
         self._followers: dict[Waiter, None] = {}
@@ -282,6 +288,9 @@ class Pump:
         for event in self.session.take_events():
             if isinstance(event, Arrived):
                 arrived.append(event.delivery)
+                continue
+            if isinstance(event, Ended):
+                self._ended(event)
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:

@@ -16,6 +16,7 @@ from mezzenger.client.engine import Engine
 from mezzenger.client.handlers import Callback, Handler
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import Message, check_headers
+from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import Contents, Extra
 from mezzenger.settings import ClientSettings
 
@@ -58,9 +59,9 @@ class TracedEngine(Engine):
         with self._span(_REQUEST, name):
             return super().request(name, item, codec, _with_context(extra), timeout)
 
-    def subscribe(self, name: str, handler: Handler) -> None:
+    def subscribe(self, name: str, handler: Handler, membership: Membership | None = None) -> None:
         """Subscribe with a callback that runs within the context of who has sent its message."""
-        super().subscribe(name, handler._replace(callback=self._traced(handler.callback)))
+        super().subscribe(name, handler._replace(callback=self._traced(handler.callback)), membership)
 
     def _traced(self, callback: Callback) -> Callback:
         def call(payload: object, message: Message[Any]) -> object:

@@ -64,8 +64,12 @@ class Delivery(NamedTuple):
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
+    group: str | None = None
+    """The queue of the group as whose member the client has it; None if as a subscriber."""
     served: Served | None = None
     """The request that it is, whose sender waits for what the callback returns; None if it is none."""
+    wanted: Sequence[str] | None = None
+    """The subscriptions, by name or pattern, whose callbacks it is for; None means all that match its name."""
     is_retained: bool = False
     """Whether the server had kept it as the last message of its name."""
 
@@ -81,6 +85,14 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A subscription that was active is so no more: the group does not take the client back."""
+
+    queue: str
+    error: MezzengerError
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """What was asked for with this ticket is done, or failed."""
 
@@ -90,4 +102,4 @@ class Done:
     """What the server said, if it was asked something; what a responder returned, if that was."""
 
 
-Event = Arrived | Done
+Event = Arrived | Ended | Done

@@ -19,6 +19,7 @@ from mezzenger.protocol.commands import (
     is_token,
 )
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.subscriptions import Subscriptions
 
 REMEMBERED: Final = 10_000
@@ -28,7 +29,8 @@ _FRAMES_OF_DELIVER: Final = 2
 _NACK_CHARACTERS: Final = 8192
 """Of error text in one command; UTF-8 may need four bytes for each."""
 
-Key = tuple[int, int]
+Key = tuple[str | None, int, int]
+"""A frame, and the queue of the group as whose member the client has it."""
 
 
 class Inbox:
@@ -36,11 +38,13 @@ class Inbox:
 
     Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone, and as long
     as it was not delivered but retained), the frames handled of late, and the acks to send. A frame is known by its
-    client id and first sequence, which stay the same across connections and servers; the delivery number does not.
+    group, client id and first sequence, which stay the same across connections and servers; the delivery number does
+    not.
     """
 
-    def __init__(self, subscriptions: Subscriptions) -> None:
+    def __init__(self, subscriptions: Subscriptions, freshness: Freshness) -> None:
         self._subscriptions = subscriptions
+        self._freshness = freshness
         self._in_hand: dict[Key, int | None] = {}
         self._handled: OrderedDict[Key, int] = OrderedDict()
         """How many subscriptions had begun when each was handled."""
@@ -65,9 +69,10 @@ class Inbox:
     def broadcast(self, frame: bytes) -> Delivery | None:
         """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
         contents = self._read_contents(frame)
-        if contents is None or not self._subscriptions.freshness.published(contents.header):
+        if contents is None:
             return None
-        return Delivery(contents, 1, None)
+        delivery = Delivery(contents, 1, None)
+        return self._freshness.published(delivery) if self._freshness.is_on else delivery
 
     def kept(self, command: Retained, frames: Sequence[bytes]) -> Iterator[Delivery]:
         """Yield the deliveries of retained messages that a callback should see; none of them needs an ack."""
@@ -75,23 +80,28 @@ class Inbox:
             contents = self._read_contents(frame)
             if contents is None:
                 continue
-            delivery = Delivery(contents, 1, None, is_retained=True)
-            is_fresh = self._subscriptions.freshness.kept(command.request, contents.header)
-            if is_fresh and (not contents.header.ack or self._is_new(delivery)):
+            wanted = self._freshness.kept(command.request, contents.header)
+            delivery = Delivery(contents, 1, None, wanted=self._not_handled(contents, wanted), is_retained=True)
+            if delivery.wanted:
+                if contents.header.ack:
+                    self._in_hand[_key(delivery)] = None
                 yield delivery
             else:
                 self.duplicates += 1
 
-    def _is_new(self, delivery: Delivery) -> bool:
-        """Take a retained message with ``ack=1`` in hand, unless it was given before in this subscription."""
-        header, extra, _ = delivery.contents
-        key, began = _key(delivery), self._subscriptions.begun_at(header.name)
+    def _not_handled(self, contents: wire.Contents, patterns: Sequence[str]) -> Sequence[str]:
+        """Return the subscriptions in which a retained message with ``ack=1`` was not given before."""
+        header, extra, _ = contents
+        if not header.ack:
+            return patterns
+        handled = 0
         # It may have come with its batch.
-        for known in (key, (header.client, header.sequence - (extra.index or 0))):
-            if known in self._in_hand or self._handled.get(known, 0) >= began:
-                return False
-        self._in_hand[key] = None
-        return True
+        for sequence in {header.sequence, header.sequence - (extra.index or 0)}:
+            key = (None, header.client, sequence)
+            if key in self._in_hand:
+                return ()
+            handled = max(handled, self._handled.get(key, 0))
+        return [pattern for pattern in patterns if self._subscriptions.begun_at(pattern) > handled]
 
     def arrived(self, command: Deliver | Retained, frames: Sequence[bytes]) -> Iterable[Delivery]:
         """Return the deliveries that callbacks should see."""
@@ -102,13 +112,15 @@ class Inbox:
 
     def deliver(self, command: Deliver, frame: bytes) -> Delivery | None:
         """Return the delivery if a callback should see it; if it was handled before, it is acknowledged again."""
-        contents = self._read_contents(frame)
+        contents = self._read_contents(frame, command.group)
         if contents is None:
             return None
         if command.indexes and max(command.indexes) >= contents.header.messages:
             self.malformed["command"] += 1
             return None
-        delivery = Delivery(contents, command.attempt, command.indexes)
+        delivery = Delivery(contents, command.attempt, command.indexes, command.group)
+        if not contents.header.ack:
+            return delivery  # for one member of a group; nobody waits for an answer
         key = _key(delivery)
         if key in self._handled:
             self._acks.append(command.delivery)
@@ -120,16 +132,16 @@ class Inbox:
         self.duplicates += 1
         return None
 
-    def _read_contents(self, frame: bytes) -> wire.Contents | None:
+    def _read_contents(self, frame: bytes, group: str | None = None) -> wire.Contents | None:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:
             if is_token(frame):
-                self._subscriptions.mark(frame)
+                self._freshness.mark(frame)
             else:
                 self.malformed[error.reason] += 1
             return None
-        return contents if contents.header.name in self._subscriptions else None
+        return contents if (group or contents.header.name) in self._subscriptions else None
 
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
@@ -164,7 +176,8 @@ class Inbox:
 
 
 def _key(delivery: Delivery) -> Key:
-    return delivery.contents.header.client, delivery.contents.header.sequence
+    header = delivery.contents.header
+    return delivery.group, header.client, header.sequence
 
 
 def _shortened(failures: list[Failure]) -> list[Failure]:

@@ -60,7 +60,7 @@ def dispatching(
     dispatcher = Dispatcher(
         payloads, responder, limit, handled=handled.take, ignored=lambda _: None, ended=lambda: None
     )
-    dispatcher.handlers["a"] = Handler(callback)
+    dispatcher.handlers.add("a", Handler(callback))
     dispatcher.start()
     try:
         yield dispatcher
@@ -110,7 +110,7 @@ def test_another_type_from_now_on() -> None:
 
     def take(payload: object, _message: Message[object]) -> None:
         read.append(payload)
-        dispatcher.handlers["a"] = Handler(take, Channel("a", str, codec="json"))
+        dispatcher.handlers.add("a", Handler(take, Channel("a", str, codec="json")))
 
     with dispatching(take, handled) as dispatcher:
         dispatcher.put([Delivery(read_contents(frame), 1, None)])

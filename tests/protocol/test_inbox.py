@@ -21,6 +21,7 @@ from mezzenger.protocol.commands import (
     Welcome,
 )
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.inbox import REMEMBERED, Inbox
 from mezzenger.protocol.subscriptions import Subscriptions
 from mezzenger.protocol.wire import MAX_BATCH, decode_client_command, encode_command
@@ -34,8 +35,8 @@ def subscribed(*names: str) -> Inbox:
     """Return the inbox of a client that has subscribed to these names."""
     subscriptions = Subscriptions()
     for ticket, name in enumerate(names):
-        subscriptions.add(name, ticket)
-    return Inbox(subscriptions)
+        subscriptions.add(name, None, ticket)
+    return Inbox(subscriptions, Freshness(subscriptions))
 
 
 def deliver(inbox: Inbox, number: int = 1, *, sequence: int = 1, indexes: list[int] | None = None) -> Delivery | None:
@@ -126,10 +127,10 @@ def test_acks_are_taken_once() -> None:
 def test_a_name_counts_when_the_frame_comes() -> None:
     """Names come and go; a frame is looked at with those of the moment, and no other is remembered."""
     subscriptions = Subscriptions()
-    inbox = Inbox(subscriptions)
+    inbox = Inbox(subscriptions, Freshness(subscriptions))
     assert deliver(inbox) is None
     assert inbox.broadcast(data_frame(ack=0)) is None
-    subscriptions.add("a", 1)
+    subscriptions.add("a", None, 1)
     assert deliver(inbox) is not None
     assert inbox.broadcast(data_frame(ack=0)) is not None
     assert inbox.duplicates == 0

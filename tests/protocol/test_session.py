@@ -39,7 +39,7 @@ from mezzenger.protocol.commands import (
     Subscribed,
     Welcome,
 )
-from mezzenger.protocol.events import Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
+from mezzenger.protocol.events import Arrived, Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
 from mezzenger.protocol.states import TRANSITIONS, State
 from mezzenger.protocol.wire import encode_command
 from tests.protocol.session_driver import (
@@ -693,7 +693,7 @@ class AnyHistory(RuleBasedStateMachine):
         for event in self.session.take_events():
             if isinstance(event, Done):
                 assert self.deadlines.pop(event.ticket, None) is not None
-            else:
+            elif isinstance(event, Arrived):
                 self.deliveries.append(event.delivery)
 
     @invariant()

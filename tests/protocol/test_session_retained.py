@@ -178,7 +178,7 @@ class TestOnce:
         subscriber.driver.say(Welcome(1, LIMIT, retains=False))
         subscriber.subscribe("a")
         subscriber.published(1)
-        assert subscriber.driver.session._subscriptions.freshness._given == {}
+        assert subscriber.driver.session._freshness._given == {}
         assert subscriber.seen() == [(1, False)]
 
     def test_nobody_subscribes(self) -> None:

@@ -17,7 +17,10 @@ from mezzenger.protocol.commands import (
     Deliver,
     DropRetained,
     Nack,
+    OfRequests,
     Refuse,
+    Request,
+    Respond,
     Retained,
     Subscribe,
     Subscribed,
@@ -26,6 +29,7 @@ from mezzenger.protocol.commands import (
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger, Life
 from tests.simulation.policies import RULES, longest_pause
+from tests.simulation.requests import RequestWatch
 
 
 class Watch:
@@ -35,9 +39,10 @@ class Watch:
         clock: Is told what happens.
         ledger: The account of what is stored.
         broker: What is watched.
+        max_requests: How many requests one peer may have asked, or have to answer.
     """
 
-    def __init__(self, clock: Clock, ledger: Ledger, broker: Broker) -> None:
+    def __init__(self, clock: Clock, ledger: Ledger, broker: Broker, max_requests: int) -> None:
         self._clock = clock
         self._ledger = ledger
         self._broker = broker
@@ -56,6 +61,7 @@ class Watch:
         self._held: set[tuple[int, int]] = set()
         self.counted: Counter[str] = Counter()
         """What the broker must have counted."""
+        self._requests = RequestWatch(clock, broker, self._names, max_requests)
 
     def given(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take note of what the broker is about to be given."""
@@ -68,7 +74,7 @@ class Watch:
                 self._ledger.values.published(header, now)
             self._given.setdefault((header.client, header.sequence), []).append(now)
         else:
-            self._commanded(peer, wire.decode_client_command(frames[0]), now)
+            self._told(peer, wire.decode_client_command(frames[0]), now)
 
     def seen(self, effects: Iterable[Effect], now: float, *, is_farewell: bool = False) -> None:
         """Check what the broker wants done after one call."""
@@ -90,9 +96,11 @@ class Watch:
                     stores.add((effect.client, effect.sequence))
                     self._check_moments(effect)
         self._see_held(stores)
+        self._requests.look()
 
     def check(self, now: float) -> None:
         """Check what must hold at any time."""
+        self._requests.check(now)
         for one in self._broker._deliveries.pending._backlogs.values():
             late = sum(1 for entry in one.window.values() if entry.late)
             limit = backlog.WINDOW_FRAMES + backlog.LOAD_FRAMES + late
@@ -109,8 +117,8 @@ class Watch:
         handed_on = stats.published + stats.dropped.get("no_subscriber", 0)
         assert handed_on == self.counted["ack=0"], f"{self.counted['ack=0']} with ack=0: {stats}"
 
-    def _commanded(self, peer: bytes, command: ClientCommand, now: float) -> None:
-        match command:
+    def _told(self, peer: bytes, told: ClientCommand, now: float) -> None:
+        match told:
             case Subscribe(request=request, names=names):
                 self._names[peer].update(names)
                 self._ledger.values.subscribing(peer, request, names)
@@ -127,6 +135,8 @@ class Watch:
                     self._holders.get(number, set()).discard(peer)
             case Nack(delivery=number):
                 self._nacked(peer, number, now)
+            case Request() | Respond() as command:
+                self._requests.given(peer, command)
 
     def _nacked(self, peer: bytes, number: int, now: float) -> None:
         holders = self._holders.get(number, set())
@@ -177,6 +187,8 @@ class Watch:
             self._ledger.values.answering(send.peer, command.request, self._ledger.pending(), now)
         if isinstance(command, Deliver):
             self._delivered(send.peer, command, send.frames[1], now)
+        if isinstance(command, OfRequests):
+            self._requests.said(send.peer, command, now)
 
     def _delivered(self, peer: bytes, deliver: Deliver, frame: bytes, now: float) -> None:
         number, attempt = deliver.delivery, deliver.attempt
