@@ -148,6 +148,7 @@ class Inbox:
         key = _key(delivery)
         number = self._in_hand.pop(key, None)
         if failures:
+            self._remember_last(delivery, failures)
             return None if number is None else Nack(number, _shortened(failures))
         self._remember(key)
         if number is not None:
@@ -168,6 +169,14 @@ class Inbox:
         """Forget the delivery numbers: they meant something only on the connection that is gone."""
         self._in_hand = dict.fromkeys(self._in_hand)
         self._acks.clear()
+
+    def _remember_last(self, delivery: Delivery, failures: list[Failure]) -> None:
+        """Of a batch that failed in part, remember its last message if that did not: it may be retained."""
+        header = delivery.contents.header
+        last = header.messages - 1
+        was_given = delivery.indexes is None or last in delivery.indexes
+        if self._freshness.is_on and was_given and all(failure.index != last for failure in failures):
+            self._remember((delivery.group, header.client, header.sequence + last))
 
     def _remember(self, key: Key) -> None:
         self._handled[key] = self._subscriptions.begun

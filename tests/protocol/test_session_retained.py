@@ -397,6 +397,18 @@ class TestStored:
         subscriber.give(request, last_message(batch))
         assert subscriber.seen() == []
 
+    def test_of_a_batch_that_failed_in_part(self) -> None:
+        """If the last message was handled, it is not given again; if it was not, it is."""
+        for failed, seen in ((0, []), (2, [(5, True)])):
+            batch = data_frame(sequence=3, payloads=[b"0", b"1", b"2"])
+            subscriber = Subscriber()
+            request = subscriber.subscribe("a")
+            subscriber.deliver(7, batch)
+            (delivery,) = subscriber.driver.arrived()
+            subscriber.driver.session.handled(delivery, [Failure(failed, "no")])
+            subscriber.give(request, last_message(batch))
+            assert subscriber.seen() == seen
+
     def test_of_a_batch_after_a_break(self) -> None:
         """The last message of a batch that was given by itself is not given a second time so."""
         last = last_message(data_frame(sequence=3, payloads=[b"0", b"1", b"2"]))
