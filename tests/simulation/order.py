@@ -48,7 +48,7 @@ class Order:
     def arrived(self, delivery: Delivery) -> None:
         """Check what is given to a callback."""
         header = delivery.contents.header
-        if RULES[header.name].retain is None:
+        if RULES[header.name].retain is None or delivery.served is not None:
             return
         id_ = _last_of(delivery)
         if delivery.is_retained:
