@@ -86,6 +86,7 @@ class ServerLoop:
         """When it fires; uvloop's handle of a timer that is due at once cannot tell."""
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
+        self._has_told_of_room = False
         self._start = 0.0
         """What the loop's clock showed, less Unix time, when the broker's time began."""
 
@@ -323,10 +324,14 @@ class ServerLoop:
     async def _report_forever(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
-            self._report_malformed()
+            self._report()
 
-    def _report_malformed(self) -> None:
-        malformed = dict(self._broker.stats().malformed)
+    def _report(self) -> None:
+        stats = self._broker.stats()
+        if stats.unretained and not self._has_told_of_room:
+            self._has_told_of_room = True
+            logger.warning("last messages are not kept for lack of room: see max_retained and max_retained_size")
+        malformed = dict(stats.malformed)
         if malformed != self._malformed:
             self._malformed = malformed
             logger.warning("malformed frames from peers so far, by reason: %s", malformed)
@@ -344,7 +349,7 @@ class ServerLoop:
         changes, self._changes = self._changes, []
         if changes:
             await self._commit(changes)
-        self._report_malformed()
+        self._report()
         pending = self._broker.stats().pending
         if pending and not self._storage.survives_restart:
             logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)
