@@ -19,7 +19,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 """Covariant: what takes a ``Message[object]`` takes any message, for nobody can put another payload into it."""
 
-_FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers")
+_FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained")
 _set = object.__setattr__
 
 _STAMP = struct.Struct("!Bd")
@@ -124,6 +124,8 @@ class Message(BaseModel, Generic[T_co]):
     """1 for the first delivery, more when the server sends it again."""
     headers: Annotated[Mapping[str, str], BeforeValidator(check_headers)] = Field(default_factory=dict)
     """Text that travels beside the payload."""
+    retained: bool = False
+    """Whether the server had kept it as the last of its name, and gave it to a subscriber that came later."""
 
     _encoded: Buffer | None = PrivateAttr(default=None)
     _deadline: float | None = PrivateAttr(default=None)
@@ -190,6 +192,7 @@ class Message(BaseModel, Generic[T_co]):
         attempt: int,
         headers: Mapping[str, str],
         encoded: Buffer,
+        retained: bool = False,
     ) -> "Message[T]":
         """Build a message from a frame whose digest was verified, without validating each field again.
 
@@ -209,6 +212,7 @@ class Message(BaseModel, Generic[T_co]):
                 "id": id,
                 "attempt": attempt,
                 "headers": headers,
+                "retained": retained,
             },
         )
         _set(message, "__pydantic_fields_set__", set(_FIELDS))

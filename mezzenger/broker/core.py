@@ -24,6 +24,7 @@ from mezzenger.broker.effects import (
     Publish,
     Reply,
     Requeue,
+    Retain,
     Send,
     Store,
 )
@@ -34,6 +35,7 @@ from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
 from mezzenger.broker.requests import RequestOptions, Requests
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
+from mezzenger.broker.retained import LastValues, RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters, Present, snapshot
@@ -47,12 +49,14 @@ from mezzenger.protocol.commands import (
     Command,
     Completed,
     DropDead,
+    DropRetained,
     Failed,
     Hello,
     Join,
     Leave,
     ListDead,
     ListGroups,
+    ListRetained,
     Nack,
     Ping,
     Pong,
@@ -73,6 +77,7 @@ class BrokerOptions:
     connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
+    retained: RetainedOptions
     requests: RequestOptions
     groups: GroupOptions
     max_names: int
@@ -96,9 +101,12 @@ class Broker:
         self._counters = Counters()
         self._routing = Routing()
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
+        self._retained = LastValues(
+            options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
+        )
         self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects)
-        self._intake = Intake(options.room, self._routing, self._deliveries, self._send)
-        self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
+        self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
+        self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
         self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
         self._memberships = Memberships(
@@ -109,7 +117,7 @@ class Broker:
             self._connections.answer,
         )
         self._subscribing = Subscribing(options.max_names, self._connections, self._deliveries, self._memberships)
-        self._sweeper = Sweeper(self._routing, self._deliveries, self._intake, self._effects)
+        self._sweeper = Sweeper(self._routing, self._deliveries, self._intake, self._retained)
         self._dead_letters = DeadLetters(
             self._deliveries.fates, self._intake, self._memberships, self._connections.answer
         )
@@ -122,6 +130,7 @@ class Broker:
         self._intake.restored(restored)
         self._memberships.restored(total for total in restored.totals if total.is_group)
         self._sweeper.note(restored.next_moment)
+        self._retained.restored(restored.retained)
 
     def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take a multipart message from the ROUTER socket."""
@@ -131,9 +140,9 @@ class Broker:
             self._counters.malformed[error.reason] += 1
         self._after(now)
 
-    def surfaced(self, token: bytes) -> None:
+    def surfaced(self, token: bytes, now: float) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
-        self._connections.surfaced(token)
+        self._connections.surfaced(token, now)
 
     def sunk(self, token: bytes, now: float) -> None:
         """Take note that nobody is subscribed to a token any more: if it is a link token, that client is gone."""
@@ -169,6 +178,8 @@ class Broker:
                     self._dead_letters.stayed(change)
                 case Discard():
                     self._dead_letters.stayed(change)
+                case Retain():
+                    self._retained.commit_failed(change)
                 case Reply():
                     self._connections.answer(change.peer, Failed(change.request, reason, fit_text(text)))
                 case AddGroup():
@@ -203,6 +214,7 @@ class Broker:
         self._requests.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
+        self._retained.tick(now)
         self._after(now)
 
     def next_deadline(self) -> float | None:
@@ -212,6 +224,7 @@ class Broker:
             self._requests.next_deadline(),
             self._deliveries.pending.next_deadline(),
             self._sweeper.next_deadline(),
+            self._retained.next_deadline(),
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -232,6 +245,7 @@ class Broker:
             self._connections.dismiss(peer, "stopping", "the server is stopping", now)
         for queue in queues:
             self._deliveries.evict(queue)
+        self._retained.write(now)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
@@ -242,7 +256,8 @@ class Broker:
     def stats(self) -> BrokerStats:
         """Return what was counted so far."""
         in_flight = sum(len(peer.in_flight) + len(peer.lent) for peer in self._peers.values())
-        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests))
+        kept = (len(self._retained), self._retained.size)
+        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests), *kept)
         return snapshot(self._counters, self._deliveries.pending, present)
 
     # What peers send.
@@ -287,6 +302,8 @@ class Broker:
                 self._requests.responded(peer, command)
             case ListDead() | ShowDead() | ResendDead() | DropDead():
                 self._dead_letters.ask(peer.id, command)
+            case ListRetained() | DropRetained():
+                self._retained.ask(peer.id, command)
             case ListGroups() | commands.DropGroup():
                 self._memberships.ask(peer, command)
             case _:
@@ -301,8 +318,10 @@ class Broker:
             raise
         if header.ack:
             self._on_stored_publish(peer, header, frame, now)
-        else:
-            self._broadcast(header, frame)
+            return
+        if self._retained.is_on:
+            self._retained.published(header.name, frame, now)
+        self._broadcast(header, frame)
 
     def _broadcast(self, header: wire.Header, frame: bytes) -> None:
         """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group."""
@@ -335,6 +354,9 @@ class Broker:
     def _send(self, peer_id: bytes, command: Command) -> None:
         self._effects.append(Send(peer_id, (wire.encode_command(command),)))
 
+    def _next_number(self) -> int:
+        return self._intake.next_number()
+
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
         self._requests.lost(peer)
@@ -358,6 +380,8 @@ class Broker:
                 self._memberships.added(change)
             case DropGroup():
                 self._memberships.dropped(change)
+            case Retain():
+                self._retained.committed(change)
             case Reply():
                 self._connections.answer(change.peer, Completed(change.request, change.count))
 

@@ -56,7 +56,7 @@ class Payloads:
         """
         header, extra, items = delivery.contents
         name, ack, sequence = header.name, header.ack, header.sequence
-        attempt, headers = delivery.attempt, extra.headers
+        attempt, headers, retained = delivery.attempt, extra.headers, delivery.is_retained
         prefix = _id_prefix(header.client)
         codec = codecs.BY_NUMBER[header.codec]
         if codec is codecs.PICKLE and not self._may_unpickle:
@@ -69,7 +69,15 @@ class Payloads:
             payload = decode(encoded, codec) if decode else codecs.decode_payload(codec, name, encoded)
             id_ = f"{prefix}{sequence + index}"
             return Message.received(
-                name, payload, ack, timestamp, id=id_, attempt=attempt, headers=headers, encoded=encoded
+                name,
+                payload,
+                ack,
+                timestamp,
+                id=id_,
+                attempt=attempt,
+                headers=headers,
+                encoded=encoded,
+                retained=retained,
             )
 
         return read

@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Effect, Find, Know, Load, Publish, Query, Send, Settle, Store, Sweep
+from mezzenger.broker.effects import (
+    Change,
+    Effect,
+    Find,
+    Know,
+    Load,
+    Mark,
+    Publish,
+    Query,
+    Retain,
+    Send,
+    Settle,
+    Store,
+    Sweep,
+)
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
@@ -72,6 +86,7 @@ class ServerLoop:
         """When it fires; uvloop's handle of a timer that is due at once cannot tell."""
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
+        self._has_told_of_room = False
         self._start = 0.0
         """What the loop's clock showed, less Unix time, when the broker's time began."""
 
@@ -144,7 +159,7 @@ class ServerLoop:
             self._broker.malformed("subscription")
         elif is_token(prefix):
             if is_subscribed == b"\1":
-                self._broker.surfaced(prefix)
+                self._broker.surfaced(prefix, now)
             else:
                 self._broker.sunk(prefix, now)
 
@@ -183,6 +198,8 @@ class ServerLoop:
                 send(self._sockets.xpub, [effect.frame])
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
+            case Mark():
+                send(self._sockets.xpub, [effect.token])
             case Load() | Sweep() | Find():
                 self._queries.append(effect)
             case _:
@@ -254,9 +271,9 @@ class ServerLoop:
         try:
             await self._storage.commit(changes)
         except StorageFull as error:
-            self._refuse([change for change in changes if isinstance(change, Store)], str(error))
+            self._refuse([change for change in changes if isinstance(change, Store | Retain)], str(error))
             # The rest must not be forgotten: what was settled would be delivered again after a restart.
-            self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
+            self._changes[:0] = [change for change in changes if not isinstance(change, Store | Retain)]
             await asyncio.sleep(_FULL_SECONDS)
             return False
         except StorageError as error:
@@ -307,10 +324,14 @@ class ServerLoop:
     async def _report_forever(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
-            self._report_malformed()
+            self._report()
 
-    def _report_malformed(self) -> None:
-        malformed = dict(self._broker.stats().malformed)
+    def _report(self) -> None:
+        stats = self._broker.stats()
+        if stats.unretained and not self._has_told_of_room:
+            self._has_told_of_room = True
+            logger.warning("last messages are not kept for lack of room: see max_retained and max_retained_size")
+        malformed = dict(stats.malformed)
         if malformed != self._malformed:
             self._malformed = malformed
             logger.warning("malformed frames from peers so far, by reason: %s", malformed)
@@ -328,7 +349,7 @@ class ServerLoop:
         changes, self._changes = self._changes, []
         if changes:
             await self._commit(changes)
-        self._report_malformed()
+        self._report()
         pending = self._broker.stats().pending
         if pending and not self._storage.survives_restart:
             logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)
@@ -345,8 +366,9 @@ def _describe(effect: Effect) -> str:
             return f"publish {len(effect.frame)} bytes"
         case Send():
             return f"send {sum(map(len, effect.frames))} bytes in {len(effect.frames)} frames to {effect.peer.hex()}"
-        case Store():
-            return f"store {effect.name!r} as {effect.number}: {len(effect.frame)} bytes"
+        case Store() | Retain():
+            what = type(effect).__name__.lower()
+            return f"{what} {effect.name!r} as {effect.number}: {len(effect.frame)} bytes"
         case Settle():
             return f"settle {effect.number}"
         case Know():  # its key is secret
