@@ -40,11 +40,11 @@ def broker_with(patterns: Sequence[str]) -> Broker:
     """Return a broker with one client, which subscribes to these."""
     broker = Broker(broker_options(ServerSettings(max_names=10_000_000), {}), lambda: 0.5)
     link = _token(0)
-    broker.surfaced(link)
+    broker.surfaced(link, NOW)
     _tell(broker, Hello(1, CLIENT, bytes(16), link, 1))
     for start in range(0, len(patterns), NAMES_PER_SUBSCRIBE):
         token = _token(start + 1)
-        broker.surfaced(token)
+        broker.surfaced(token, NOW)
         _tell(broker, Subscribe(start + 1, list(patterns[start : start + NAMES_PER_SUBSCRIBE]), token))
     if broker.stats().names != len(patterns):
         raise ValueError("these are not subscribed to")
