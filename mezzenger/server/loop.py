@@ -21,6 +21,7 @@ from mezzenger.broker.effects import (
     Settle,
     Store,
     Sweep,
+    in_need_of_room,
 )
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
@@ -271,9 +272,10 @@ class ServerLoop:
         try:
             await self._storage.commit(changes)
         except StorageFull as error:
-            self._refuse([change for change in changes if isinstance(change, Store | Retain)], str(error))
+            refused, later = in_need_of_room(changes)
+            self._refuse(refused, str(error))
             # The rest must not be forgotten: what was settled would be delivered again after a restart.
-            self._changes[:0] = [change for change in changes if not isinstance(change, Store | Retain)]
+            self._changes[:0] = later
             await asyncio.sleep(_FULL_SECONDS)
             return False
         except StorageError as error:
