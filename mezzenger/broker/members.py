@@ -78,10 +78,9 @@ class Members:
 
     def withdraw(self, entry: Entry, now: float) -> None:
         """Give an entry to nobody any more, and what waits behind it to the next."""
-        group = self._routing.find_group(entry.queue)
-        if group is not None:
-            group.ready.done(entry.number)
-            self._give_out(group, now)
+        group = self._routing.group(entry.queue)
+        group.ready.done(entry.number)
+        self._give_out(group, now)
 
     def broadcast(self, group: Group, frame: bytes, messages: int) -> bool:
         """Give an ``ack=0`` frame to one member; return False if there is none."""

@@ -178,12 +178,10 @@ class Pending:
         return entries
 
     def drop(self, queue: str) -> int:
-        """Forget a queue that nobody is served from; return how many messages were in it."""
+        """Forget a queue of which nothing is in memory; return how many messages were in it."""
         backlog = self._backlogs.pop(queue, None)
         if backlog is None:
             return 0
-        for number in (*backlog.window, *backlog.kept):
-            del self._entries[number]
         self.frames -= backlog.frames
         self.messages -= backlog.messages
         self.size -= backlog.size

@@ -339,6 +339,23 @@ class TestLiving:
         driver.member(B)
         assert [attempt for _, attempt in driver.attempts(B)] == [2]
 
+    def test_what_has_expired_is_given_to_nobody(self) -> None:
+        """Neither what waits for credit, nor what a member has in hand that leaves."""
+        driver = grouped(A, prefetch=1, ttl=5.0)
+        first, second = driver.stored(C, 1, 2)
+        driver.wait(6.0)
+        driver.look()
+        assert driver.dropped == {"expired": 2}
+        driver.ack(A, first)
+        (third,) = driver.stored(C, 3)
+        assert driver.delivered(A) == [first, third]
+        assert second not in driver.delivered(A)
+        driver.wait(6.0)
+        driver.member(B)
+        driver.leave_group(A)
+        driver.look()
+        assert driver.delivered(B) == []
+
 
 class TestNotStored:
     def test_one_member_of_each_group(self) -> None:
@@ -657,6 +674,48 @@ class TestFirstSubscriber:
         assert not [change for change in driver.changes if isinstance(change, Adopt)]
         driver.subscribe(B, "a")
         driver.look()
+        assert len(driver.delivered(B)) == 1
+
+    def test_what_may_be_acknowledged_late_is_inherited_too(self) -> None:
+        """By who had it in hand before there was a group."""
+        driver = Driver()
+        driver.join(B, "a")
+        driver.join(C)
+        (number,) = driver.stored(C, 1)
+        driver.unsubscribe(B)
+        driver.member(A)
+        assert driver.delivered(A) == [number]
+        driver.ack(B, number)
+        driver.look()
+        assert driver.settled == [number]
+
+    def test_nothing_is_inherited_if_the_store_takes_nothing(self) -> None:
+        """What was on its way there is refused, and the group is given nothing."""
+        driver = Driver()
+        driver.join(A)
+        driver.join(C)
+        driver.publish(C, 1)
+        driver.look()
+        driver.join_group(A)
+        driver.look()
+        driver.fail()
+        driver.look()
+        assert not [change for change in driver.changes if isinstance(change, Adopt)]
+        assert driver.sent(A) == [Subscribed(1)]
+
+    def test_a_group_without_members_inherits(self) -> None:
+        """Its next member is given it."""
+        driver = Driver()
+        driver.join(A)
+        driver.join(C)
+        driver.publish(C, 1)
+        driver.look()
+        driver.join_group(A)
+        driver.leave_group(A)
+        driver.look()
+        driver.commit()
+        assert [change.heir for change in driver.changes if isinstance(change, Adopt)] == ["a|g"]
+        driver.member(B)
         assert len(driver.delivered(B)) == 1
 
 
