@@ -17,8 +17,7 @@ MAX_HEADER_BYTES: Final = 8192
 
 T = TypeVar("T")
 
-_FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers")
-_set = object.__setattr__
+_FIELDS: Final = {"name", "payload", "ack", "timestamp", "id", "attempt", "headers"}
 
 _STAMP = struct.Struct("!Bd")
 
@@ -161,40 +160,45 @@ class Message(BaseModel, Generic[T]):
         if self._encoded is not None:
             self._encoded = bytes(self._encoded)
 
-    @classmethod
-    def received(
-        cls,
-        name: str,
-        payload: T,
-        ack: Literal[0, 1],
-        timestamp: float,
-        *,
-        id: str,  # noqa: A002  # the field's name
-        attempt: int,
-        headers: Mapping[str, str],
-        encoded: Buffer,
-    ) -> "Message[T]":
-        """Build a message from a frame whose digest was verified, without validating each field again.
 
-        Args:
-            encoded: The payload's bytes as they came; ``checksum`` is taken over them.
-        """
-        # What ``model_construct`` does, without asking for each field; that takes five times as long.
-        message = cls.__new__(cls)
-        _set(
-            message,
-            "__dict__",
-            {
-                "name": name,
-                "payload": payload,
-                "ack": ack,
-                "timestamp": timestamp,
-                "id": id,
-                "attempt": attempt,
-                "headers": headers,
-            },
-        )
-        _set(message, "__pydantic_fields_set__", set(_FIELDS))
-        _set(message, "__pydantic_extra__", None)
-        _set(message, "__pydantic_private__", {"_encoded": encoded})
-        return message
+_new = Message.__new__
+_set_fields: Final = BaseModel.__dict__["__dict__"].__set__
+_set_names: Final = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra: Final = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private: Final = BaseModel.__dict__["__pydantic_private__"].__set__
+
+
+def received_message(  # noqa: PLR0917  # the fields of a message; names would be passed for each of them
+    name: str,
+    payload: T,
+    ack: Literal[0, 1],
+    timestamp: float,
+    id: str,  # noqa: A002  # the field's name
+    attempt: int,
+    headers: Mapping[str, str],
+    encoded: Buffer,
+) -> Message[T]:
+    """Build a message from a frame whose digest was verified, without validating each field again.
+
+    Args:
+        encoded: The payload's bytes as they came; ``checksum`` is taken over them.
+    """
+    # What ``model_construct`` does, without asking for each field; that takes five times as long.
+    message: Message[T] = _new(Message)
+    _set_fields(
+        message,
+        {
+            "name": name,
+            "payload": payload,
+            "ack": ack,
+            "timestamp": timestamp,
+            "id": id,
+            "attempt": attempt,
+            "headers": headers,
+        },
+    )
+    # One set for all: nobody changes that of a message which cannot be changed.
+    _set_names(message, _FIELDS)
+    _set_extra(message, None)
+    _set_private(message, {"_encoded": encoded})
+    return message

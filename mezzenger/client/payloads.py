@@ -7,11 +7,13 @@ from typing import Final
 
 from mezzenger import codecs
 from mezzenger.errors import UntrustedPayload
-from mezzenger.message import Message
+from mezzenger.message import Message, received_message
 from mezzenger.protocol.events import Delivery
 from mezzenger.settings import ClientSettings
 
 _CLIENT_DIGITS: Final = 16
+_SMALL: Final = 4096
+"""Bytes of a message, on the average of its batch."""
 
 
 class Payloads:
@@ -39,21 +41,21 @@ class Payloads:
         What is returned raises PayloadNotDecodable if the payload's bytes are not of its codec, or name an unknown
         class, and UntrustedPayload if it is pickled, and came from a server that the settings do not trust.
         """
-        header, extra, items = delivery.contents
-        name, ack, sequence = header.name, header.ack, header.sequence
+        header, extra, frame, offsets, bounds = delivery.contents
+        name, ack, created, sequence = header.name, header.ack, header.timestamp, header.sequence
         attempt, headers = delivery.attempt, extra.headers
         prefix = _id_prefix(header.client)
         codec = codecs.BY_NUMBER[header.codec]
         if codec is codecs.PICKLE and not self._may_unpickle:
             return partial(self._refuse, name)
+        # A view costs more than a copy of a few bytes.
+        source = frame if len(frame) < len(offsets) * _SMALL else memoryview(frame)
 
         def read(index: int) -> Message[object]:
-            timestamp, encoded = items[index]
+            encoded = source[bounds[index] : bounds[index + 1]]
             payload = codecs.decode_payload(codec, name, encoded)
-            id_ = f"{prefix}{sequence + index}"
-            return Message.received(
-                name, payload, ack, timestamp, id=id_, attempt=attempt, headers=headers, encoded=encoded
-            )
+            timestamp, id_ = created + offsets[index] / 1e6, f"{prefix}{sequence + index}"
+            return received_message(name, payload, ack, timestamp, id_, attempt, headers, encoded)
 
         return read
 

@@ -6,7 +6,7 @@ A data frame carries one message, or a batch of messages of one name::
              |    1      1     1   1 |   2     2   |    8       8        8     |       |      |   8
 
     body of a single message    the payload
-    body of a batch             count times: microseconds since the timestamp (4), length (4), payload
+    body of a batch             count times: microseconds since the timestamp (4); count times: length (4); the payloads
 
 All numbers are big-endian. ``extra`` is the length of a msgpack map of what most messages do not have, such as headers.
 ``digest`` is XXH3-64 over all before it: it finds damage, it is no signature.
@@ -16,6 +16,8 @@ A control frame is a frame for the empty name: ``"|"`` and the msgpack of one co
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -40,7 +42,8 @@ MAX_SECONDS: Final = 1e9
 
 _SEPARATOR = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
-_ITEM = struct.Struct("!II")
+_ITEM_SIZE: Final = 8
+"""Of a message in the table of a batch."""
 _DIGEST = struct.Struct("!Q")
 _MAX_OFFSET = 2**32 - 1
 _MAX_TIMESTAMP = 1e11
@@ -76,7 +79,20 @@ class Contents(NamedTuple):
 
     header: Header
     extra: "Extra"
-    items: list[Item]
+    frame: bytes
+    offsets: Sequence[int]
+    """When each message was created, in microseconds after the header's timestamp."""
+    bounds: Sequence[int]
+    """Where in the frame the payload of each message begins, and where the last one ends."""
+
+    @property
+    def items(self) -> list[Item]:
+        """The messages; the payloads are views of the frame, not copies."""
+        view, start, bounds = memoryview(self.frame), self.header.timestamp, self.bounds
+        return [
+            Item(start + offset / 1e6, view[bounds[index] : bounds[index + 1]])
+            for index, offset in enumerate(self.offsets)
+        ]
 
 
 class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,18 +130,25 @@ def encode_data(
     """
     written = b"" if extra == NO_EXTRA else _encode(extra)
     timestamp = items[0][0]
-    batch = len(items) > 1
-    flags = FLAG_ACK * ack | FLAG_BATCH * batch
-    head = _HEADER.pack(VERSION, flags, codec, len(written), len(items), client, sequence, timestamp)
-    parts = [name.encode(), _SEPARATOR, head, written]
-    if batch:
-        for created, payload in items:
-            offset = min(max(round((created - timestamp) * 1e6), 0), _MAX_OFFSET)
-            parts += (_ITEM.pack(offset, len(payload)), payload)
+    count = len(items)
+    flags = FLAG_ACK * ack | FLAG_BATCH * (count > 1)
+    head = _HEADER.pack(VERSION, flags, codec, len(written), count, client, sequence, timestamp)
+    if count > 1:
+        times, payloads = zip(*items, strict=True)
+        offsets = [round((created - timestamp) * 1e6) for created in times]
+        if min(offsets) < 0 or max(offsets) > _MAX_OFFSET:
+            offsets = [min(max(offset, 0), _MAX_OFFSET) for offset in offsets]
+        table = _table(count).pack(*offsets, *map(len, payloads))
+        content = b"".join((name.encode(), _SEPARATOR, head, written, table, *payloads))
     else:
-        parts.append(items[0][1])
-    content = b"".join(parts)
+        content = b"".join((name.encode(), _SEPARATOR, head, written, items[0][1]))
     return content + _DIGEST.pack(xxh3_64_intdigest(content))
+
+
+@lru_cache(maxsize=MAX_BATCH)
+def _table(count: int) -> struct.Struct:
+    """Return how the offsets and lengths of a batch are written."""
+    return struct.Struct(f"!{2 * count}I")
 
 
 def read_header(frame: bytes) -> Header:
@@ -200,32 +223,6 @@ def read_extra(frame: bytes, header: Header) -> Extra:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
 
 
-def read_items(frame: bytes, header: Header) -> list[Item]:
-    """Read the messages of a data frame; the payloads are views of the frame, not copies.
-
-    Raises:
-        ProtocolError: The lengths in a batch do not add up (reason ``truncated``).
-    """
-    view = memoryview(frame)
-    end = len(frame) - _DIGEST.size
-    if not header.batch:
-        return [Item(header.timestamp, view[header.body_start : end])]
-    items = []
-    at = header.body_start
-    for _ in range(header.messages):
-        start = at + _ITEM.size
-        if start > end:
-            raise ProtocolError("truncated", "a batch ends before its last message")
-        offset, length = _ITEM.unpack_from(frame, at)
-        at = start + length
-        if at > end:
-            raise ProtocolError("truncated", "a batch ends inside a message")
-        items.append(Item(header.timestamp + offset / 1e6, view[start:at]))
-    if at != end:
-        raise ProtocolError("truncated", "a batch has bytes after its last message")
-    return items
-
-
 def read_contents(frame: bytes) -> Contents:
     """Read and check a whole data frame, so that nothing later on can fail but the payload's codec.
 
@@ -234,7 +231,19 @@ def read_contents(frame: bytes) -> Contents:
     """
     header = read_header(frame)
     verify_digest(frame)
-    return Contents(header, read_extra(frame, header), read_items(frame, header))
+    extra = read_extra(frame, header)
+    start, end = header.body_start, len(frame) - _DIGEST.size
+    if not header.batch:
+        return Contents(header, extra, frame, (0,), (start, end))
+    count = header.messages
+    first = start + count * _ITEM_SIZE
+    if first > end:
+        raise ProtocolError("truncated", "a batch ends inside its table")
+    table = _table(count).unpack_from(frame, start)
+    bounds = list(accumulate(table[count:], initial=first))
+    if bounds[-1] != end:
+        raise ProtocolError("truncated", f"the messages of a batch end at {bounds[-1]}, its frame at {end}")
+    return Contents(header, extra, frame, table[:count], bounds)
 
 
 def is_control(frame: bytes) -> bool:

@@ -27,7 +27,8 @@ def test_a_parcel_holds_the_frame() -> None:
     assert pack(outgoing, b"1", b"2").sequence == 1
     parcel = pack(outgoing, b"3", ack=0)
     assert (parcel.name, parcel.sequence, parcel.messages, parcel.ack) == ("a", 3, 1, 0)
-    header, extra, items = read_contents(parcel.frame)
+    contents = read_contents(parcel.frame)
+    header, extra, items = contents.header, contents.extra, contents.items
     assert (header.name, header.client, header.sequence, header.ack, header.codec) == ("a", 77, 3, 0, 2)
     assert extra == Extra(headers={"k": "v"})
     assert [(item.timestamp, bytes(item.payload)) for item in items] == [(1.5, b"3")]

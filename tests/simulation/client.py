@@ -272,7 +272,7 @@ class Client:
         if not self.is_alive:
             return
         self._is_busy = False
-        header, _, items = delivery.contents
+        header = delivery.contents.header
         if header.name in self.names:
             indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
             failures = [failure for index in indexes if (failure := self._call(delivery, index)) is not None]
@@ -280,7 +280,7 @@ class Client:
                 self.session.handled(delivery, failures)
         else:
             self.session.inbox.dropped(delivery)
-        assert len(items) == header.messages
+        assert len(delivery.contents.items) == header.messages
         self._after()
 
     def _call(self, delivery: Delivery, index: int) -> Failure | None:
