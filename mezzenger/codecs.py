@@ -6,6 +6,7 @@ a known one; it never reads a payload.
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -24,10 +25,6 @@ class Codec(NamedTuple):
     loads: Callable[[Buffer], object]
 
 
-def _dump_pickle(payload: object) -> bytes:
-    return pickle.dumps(payload, protocol=5)
-
-
 def _dump_raw(payload: object) -> bytes:
     if isinstance(payload, bytes):
         return payload
@@ -37,7 +34,7 @@ def _dump_raw(payload: object) -> bytes:
 
 
 RAW: Final = Codec(0, "raw", _dump_raw, bytes)
-PICKLE: Final = Codec(1, "pickle", _dump_pickle, pickle.loads)
+PICKLE: Final = Codec(1, "pickle", partial(pickle.dumps, protocol=5), pickle.loads)
 MSGPACK: Final = Codec(2, "msgpack", msgspec.msgpack.encode, msgspec.msgpack.decode)
 JSON: Final = Codec(3, "json", msgspec.json.encode, msgspec.json.decode)
 
@@ -54,11 +51,16 @@ def encode_payload(codec: Codec, name: str, payload: object) -> bytes:
     try:
         return codec.dumps(payload)
     except Exception as error:
-        kind = type(payload)
-        raise PayloadNotEncodable(
-            f"message {name!r}: a payload of type {kind.__module__}.{kind.__qualname__} "
-            f"cannot be encoded with {codec.name}: {error}"
-        ) from error
+        raise not_encodable(codec, name, payload, error) from error
+
+
+def not_encodable(codec: Codec, name: str, payload: object, error: Exception) -> PayloadNotEncodable:
+    """Return the error that tells why a payload cannot be written."""
+    kind = type(payload)
+    return PayloadNotEncodable(
+        f"message {name!r}: a payload of type {kind.__module__}.{kind.__qualname__} "
+        f"cannot be encoded with {codec.name}: {error}"
+    )
 
 
 def decode_payload(codec: Codec, name: str, data: Buffer) -> object:

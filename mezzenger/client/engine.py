@@ -39,6 +39,8 @@ class Engine:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self.payloads = Payloads(settings)
+        self.is_usable = True
+        """Whether no method need be asked; if not, ``check_usable`` tells why."""
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
@@ -57,6 +59,8 @@ class Engine:
         )
         self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
         self._gatherer = Gatherer(self._pump, self._draft, self.patience)
+        self.gather: Callable[[str, bytes], None] = self._send_at_once
+        """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be."""
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
         self._io_thread: threading.Thread | None = None
@@ -82,12 +86,9 @@ class Engine:
     # Sending and asking.
 
     def send(self, name: str, item: Item, ack: int, extra: Extra) -> None:
-        """Send one message, with others of its burst if it may be."""
+        """Send one message by itself."""
         if ack or self._io_thread is None:
-            # Without a thread nobody would send later what waits for company.
             self._pump.wait(self._publish(name, [item], ack, extra))
-        elif extra is NO_EXTRA:
-            self._gatherer.send(name, item)
         else:
             self._gatherer.send_alone(self._draft(name, [item], extra=extra))
 
@@ -153,6 +154,7 @@ class Engine:
             self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + self.patience)))
         except BaseException:
             self.is_stopping = True
+            self.is_usable = False
             self._close()
             raise
 
@@ -168,6 +170,7 @@ class Engine:
         with self._lifecycle:
             is_first = not self.is_stopping
             self.is_stopping = True
+            self.is_usable = False
         self._dispatcher.stop()
         if self._dispatcher.is_current_thread():
             return
@@ -178,6 +181,10 @@ class Engine:
     def join_callbacks(self) -> None:
         """Wait until no callback will run any more; not to be called from a callback."""
         self._dispatcher.join()
+
+    def forked(self) -> None:
+        """Take note that this is a copy in another process."""
+        self.is_usable = False
 
     @property
     def state(self) -> State:
@@ -196,6 +203,11 @@ class Engine:
             if self._io_thread is None and not self.is_stopping:
                 self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
+                self.gather = self._gatherer.send
+
+    def _send_at_once(self, name: str, encoded: bytes) -> None:
+        # Without a thread nobody would send later what waits for company.
+        self._pump.wait(self._publish(name, [(time.time(), encoded)], 0, NO_EXTRA))
 
     def _publish(self, name: str, items: list[Item], ack: int, extra: Extra) -> Waiter | None:
         draft = self._draft(name, items, ack, extra)

@@ -1,8 +1,8 @@
 """Sends ``ack=0`` messages, those of a burst in batches."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic, time
 
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.errors import MezzengerError
@@ -31,25 +31,22 @@ class Gatherer:
         self._error: MezzengerError | None = None
         """Why such a batch could not be sent; the next call tells."""
 
-    def send(self, name: str, item: Item) -> None:
-        """Send a message, now or with others of its burst.
+    def send(self, name: str, payload: bytes) -> None:
+        """Send an encoded message, now or with others of its burst.
 
         Raises:
             MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
         """
         gathering = self._gathering
         with self._lock:
-            now = time.monotonic()
-            had_none = gathering.deadline is None
-            if not gathering.takes(name, item, now):
-                waiters = self._leave([(name, [item])])
-            elif gathering.deadline is not None and gathering.deadline <= now:
-                waiters = self._leave(())
-            elif had_none and gathering.deadline is not None:
-                self._pump.wake_by(gathering.deadline)
+            now, former = monotonic(), gathering.deadline
+            deadline = gathering.take(name, (time(), payload), now)
+            if deadline == former:
                 return
-            else:
+            if deadline > now:
+                self._pump.wake_by(deadline)
                 return
+            waiters = self._leave(())
         self._wait(waiters)
 
     def send_alone(self, draft: Draft) -> None:
@@ -59,7 +56,7 @@ class Gatherer:
             MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
         """
         with self._lock:
-            waiters = [*self._leave(()), *self._submit([draft])]
+            waiters = self._leave([draft])
         self._wait(waiters)
 
     def flush(self) -> None:
@@ -78,7 +75,7 @@ class Gatherer:
             return None
         with self._lock:
             deadline = self._gathering.deadline
-            if deadline is not None and deadline > time.monotonic():
+            if deadline is not None and deadline > monotonic():
                 return deadline
             try:
                 self._held = self._leave(())
@@ -86,12 +83,11 @@ class Gatherer:
                 self._error = error
             return None
 
-    def _leave(self, more: Sequence[tuple[str, list[Item]]]) -> list[Waiter]:
+    def _leave(self, more: Sequence[Draft]) -> list[Waiter]:
         """Hand over all that waits, and more behind it; return whom to wait for."""
-        batches = [*self._gathering.take_all(), *more]
-        drafts = [self._draft(name, items) for name, items in batches]
+        drafts = [self._draft(name, items) for name, items in self._gathering.take_all()]
         held, self._held = self._held, []
-        return held + self._submit(drafts)
+        return held + self._submit([*drafts, *more])
 
     def _submit(self, drafts: Sequence[Draft]) -> list[Waiter]:
         return self._pump.submit_all(

@@ -21,6 +21,7 @@ class Payloads:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.codec = codecs.BY_NAME[settings.codec]
+        self._dumps = self.codec.dumps
         self._server = settings.server_address
         self._allow_pickle = settings.allow_pickle
         self._may_unpickle = settings.allow_pickle == "always" or (
@@ -33,7 +34,10 @@ class Payloads:
         Raises:
             PayloadNotEncodable: The codec cannot write it.
         """
-        return codecs.encode_payload(self.codec, name, payload)
+        try:
+            return self._dumps(payload)
+        except Exception as error:
+            raise codecs.not_encodable(self.codec, name, payload, error) from error
 
     def reader(self, delivery: Delivery) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.

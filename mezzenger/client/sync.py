@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import check_callback
@@ -16,6 +16,8 @@ from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
 
 T = TypeVar("T")
+
+_NO_ACK: Final = 0
 
 
 class Mezzenger:
@@ -118,10 +120,15 @@ class Mezzenger:
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
         """
-        self._engine.check_usable()
+        engine = self._engine
+        if not engine.is_usable:
+            engine.check_usable()
         check_name(msg_name)
-        item = (time.time(), self._payloads.encode(msg_name, payload))
-        self._engine.send(msg_name, item, ack, extra_of(ack, headers, ttl, delay))
+        encoded = self._payloads.encode(msg_name, payload)
+        if ack is _NO_ACK and headers is None and ttl is None and delay is None:
+            engine.gather(msg_name, encoded)
+        else:
+            engine.send(msg_name, (time.time(), encoded), ack, extra_of(ack, headers, ttl, delay))
 
     def send_messages(
         self,

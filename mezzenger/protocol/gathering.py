@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_MESSAGES: Final = 256
+"""Of all that waits."""
 MAX_PAYLOAD: Final = 16_384
 """Bytes of a payload; what is larger gains nothing by company."""
-MAX_GATHERED: Final = 2**18
-"""Bytes of all that waits."""
+MAX_GATHERED: Final = 32_768
+"""Bytes of all that waits, but for the last message: any server takes them in one frame."""
 GAP: Final = 100e-6
 """Seconds between two messages of one burst, at most: some times what it takes to send one alone."""
 LONGEST: Final = 1e-3
@@ -25,34 +26,39 @@ class Gathering:
 
     def __init__(self) -> None:
         self._batches: dict[str, list[Item]] = {}
+        self._large: list[tuple[str, list[Item]]] = []
+        self._messages = 0
         self._size = 0
         self._last = -GAP
         self.deadline: float | None = None
         """When what waits must leave; None if nothing does."""
 
-    def takes(self, name: str, item: Item, now: float) -> bool:
-        """Take in a message, unless it should leave at once and by itself.
-
-        What waits of its name must leave before one that is not taken in.
-        """
+    def take(self, name: str, item: Item, now: float) -> float:
+        """Take in a message; return the deadline, which is over if all that waits must leave now."""
+        size = len(item[1])
         is_burst = now - self._last < GAP
         self._last = now
-        if not is_burst or len(item[1]) > MAX_PAYLOAD:
-            return False
+        if size > MAX_PAYLOAD:
+            self._large = [(name, [item])]
+            self.deadline = now
+            return now
         batch = self._batches.get(name)
         if batch is None:
-            self._batches[name] = batch = []
-            if self.deadline is None:
-                self.deadline = now + LONGEST
-        batch.append(item)
-        self._size += len(item[1])
-        if len(batch) == MAX_MESSAGES or self._size >= MAX_GATHERED:
+            self._batches[name] = [item]
+        else:
+            batch.append(item)
+        self._messages += 1
+        self._size += size
+        if not is_burst or self._messages >= MAX_MESSAGES or self._size >= MAX_GATHERED:
             self.deadline = now
-        return True
+        elif self.deadline is None:
+            self.deadline = now + LONGEST
+        return self.deadline
 
     def take_all(self) -> Sequence[tuple[str, list[Item]]]:
-        """Return, and forget, all that waits, in order of each name."""
-        batches, self._batches = self._batches, {}
-        self._size = 0
+        """Return, and forget, all that waits, in order of each name; what is large travels by itself."""
+        batches = [*self._batches.items(), *self._large]
+        self._batches, self._large = {}, []
+        self._messages = self._size = 0
         self.deadline = None
-        return list(batches.items())
+        return batches
