@@ -44,20 +44,23 @@ class Engine:
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
-        self._dispatcher = Dispatcher(
-            self.payloads,
-            settings.receive_queue,
-            handled=self._on_handled,
-            ignored=self._on_ignored,
-            ended=self._disconnect,
-        )
         session = ClientSession(
             Identity(secrets.randbits(64), secrets.token_bytes(16)),
             session_options(settings),
             random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
             jitter=random.random,
         )
-        self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put)
+        self._pump = Pump(session, Connection(session, socket_options(settings)))
+        self._dispatcher = Dispatcher(
+            self.payloads,
+            settings.receive_queue,
+            handled=self._on_handled,
+            ignored=self._on_ignored,
+            ended=self._disconnect,
+            rest=self._pump.rest,
+            rouse=self._pump.rouse,
+        )
+        self._pump.arrived = self._dispatcher.put
         self._gatherer = Gatherer(self._pump, self._draft, self.patience)
         self.gather: Callable[[str, bytes], None] = self._send_at_once
         """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be."""
@@ -201,7 +204,7 @@ class Engine:
     def _start_io(self) -> None:
         with self._lifecycle:
             if self._io_thread is None and not self.is_stopping:
-                self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
+                self._io_thread = threading.Thread(target=self._pump.stand_in, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
                 self.gather = self._gatherer.send
 

@@ -1,7 +1,9 @@
 """Threads around one session: any of them may use it, and one at a time waits on the sockets for all.
 
-The one who waits is the leader. With an I/O thread, that thread leads for good; without one (``auto_start=False``)
-whoever waits for an answer leads until it is there, and passes the lead on to the next who still waits.
+The one who waits is the leader. Who waits for an answer leads until it is there, if nobody else does, and passes the
+lead on to the next who still waits. The callback thread leads while it has nothing to do: so what arrives meets its
+callback without a hop from thread to thread. The I/O thread stands in: it leads if there is no callback thread, and
+when that is busy for long, or something is to be sent meanwhile.
 """
 
 import logging
@@ -9,8 +11,8 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from mezzenger.client.connection import Connection
@@ -24,6 +26,8 @@ _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
 _FRESH: Final = 0.1
 """Seconds; shorter than any silence that matters."""
+_BUSY: Final = 0.02
+"""Seconds after which the I/O thread leads if nobody else does; half as long on the average."""
 
 R = TypeVar("R")
 
@@ -47,27 +51,36 @@ class Pump:
     Args:
         session: To be used through this object only.
         connection: Its sockets.
-        arrived: Is given what comes for callbacks; called with the lock held, so it must not wait.
     """
 
-    def __init__(
-        self, session: ClientSession, connection: Connection, arrived: Callable[[Sequence[Delivery]], None]
-    ) -> None:
+    def __init__(self, session: ClientSession, connection: Connection) -> None:
         self.session = session
         self._connection = connection
-        self._arrived = arrived
         self._lock = threading.Lock()
         self._waiting: dict[int, Waiter] = {}
         self._followers: dict[Waiter, None] = {}
+        self._callbacks = Waiter()
+        """The callback thread."""
+        self._has_callbacks = False
+        """Whether there is a callback thread."""
+        self._stand_in = Waiter()
+        """The I/O thread."""
+        self._is_stand_in_asleep = False
+        self._is_stand_in_needed = False
+        self._turns = 0
+        """How often somebody has begun to lead."""
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
         self._generation = -1
         self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_descriptor = self._wake_reader.fileno()
         for end in (self._wake_reader, self._wake_writer):
             end.setblocking(False)  # noqa: FBT003  # the standard library's way
         self._received = 0.0
         self._selector: selectors.BaseSelector | None = None
         self._state = session.state
+        self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
+        """Is given what comes for callbacks, with the lock held, so it must not wait."""
         self.before_sleep: Callable[[], float | None] = lambda: None
         """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
 
@@ -104,8 +117,11 @@ class Pump:
     def wake_by(self, deadline: float) -> None:
         """See to it that the leader calls ``before_sleep`` at that time."""
         leader_deadline = self._leader_deadline
+        if leader_deadline is None:
+            self._is_stand_in_needed = True
+            self._stand_in.event.set()
         # A leader that is not asleep has asked already, and does not know yet.
-        if leader_deadline is None or not _AT_ONCE < leader_deadline <= deadline:
+        elif not _AT_ONCE < leader_deadline <= deadline:
             self._wake()
 
     def wait(self, waiter: Waiter | None) -> None:
@@ -143,13 +159,37 @@ class Pump:
                 self.session.abandon(waiter.ticket)
                 self._carry_out()
 
-    def lead(self) -> None:
-        """Pump until the session is closed."""
-        try:
-            self._lead_or_follow(Waiter(), lambda: self.session.state is State.CLOSED)
-        except Exception as error:
-            logger.exception("the client fails")
-            self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
+    def rest(self, is_over: Callable[[], bool]) -> None:
+        """Wait until there is something to do, leading if nobody else does; for the callback thread."""
+        self._has_callbacks = True
+        with self._failing():
+            self._lead_or_follow(self._callbacks, is_over)
+
+    def rouse(self) -> None:
+        """Have the callback thread look whether there is something to do."""
+        with self._lock:
+            self._callbacks.event.set()
+            self._wake()
+
+    def stand_in(self) -> None:
+        """Lead when nobody else does and somebody should, until the session is closed; for the I/O thread."""
+        with self._failing():
+            turns = -1
+            while self.session.state is not State.CLOSED:
+                with self._lock:
+                    is_quiet, turns = turns == self._turns, self._turns
+                    is_needed = self._is_stand_in_needed or is_quiet or not self._has_callbacks
+                    leads = is_needed and self._takes_lead()
+                    # A leader for as long as that has nothing to do; when it has, it wakes who is asleep.
+                    self._is_stand_in_asleep = is_quiet and not leads
+                    self._is_stand_in_needed = False
+                if leads:
+                    self._lead(lambda: self._callbacks in self._followers or self.session.state is State.CLOSED)
+                    with self._lock:
+                        self._pass_lead_on()
+                else:
+                    self._stand_in.event.wait(None if self._is_stand_in_asleep else _BUSY)
+                    self._stand_in.event.clear()
 
     def close(self, error: MezzengerError | None = None) -> None:
         """Close the session; whoever waits gets an error."""
@@ -157,18 +197,28 @@ class Pump:
             self.session.close(error)
             self._carry_out()
             self._wake()
+            self._stand_in.event.set()
             self._pass_lead_on()
 
     # Waiting, without the lock.
 
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """See to it that whoever waits gets an error if the one who waits for all fails."""
+        try:
+            yield
+        except Exception as error:
+            logger.exception("the client fails")
+            self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
+
     def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:
         try:
-            while not is_over():
+            while True:
                 with self._lock:
-                    leads = self._leader_deadline is None
-                    if leads:
-                        self._leader_deadline = _AT_ONCE
-                    else:
+                    if is_over():
+                        return
+                    leads = self._takes_lead()
+                    if not leads:
                         self._followers[waiter] = None
                 if leads:
                     self._lead(is_over)
@@ -181,30 +231,47 @@ class Pump:
                 self._pass_lead_on()
 
     def _lead(self, is_over: Callable[[], bool]) -> None:
+        connection = self._connection
         try:
             while not is_over():
                 due = self.before_sleep()
                 with self._lock:
                     now = time.monotonic()
-                    self._receive(now)
-                    self._log_state()
+                    if connection.has_more():
+                        self._receive(now)
+                        continue
                     selector = self._selector_of_now()
                     deadline = self.session.next_deadline()
                     deadlines = (now + _LONGEST_WAIT, deadline, due)
                     self._leader_deadline = min(moment for moment in deadlines if moment is not None)
-                    is_awake = self._connection.is_awake()
-                if not is_awake and not is_over():
-                    selector.select(max(self._leader_deadline - now, 0.0))
+                descriptors = [key.fd for key, _ in selector.select(max(self._leader_deadline - now, 0.0))]
+                if self._wake_descriptor in descriptors:
                     self._drain_wakes()
+                with self._lock:
+                    self._leader_deadline = _AT_ONCE
+                    connection.signalled(descriptors)
+                    self._receive(time.monotonic())
         finally:
             with self._lock:
                 self._leader_deadline = None
+
+    # With the lock held.
+
+    def _takes_lead(self) -> bool:
+        if self._leader_deadline is not None or self.session.state is State.CLOSED:
+            return False
+        self._leader_deadline = _AT_ONCE
+        self._turns += 1
+        return True
 
     def _pass_lead_on(self) -> None:
         if self._leader_deadline is None:
             for follower in self._followers:
                 follower.event.set()
                 return
+            if self._is_stand_in_asleep or not self._has_callbacks:
+                self._is_stand_in_asleep = False
+                self._stand_in.event.set()
             self._dispose()
 
     def _dispose(self) -> None:
@@ -221,7 +288,7 @@ class Pump:
                 self._selector.close()
             self._generation = self._connection.generation
             self._selector = selectors.DefaultSelector()
-            for descriptor in (*self._connection.descriptors(), self._wake_reader.fileno()):
+            for descriptor in (*self._connection.descriptors(), self._wake_descriptor):
                 self._selector.register(descriptor, selectors.EVENT_READ)
         return self._selector
 
@@ -230,12 +297,11 @@ class Pump:
             while self._wake_reader.recv(4096):
                 pass
 
-    # With the lock held.
-
     def _take_in(self) -> float:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
         now = time.monotonic()
         if now - self._received > _FRESH:
+            self._connection.doubt_all()
             self._receive(now)
         return now
 
@@ -258,6 +324,7 @@ class Pump:
         self._connection.receive(now)
         self._connection.perform(now)
         self._pass_on()
+        self._log_state()
 
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
@@ -277,7 +344,9 @@ class Pump:
                 waiter.is_done = True
                 waiter.event.set()
         if arrived:
-            self._arrived(arrived)
+            self.arrived(arrived)
+            if self._callbacks in self._followers:
+                self._callbacks.event.set()
 
     def _wake(self) -> None:
         # If so many wakes are on their way that the buffer is full, one more would tell nothing.

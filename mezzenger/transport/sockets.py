@@ -212,9 +212,13 @@ class ClientSockets:
         self.dealer.connect(tcp_address(options.server_address, options.send_port))
         self.sub.connect(tcp_address(options.server_address, options.sub_port))
 
-    def all(self) -> list[zmq.Socket[bytes]]:
-        """Return all that can become readable."""
-        return [self.dealer, self.sub, *self.monitors]
+        self.dealer_descriptor = self.dealer.fileno()
+        self.sub_descriptor = self.sub.fileno()
+        self.monitor_descriptors = frozenset(monitor.fileno() for monitor in self.monitors)
+
+    def descriptors(self) -> list[int]:
+        """Return the file descriptors of all that can become readable."""
+        return [self.dealer_descriptor, self.sub_descriptor, *self.monitor_descriptors]
 
     def breakage(self) -> str | None:
         """Return why the connection is broken, or None if it is not."""

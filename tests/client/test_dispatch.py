@@ -46,8 +46,20 @@ def dispatching(
     callback: Callable[[bytes, Message[bytes]], None], handled: Handled, *, limit: int = 10
 ) -> Iterator[Dispatcher]:
     """Have a dispatcher with one callback, for the name ``a``."""
+    roused = threading.Event()
+
+    def rest(is_over: Callable[[], bool]) -> None:
+        while not is_over():
+            roused.wait(0.01)
+
     dispatcher = Dispatcher(
-        Payloads(ClientSettings()), limit, handled=handled.take, ignored=lambda _: None, ended=lambda: None
+        Payloads(ClientSettings()),
+        limit,
+        handled=handled.take,
+        ignored=lambda _: None,
+        ended=lambda: None,
+        rest=rest,
+        rouse=roused.set,
     )
     dispatcher.callbacks["a"] = callback
     dispatcher.start()

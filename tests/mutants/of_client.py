@@ -51,7 +51,7 @@ MUTANTS: Final = (
         "P8",
         "any amount of ack=0 messages waits for a callback",
         "client/dispatch.py",
-        "if self._unacked_waiting + header.messages > self._limit:",
+        "if self._queued - self._begun + header.messages > self._limit:",
         "if False:",
         (_DISPATCH,),
     ),
