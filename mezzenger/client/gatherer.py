@@ -47,6 +47,7 @@ class Gatherer:
                 self._pump.wake_by(deadline)
                 return
             waiters = self._leave(())
+            gathering.sent(monotonic())
         self._wait(waiters)
 
     def send_alone(self, draft: Draft) -> None:

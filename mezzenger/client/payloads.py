@@ -55,7 +55,7 @@ class Payloads:
         # A view costs more than a copy of a few bytes.
         source = frame if len(frame) < len(offsets) * _SMALL else memoryview(frame)
 
-        def read(index: int) -> Message[object]:
+        def read(index: int) -> "Message[object]":
             encoded = source[bounds[index] : bounds[index + 1]]
             payload = codecs.decode_payload(codec, name, encoded)
             timestamp, id_ = created + offsets[index] / 1e6, f"{prefix}{sequence + index}"

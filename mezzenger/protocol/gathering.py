@@ -13,8 +13,8 @@ MAX_PAYLOAD: Final = 16_384
 """Bytes of a payload; what is larger gains nothing by company."""
 MAX_GATHERED: Final = 32_768
 """Bytes of all that waits, but for the last message: any server takes them in one frame."""
-GAP: Final = 100e-6
-"""Seconds between two messages of one burst, at most: some times what it takes to send one alone."""
+GAP: Final = 50e-6
+"""Seconds from the end of one call to the next one of the same burst, at most; an answer to an answer takes longer."""
 LONGEST: Final = 1e-3
 """Seconds that a message waits at most."""
 
@@ -54,6 +54,10 @@ class Gathering:
         elif self.deadline is None:
             self.deadline = now + LONGEST
         return self.deadline
+
+    def sent(self, now: float) -> None:
+        """Take note that the call which had to send has done so; it may have taken longer than a gap."""
+        self._last = now
 
     def take_all(self) -> Sequence[tuple[str, list[Item]]]:
         """Return, and forget, all that waits, in order of each name; what is large travels by itself."""

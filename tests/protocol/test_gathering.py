@@ -53,6 +53,15 @@ def test_a_burst_waits() -> None:
     assert gathering.take_all() == []
 
 
+def test_a_call_that_sends_is_no_pause() -> None:
+    """However long it took to send a full batch: the burst goes on after it."""
+    gathering, now = burst(MAX_MESSAGES - 1)
+    gathering.take("a", item(1), now)
+    gathering.take_all()
+    gathering.sent(now + 5.0)
+    assert gathering.take("a", item(2), now + 5.0 + SOON) == now + 5.0 + SOON + LONGEST
+
+
 def test_the_end_of_a_burst() -> None:
     """A message that comes later leaves at once, together with what waits."""
     gathering, now = burst(2)
