@@ -87,13 +87,19 @@ class Broker:
         self._intake.restored(restored)
         self._sweeper.note(restored.next_moment)
 
-    def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
-        """Take a multipart message from the ROUTER socket."""
+    def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> bool:
+        """Take a multipart message from the ROUTER socket.
+
+        Returns:
+            Whether it was only passed on: ``next_deadline`` is what it was, and nothing is to be stored.
+        """
         try:
-            self._receive(peer_id, frames, now)
+            if self._receive(peer_id, frames, now):
+                return True
         except ProtocolError as error:
             self._counters.malformed[error.reason] += 1
         self._intake.retry(now)
+        return False
 
     def surfaced(self, token: bytes) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
@@ -201,7 +207,8 @@ class Broker:
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
         effects = self._effects[:]
-        self._effects.clear()
+        if effects:
+            self._effects.clear()
         return effects
 
     def stats(self) -> BrokerStats:
@@ -217,18 +224,18 @@ class Broker:
 
     # What peers send.
 
-    def _receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
+    def _receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> bool:
         peer = self._peers.get(peer_id)
         if peer is None:
             self._on_first(peer_id, frames, now)
-            return
+            return False
         if len(frames) != 1:
             raise ProtocolError("frames", f"a multipart message of {len(frames)} frames")
         (frame,) = frames
         if wire.is_control(frame):
             self._on_command(peer, wire.decode_client_command(frame), now)
-        else:
-            self._on_data(peer, frame, now)
+            return False
+        return self._on_data(peer, frame, now)
 
     def _on_first(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
         command: ClientCommand | None = None
@@ -281,7 +288,7 @@ class Broker:
             self._routing.remove(command.name, peer)
             self._deliveries.unsubscribed(peer, command.name, now)
 
-    def _on_data(self, peer: Peer, frame: bytes, now: float) -> None:
+    def _on_data(self, peer: Peer, frame: bytes, now: float) -> bool:
         try:
             header = self._read_header(frame)
         except ProtocolError as error:
@@ -290,11 +297,13 @@ class Broker:
             raise
         if header.ack:
             self._on_stored_publish(peer, header, frame, now)
-        elif header.name in self._routing:
+            return False
+        if header.name in self._routing:
             self._counters.published += header.messages
             self._effects.append(Publish(frame))
         else:
             self._counters.dropped["no_subscriber"] += header.messages
+        return True
 
     def _read_header(self, frame: bytes) -> wire.Header:
         limit = self._options.connection.max_message_size

@@ -6,7 +6,7 @@ from typing import Final
 
 from mezzenger.protocol.events import Action, Connect, Disconnect, Ignore, Listen, Send
 from mezzenger.protocol.session import ClientSession
-from mezzenger.transport.sockets import ClientSocketOptions, ClientSockets, Sent, can_receive, receive, send
+from mezzenger.transport.sockets import ClientSocketOptions, ClientSockets, Sent, can_receive, can_send, receive, send
 
 _SLICE: Final = 256
 """Messages taken from each socket before everything else has its turn."""
@@ -53,29 +53,37 @@ class Connection:
         if sockets is None:
             return False
         if self._is_dealer_in_doubt:
-            self._is_dealer_in_doubt = can_receive(sockets.dealer)
+            # Room for what waits to be sent comes with the same signal.
+            self._is_dealer_in_doubt = can_receive(sockets.dealer) or (bool(self._unsent) and can_send(sockets.dealer))
         if self._is_sub_in_doubt:
             self._is_sub_in_doubt = can_receive(sockets.sub)
         return self._is_dealer_in_doubt or self._is_sub_in_doubt or self._are_monitors_in_doubt
 
-    def receive(self, now: float) -> None:
-        """Hand in what has arrived, and what is due."""
+    def receive(self, now: float) -> bool:
+        """Hand in what has arrived.
+
+        Returns:
+            Whether the session may have another deadline now; messages with ``ack=0`` do not change it.
+        """
         sockets = self._sockets
-        if sockets is not None:
-            breakage = None
-            if self._are_monitors_in_doubt:
-                # Asked first: what a broken connection had brought before it broke is then still taken below.
-                breakage = sockets.breakage()
-                self._are_monitors_in_doubt = False
-            if self._is_dealer_in_doubt:
-                for frames in receive(sockets.dealer, _SLICE):
-                    self._session.receive(frames, now)
-            if self._is_sub_in_doubt:
-                for frames in receive(sockets.sub, _SLICE):
-                    self._session.broadcast(frames[0], now)
-            if breakage is not None:
-                self._session.lost(breakage, now)
-        self._session.tick(now)
+        if sockets is None:
+            return False
+        breakage = None
+        has_answers = False
+        if self._are_monitors_in_doubt:
+            # Asked first: what a broken connection had brought before it broke is then still taken below.
+            breakage = sockets.breakage()
+            self._are_monitors_in_doubt = False
+        if self._is_dealer_in_doubt:
+            for frames in receive(sockets.dealer, _SLICE):
+                has_answers = True
+                self._session.receive(frames, now)
+        if self._is_sub_in_doubt:
+            for frames in receive(sockets.sub, _SLICE):
+                self._session.broadcast(frames[0], now)
+        if breakage is not None:
+            self._session.lost(breakage, now)
+        return has_answers or breakage is not None
 
     def perform(self, now: float) -> None:
         """Do what the session asks for."""

@@ -88,12 +88,7 @@ class Gatherer:
         """Hand over all that waits, and more behind it; return whom to wait for."""
         drafts = [self._draft(name, items) for name, items in self._gathering.take_all()]
         held, self._held = self._held, []
-        return held + self._submit([*drafts, *more])
-
-    def _submit(self, drafts: Sequence[Draft]) -> list[Waiter]:
-        return self._pump.submit_all(
-            lambda session, now: [session.publish(draft, now, now + self._patience) for draft in drafts]
-        )
+        return held + self._pump.publish([*drafts, *more], self._patience)
 
     def _wait(self, waiters: Sequence[Waiter]) -> None:
         error, self._error = self._error, None

@@ -1,7 +1,7 @@
 """Payloads in and out, and whom a client trusts with un-pickling."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Final
 
@@ -76,6 +76,7 @@ def message_id(client: int, sequence: int) -> str:
     return f"{_id_prefix(client)}{sequence}"
 
 
+@lru_cache(maxsize=1024)
 def _id_prefix(client: int) -> str:
     return f"{client:0{_CLIENT_DIGITS}x}-"
 

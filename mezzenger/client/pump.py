@@ -7,18 +7,20 @@ when that is busy for long, or something is to be sent meanwhile.
 """
 
 import logging
+import math
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from mezzenger.client.connection import Connection
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Arrived, Delivery
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 
@@ -77,6 +79,8 @@ class Pump:
         for end in (self._wake_reader, self._wake_writer):
             end.setblocking(False)  # noqa: FBT003  # the standard library's way
         self._received = 0.0
+        self._due = 0.0
+        """When the session has to be told the time, if nothing happens before."""
         self._selector: selectors.BaseSelector | None = None
         self._state = session.state
         self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
@@ -104,15 +108,23 @@ class Pump:
             finally:
                 self._carry_out()
 
-    def submit_all(self, request: Callable[[ClientSession, float], Sequence[int | None]]) -> list[Waiter]:
-        """Use the session for what gives several tickets, some of which may be done; ``wait`` for each returned."""
+    def publish(self, drafts: Sequence[Draft], patience: float) -> list[Waiter]:
+        """Publish what needs no answer; ``wait`` for each that is returned, for it could not be sent yet."""
+        waiters: list[Waiter] = []
         with self._lock:
+            now = self._take_in()
             try:
-                waiters = [Waiter(ticket) for ticket in request(self.session, self._take_in()) if ticket is not None]
-                self._waiting.update((waiter.ticket, waiter) for waiter in waiters)
-                return waiters
+                for draft in drafts:
+                    ticket = self.session.publish(draft, now, now + patience)
+                    if ticket is not None:
+                        waiter = self._waiting[ticket] = Waiter(ticket)
+                        waiters.append(waiter)
             finally:
-                self._carry_out()
+                if waiters:
+                    self._carry_out()
+                else:
+                    self._send_only(now)
+        return waiters
 
     def wake_by(self, deadline: float) -> None:
         """See to it that the leader calls ``before_sleep`` at that time."""
@@ -162,8 +174,10 @@ class Pump:
     def rest(self, is_over: Callable[[], bool]) -> None:
         """Wait until there is something to do, leading if nobody else does; for the callback thread."""
         self._has_callbacks = True
-        with self._failing():
+        try:
             self._lead_or_follow(self._callbacks, is_over)
+        except Exception as error:  # noqa: BLE001  # told by what it calls
+            self._fail(error)
 
     def rouse(self) -> None:
         """Have the callback thread look whether there is something to do."""
@@ -173,7 +187,7 @@ class Pump:
 
     def stand_in(self) -> None:
         """Lead when nobody else does and somebody should, until the session is closed; for the I/O thread."""
-        with self._failing():
+        try:
             turns = -1
             while self.session.state is not State.CLOSED:
                 with self._lock:
@@ -190,6 +204,8 @@ class Pump:
                 else:
                     self._stand_in.event.wait(None if self._is_stand_in_asleep else _BUSY)
                     self._stand_in.event.clear()
+        except Exception as error:  # noqa: BLE001  # told by what it calls
+            self._fail(error)
 
     def close(self, error: MezzengerError | None = None) -> None:
         """Close the session; whoever waits gets an error."""
@@ -202,14 +218,10 @@ class Pump:
 
     # Waiting, without the lock.
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _fail(self, error: Exception) -> None:
         """See to it that whoever waits gets an error if the one who waits for all fails."""
-        try:
-            yield
-        except Exception as error:
-            logger.exception("the client fails")
-            self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
+        logger.error("the client fails", exc_info=error)
+        self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
 
     def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:
         try:
@@ -241,9 +253,9 @@ class Pump:
                         self._receive(now)
                         continue
                     selector = self._selector_of_now()
-                    deadline = self.session.next_deadline()
-                    deadlines = (now + _LONGEST_WAIT, deadline, due)
-                    self._leader_deadline = min(moment for moment in deadlines if moment is not None)
+                    self._leader_deadline = min(
+                        now + _LONGEST_WAIT, self._due, now + _LONGEST_WAIT if due is None else due
+                    )
                 descriptors = [key.fd for key, _ in selector.select(max(self._leader_deadline - now, 0.0))]
                 if self._wake_descriptor in descriptors:
                     self._drain_wakes()
@@ -310,6 +322,7 @@ class Pump:
         now = time.monotonic()
         self._connection.perform(now)
         self._pass_on()
+        self._set_due()
         if self._leader_deadline is None:
             # Nobody waits on the sockets: what a use of them may have hidden must be taken in now.
             if self._connection.has_more():
@@ -318,19 +331,36 @@ class Pump:
             self._wake()
         self._log_state()
 
+    def _send_only(self, now: float) -> None:
+        """Do what the session asks for after it was given something to send, and nothing to wait for."""
+        self._connection.perform(now)
+        if self._connection.has_more():
+            if self._leader_deadline is None:
+                self._receive(now)
+            else:
+                self._wake()
+
     def _receive(self, now: float) -> None:
-        """Take in what has arrived."""
+        """Take in what has arrived, and do what is due."""
         self._received = now
-        self._connection.receive(now)
+        is_changed = self._connection.receive(now)
+        if now >= self._due:
+            self.session.tick(now)
+            is_changed = True
         self._connection.perform(now)
         self._pass_on()
-        self._log_state()
+        if is_changed:
+            self._set_due()
+            self._log_state()
+
+    def _set_due(self) -> None:
+        due = self.session.next_deadline()
+        self._due = math.inf if due is None else due
 
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
-        deadline = self.session.next_deadline()
-        is_earlier = deadline is not None and self._leader_deadline is not None and deadline < self._leader_deadline
-        return is_earlier or self._generation != self._connection.generation
+        is_late = self._leader_deadline is not None and self._due < self._leader_deadline
+        return is_late or self._generation != self._connection.generation
 
     def _pass_on(self) -> None:
         arrived = []

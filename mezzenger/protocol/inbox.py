@@ -103,6 +103,11 @@ class Inbox:
         """Take note that no callback will see this delivery; it is neither acknowledged nor remembered."""
         self._in_hand.pop(_key(delivery), None)
 
+    @property
+    def has_acks(self) -> bool:
+        """Whether there are acks to send."""
+        return bool(self._acks)
+
     def take_acks(self) -> Iterator[Ack]:
         """Yield the collected acks, as many at once as one command holds."""
         acks, self._acks = self._acks, []

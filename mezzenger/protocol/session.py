@@ -221,20 +221,24 @@ class ClientSession:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        moments = (self._tickets.next_deadline(), self._due())
-        return min((moment for moment in moments if moment is not None), default=None)
+        first, due = self._tickets.next_deadline(), self._due()
+        return due if first is None or (due is not None and due < first) else first
 
     def take_actions(self) -> list[Action]:
         """Return what the shell must do now, in order."""
-        if self.state is State.OPEN and not self._is_blocked:
+        if self.inbox.has_acks and self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
-        actions, self._actions = self._actions, []
+        actions = self._actions
+        if actions:
+            self._actions = []
         return actions
 
     def take_events(self) -> list[Event]:
         """Return what the shell must pass on, in order."""
-        events, self._events = self._events, []
+        events = self._events
+        if events:
+            self._events = []
         return events
 
     # The connection.

@@ -191,6 +191,7 @@ def read_header(frame: bytes) -> Header:
     )
 
 
+@lru_cache(maxsize=65536)
 def _read_name(raw: bytes) -> str:
     try:
         return check_name(raw.decode())

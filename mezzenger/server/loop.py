@@ -13,7 +13,7 @@ from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
 from mezzenger.server.outbox import Outbox
 from mezzenger.storage.base import Storage
-from mezzenger.transport.sockets import Sent, ServerSockets, can_receive, receive, send
+from mezzenger.transport.sockets import Readable, Sent, ServerSockets, broadcast, receive_from_peer, send
 
 _SLICE: Final = 512
 """Messages taken from a socket before everything else has its turn."""
@@ -55,10 +55,12 @@ class ServerLoop:
         self._broker = broker
         self._storage = storage
         self._sockets = sockets
+        self._readable = Readable(sockets.xpub, sockets.router)
         self._send_queue = send_queue
         self._send_queue_size = send_queue_size
         self._drain_timeout = drain_timeout
         self._verbose = verbose
+        self._loop: asyncio.AbstractEventLoop
         self._outboxes: dict[bytes, Outbox] = {}
         self._changes: list[Change] = []
         self._queries: list[Query] = []
@@ -90,7 +92,7 @@ class ServerLoop:
         Raises:
             StorageError: The store cannot be read.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         # From now on the wall clock may jump: nothing is sent again, or expires, the earlier or later for it.
         self._start = loop.time() - time.time()
         try:
@@ -116,30 +118,48 @@ class ServerLoop:
             self._sockets.close()
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time() - self._start
+        return self._loop.time() - self._start
 
     # Waiting.
 
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
         now = self._now()
-        for frames in receive(self._sockets.xpub, _SLICE):
-            self._on_subscription(frames, now)
-        for frames in receive(self._sockets.router, _SLICE):
-            self._broker.receive(frames[0], frames[1:], now)
-        self._perform()
-        # Every use of a socket may have taken the signal that was meant to wake us.
-        has_more = can_receive(self._sockets.router) or can_receive(self._sockets.xpub)
-        if has_more and not self._is_pump_due:
+        is_calm = True
+        readable = self._readable.now()
+        for _ in range(_SLICE):
+            for socket in readable:
+                if socket is self._sockets.router:
+                    is_calm &= self._take_from_peer(now)
+                else:
+                    self._take_subscription(now)
+                    is_calm = False
+            self._do_all()
+            # Every use of a socket may have taken the signal that was meant to wake us.
+            readable = self._readable.now()
+            if not readable:
+                break
+        else:
+            self._pump_soon()
+        if not is_calm:
+            self._perform()
+
+    def _pump_soon(self) -> None:
+        if not self._is_pump_due:
             self._is_pump_due = True
-            asyncio.get_running_loop().call_soon(self._pump_on)
+            self._loop.call_soon(self._pump_on)
+
+    def _take_from_peer(self, now: float) -> bool:
+        frames = receive_from_peer(self._sockets.router)
+        return frames is None or self._broker.receive(frames[0], frames[1:], now)
 
     def _pump_on(self) -> None:
         self._is_pump_due = False
         self._pump()
 
-    def _on_subscription(self, frames: Sequence[bytes], now: float) -> None:
-        is_subscribed, prefix = frames[0][:1], frames[0][1:]
+    def _take_subscription(self, now: float) -> None:
+        frame = self._sockets.xpub.recv()
+        is_subscribed, prefix = frame[:1], frame[1:]
         if is_subscribed not in {b"\0", b"\1"}:
             self._broker.malformed("subscription")
         elif is_token(prefix):
@@ -161,26 +181,29 @@ class ServerLoop:
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline + self._start, self._on_timer)
+            self._timer = self._loop.call_at(deadline + self._start, self._on_timer)
             self._timer_due = deadline
 
     # Doing.
 
     def _perform(self) -> None:
+        self._do_all()
+        if self._changes or self._queries:
+            self._has_work.set()
+        self._set_timer()
+
+    def _do_all(self) -> None:
         # A send that fails makes the broker give a peer up, and that has effects of its own.
         while effects := self._broker.take_effects():
             for effect in effects:
                 self._do(effect)
-        if self._changes or self._queries:
-            self._has_work.set()
-        self._set_timer()
 
     def _do(self, effect: Effect) -> None:
         if self._verbose:
             logger.debug("%s", _describe(effect))
         match effect:
             case Publish():
-                send(self._sockets.xpub, [effect.frame])
+                broadcast(self._sockets.xpub, effect.frame)
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
             case Load() | Sweep() | Find():
@@ -210,7 +233,7 @@ class ServerLoop:
 
     def _retry_later(self) -> None:
         if self._retry is None:
-            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._send_again)
+            self._retry = self._loop.call_later(_RETRY_SECONDS, self._send_again)
 
     def _send_again(self) -> None:
         self._retry = None
@@ -288,7 +311,7 @@ class ServerLoop:
                     self._broker.found(query, await self._storage.find(query))
         except StorageFull as error:
             logger.warning("the store cannot be read yet: %s", error)
-            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._ask_again, query)
+            self._loop.call_later(_FULL_SECONDS, self._ask_again, query)
         except StorageError as error:
             if isinstance(query, Find):
                 self._broker.not_found(query, "storage", str(error))

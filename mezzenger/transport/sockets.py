@@ -26,9 +26,13 @@ _FRAME_SLACK: Final = 64 * 2**10
 _MAX_SUBSCRIPTION_SIZE: Final = 4096
 """A name and a separator."""
 
+_LARGE: Final = 64 * 2**10
+"""Bytes from which on it pays to hand a frame over instead of copying it."""
+
 # As plain numbers: an enum takes longer to compare than libzmq takes to answer.
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
 
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
 
@@ -83,6 +87,40 @@ def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[list[bytes]]:
 def can_receive(socket: zmq.Socket[bytes]) -> bool:
     """Whether a message is there; to be asked after every use, for the file descriptor tells only once."""
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
+
+
+def can_send(socket: zmq.Socket[bytes]) -> bool:
+    """Whether there is room for a message."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLOUT)
+
+
+def receive_from_peer(router: zmq.Socket[bytes]) -> list[bytes] | None:
+    """Return a message of a ROUTER socket, the peer's id first; None if none is there."""
+    try:
+        peer = router.recv(zmq.DONTWAIT)
+    except zmq.Again:
+        return None
+    # Half as long as asking for each part whether it is the last.
+    part = router.recv(zmq.DONTWAIT, copy=False)
+    return [peer, part.bytes, *router.recv_multipart(zmq.DONTWAIT)] if part.more else [peer, part.bytes]
+
+
+def broadcast(xpub: zmq.Socket[bytes], frame: bytes) -> None:
+    """Send one frame to whom it concerns, without ever waiting; it is dropped for those whose queue is full."""
+    xpub.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE)
+
+
+class Readable:
+    """Tells which of some sockets have something; for two of them quicker than asking each."""
+
+    def __init__(self, *sockets: zmq.Socket[bytes]) -> None:
+        self._poller = zmq.Poller()
+        for socket in sockets:
+            self._poller.register(socket, zmq.POLLIN)
+
+    def now(self) -> list[zmq.Socket[bytes]]:
+        """Return those in which a message is; when none is returned, the file descriptors will tell of the next."""
+        return [socket for socket, _ in self._poller.poll(0)]
 
 
 # The server's side.
