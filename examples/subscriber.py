@@ -3,7 +3,7 @@
 from mezzenger import Message, Mezzenger
 
 
-def callback(payload: str, msg_obj: Message[str]) -> None:  # noqa: ARG001  # every callback is given both
+def callback(payload: str, msg_obj: Message[str]) -> None:
     print(payload)
 
 

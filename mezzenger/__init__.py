@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mezzenger.channel import Channel
 from mezzenger.client.stats import ClientStats
 from mezzenger.client.sync import Mezzenger
 from mezzenger.dead_letter import DeadLetter
@@ -11,6 +12,7 @@ from mezzenger.errors import (
     ClientStopped,
     ConfigurationError,
     InvalidCallback,
+    InvalidChannel,
     InvalidMessage,
     InvalidName,
     MessageTooLarge,
@@ -18,6 +20,7 @@ from mezzenger.errors import (
     NoDeadLetter,
     NotSubscribed,
     PayloadError,
+    PayloadInvalid,
     PayloadNotDecodable,
     PayloadNotEncodable,
     ProtocolError,
@@ -46,6 +49,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadySubscribed",
     "BindError",
+    "Channel",
     "ChannelResendSettings",
     "ChannelSettings",
     "ClientSettings",
@@ -54,6 +58,7 @@ __all__ = [
     "ConfigurationError",
     "DeadLetter",
     "InvalidCallback",
+    "InvalidChannel",
     "InvalidMessage",
     "InvalidName",
     "Message",
@@ -64,6 +69,7 @@ __all__ = [
     "NoDeadLetter",
     "NotSubscribed",
     "PayloadError",
+    "PayloadInvalid",
     "PayloadNotDecodable",
     "PayloadNotEncodable",
     "ProtocolError",

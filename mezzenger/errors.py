@@ -5,9 +5,11 @@ MezzengerError
 ├── InvalidName               a message name that cannot be used
 ├── InvalidMessage            ack, headers, ttl or delay that cannot be used
 ├── InvalidCallback           subscribe() was given something that cannot be called back
+├── InvalidChannel            a channel whose type or codec cannot be used
 ├── PayloadError
 │   ├── PayloadNotEncodable   the sender's codec cannot write this object
 │   ├── PayloadNotDecodable   the receiver's codec cannot read these bytes
+│   ├── PayloadInvalid        not of its channel's type
 │   └── UntrustedPayload      a pickle from a server there is no reason to trust
 ├── MessageTooLarge           above the server's ``max_message_size``; nothing was sent
 ├── AlreadySubscribed         this client has a callback for that name
@@ -53,6 +55,10 @@ class InvalidCallback(MezzengerError):
     """A callback that is not callable with ``(payload, msg_obj)``."""
 
 
+class InvalidChannel(MezzengerError):
+    """A channel whose type pydantic cannot validate, whose type has no JSON schema, or whose codec is none."""
+
+
 class PayloadError(MezzengerError):
     """A payload that cannot be written to bytes, or read back from them."""
 
@@ -63,6 +69,13 @@ class PayloadNotEncodable(PayloadError):
 
 class PayloadNotDecodable(PayloadError):
     """The codec cannot read the payload's bytes."""
+
+
+class PayloadInvalid(PayloadError):
+    """The payload is not of its channel's type; at the sender nothing was sent.
+
+    Its ``__cause__`` is pydantic's ``ValidationError``, which has the details for programs.
+    """
 
 
 class UntrustedPayload(PayloadError):

@@ -16,6 +16,8 @@ MAX_NAME_BYTES: Final = 255
 MAX_HEADER_BYTES: Final = 8192
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+"""Covariant: what takes a ``Message[object]`` takes any message, for nobody can put another payload into it."""
 
 _FIELDS: Final = {"name", "payload", "ack", "timestamp", "id", "attempt", "headers"}
 
@@ -99,7 +101,7 @@ def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-class Message(BaseModel, Generic[T]):
+class Message(BaseModel, Generic[T_co]):
     """What a subscriber's callback receives beside the payload. It cannot be changed.
 
     ``msg["name"]`` reads a field as ``msg.name`` does.
@@ -109,7 +111,7 @@ class Message(BaseModel, Generic[T]):
 
     name: Annotated[str, BeforeValidator(check_name)]
     """What the message is called."""
-    payload: T
+    payload: T_co
     """The object that was sent."""
     ack: Annotated[Literal[0, 1], BeforeValidator(check_ack)] = 0
     """1 if the server stores the message and resends it until it was acknowledged."""

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from mezzenger import MezzengerServer, ServerSettings
 from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import Command, Failure
-from tests.test_readme import Place, finished, read_blocks
+from tests.test_readme import Block, Place, finished, read_blocks
 
 ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -127,6 +128,22 @@ def test_the_whole_client_works(tmp_path: Path) -> None:
         assert finished(["python", "client.py"], Place(tmp_path, server)) == program.output
         stats = server.stats()
         assert (stats.published, stats.stored, stats.acked, stats.pending, stats.malformed) == (1, 1, 1, 0, {})
+
+
+PROGRAMS: Final = [
+    pytest.param(block, id=f"{page.name}:{block.line}")
+    for page in (ROOT / "docs" / "channels.md",)
+    for block in read_blocks(page.read_text("utf-8"))
+    if block.language == "python"
+]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_print_what_is_shown(program: Block, tmp_path: Path) -> None:
+    """Each program of these pages runs as it is, ends by itself, and prints what stands below it."""
+    with MezzengerServer(ServerSettings(pub_port=0, recv_port=0)) as server:
+        assert finished([sys.executable, "-c", program.text], Place(tmp_path, server)) == (program.output or "")
 
 
 def defined_in(file: Path) -> set[str]:

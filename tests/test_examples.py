@@ -35,6 +35,17 @@ def start_example(name: str, server: MezzengerServer, folder: Path) -> subproces
     return subprocess.Popen([sys.executable, copy], stdout=subprocess.PIPE, env=environment, text=True)
 
 
+def finished(name: str, server: MezzengerServer, folder: Path) -> str:
+    """Run an example that ends by itself, with status 0; return what it printed."""
+    with start_example(name, server, folder) as process:
+        try:
+            printed, _ = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    return printed
+
+
 @pytest.mark.timeout(30)
 def test_the_quick_start_greets(server: MezzengerServer, tmp_path: Path) -> None:
     """The subscriber prints greetings as long as the publisher sends them, and Ctrl-C ends both."""
@@ -53,3 +64,16 @@ def test_the_quick_start_greets(server: MezzengerServer, tmp_path: Path) -> None
         finally:
             subscriber.kill()
             publisher.kill()
+
+
+@pytest.mark.timeout(30)
+def test_typed_channels(server: MezzengerServer, tmp_path: Path) -> None:
+    """What fits is handled, what does not is told; nothing stops."""
+    assert finished("typed_channels.py", server, tmp_path).splitlines() == [
+        "not sent:",
+        "  number",
+        "    Input should be greater than 0 [type=greater_than, input_value=0, input_type=int]",
+        "order 1: {'tea': 2} for 7.90 euro",
+        "order 2: {'milk': 1} for 1.20 euro",
+        "could not be handled: 1",
+    ]

@@ -2,12 +2,15 @@
 
 import inspect
 import logging
+import os
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
+from mezzenger.channel import Channel
 from mezzenger.client.payloads import Payloads
 from mezzenger.errors import InvalidCallback
 from mezzenger.message import Message
@@ -18,6 +21,16 @@ logger = logging.getLogger("mezzenger.client")
 
 Callback = Callable[[Any, Message[Any]], object]
 """What a callback looks like when its payload's type is of no interest."""
+
+_HERE: Final = f"{Path(__file__).parent.parent}{os.sep}"
+
+
+class Handler(NamedTuple):
+    """What is done with the messages of a name."""
+
+    callback: Callback
+    channel: Channel[Any] | None = None
+    """Whose type their payloads must be of, if there is one."""
 
 
 def check_callback(name: str, callback: object) -> None:
@@ -73,7 +86,7 @@ class Dispatcher:
         self._ended = ended
         self._rest = rest
         self._rouse = rouse
-        self.callbacks: dict[str, Callback] = {}
+        self.handlers: dict[str, Handler] = {}
         self._queue: deque[Delivery] = deque()
         # Of messages with ack=0; each is changed by one thread at a time.
         self._queued = 0
@@ -147,23 +160,27 @@ class Dispatcher:
 
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header
-        if header.name not in self.callbacks:
+        if header.name not in self.handlers:
             self._ignored(delivery)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        failures = self._call(header.name, self._payloads.reader(delivery), indexes)
+        failures = self._call(header.name, delivery, indexes)
         if header.ack:
             self._handled(delivery, failures)
 
-    def _call(self, name: str, read: Callable[[int], Message[object]], indexes: Iterable[int]) -> list[Failure]:
+    def _call(self, name: str, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
         """Run the callback for each message; return what went wrong with which."""
         failures: list[Failure] = []
+        current: Handler | None = None
         for index in indexes:
-            # Asked each time: it may unsubscribe.
-            callback = self.callbacks.get(name)
-            if callback is None:
+            # Asked each time: the callback may unsubscribe, and subscribe again with another type.
+            handler = self.handlers.get(name)
+            if handler is None:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))
                 continue
+            if handler is not current:
+                current, (callback, channel) = handler, handler
+                read = self._payloads.reader(delivery, channel)
             try:
                 message = read(index)
                 self.received += 1
@@ -184,8 +201,11 @@ def describe(error: BaseException) -> str:
     text = fit_text(text)
     lines: deque[str] = deque()
     room = MAX_ERROR_CHARACTERS - len(text)
-    # Without the first, which is the call of the callback here.
-    for line in reversed("".join(traceback.format_tb(error.__traceback__)[1:]).splitlines()):
+    frames = traceback.extract_tb(error.__traceback__)
+    # Without the first ones, which are the way to the callback.
+    while frames and frames[0].filename.startswith(_HERE):
+        frames.pop(0)
+    for line in reversed("".join(frames.format()).splitlines()):
         room -= len(line) + 1
         if room < 0:
             break

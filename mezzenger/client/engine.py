@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from mezzenger.client import lifetime
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.connection import Connection
-from mezzenger.client.dispatch import Callback, Dispatcher
+from mezzenger.client.dispatch import Dispatcher, Handler
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.options import session_options, socket_options
 from mezzenger.client.payloads import Payloads
@@ -61,8 +61,8 @@ class Engine:
             rouse=self._pump.rouse,
         )
         self._pump.arrived = self._dispatcher.put
-        self._gatherer = Gatherer(self._pump, self._draft, self.patience)
-        self.gather: Callable[[str, bytes], None] = self._send_at_once
+        self._gatherer = Gatherer(self._pump, lambda batch: self._draft(*batch), self.patience)
+        self.gather: Callable[[str, bytes, int], None] = self._send_at_once
         """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be."""
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
@@ -88,20 +88,20 @@ class Engine:
 
     # Sending and asking.
 
-    def send(self, name: str, item: Item, ack: int, extra: Extra) -> None:
+    def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message by itself."""
         if ack or self._io_thread is None:
-            self._pump.wait(self._publish(name, [item], ack, extra))
+            self._pump.wait(self._publish(name, [item], codec, ack, extra))
         else:
-            self._gatherer.send_alone(self._draft(name, [item], extra=extra))
+            self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
 
-    def send_batches(self, name: str, payloads: Iterable[bytes], ack: int, extra: Extra) -> int:
+    def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, behind all that waits; return how many messages that were."""
         self._gatherer.flush()
         max_bytes = max_batch_bytes(self._pump.session.outgoing.max_message_size)
 
         def publish(batch: list[Item]) -> Waiter | None:
-            return self._publish(name, batch, ack, extra)
+            return self._publish(name, batch, codec, ack, extra)
 
         return send_all(batches(payloads, time.time, max_bytes), publish, self._pump)
 
@@ -119,12 +119,12 @@ class Engine:
 
     # Receiving.
 
-    def subscribe(self, name: str, callback: Callback) -> None:
+    def subscribe(self, name: str, handler: Handler) -> None:
         """Subscribe, and wait until the subscription is active; if it fails, nothing is subscribed."""
 
         def request(session: ClientSession, now: float) -> int:
             ticket = session.subscribe(name, now + self.patience)
-            self._dispatcher.callbacks[name] = callback
+            self._dispatcher.handlers[name] = handler
             return ticket
 
         waiter = self._pump.submit(request)
@@ -133,7 +133,7 @@ class Engine:
         try:
             self._pump.wait(waiter)
         except BaseException:
-            self._dispatcher.callbacks.pop(name, None)
+            self._dispatcher.handlers.pop(name, None)
             raise
 
     def unsubscribe(self, name: str) -> None:
@@ -141,7 +141,7 @@ class Engine:
 
         def request(session: ClientSession, _now: float) -> None:
             session.unsubscribe(name)
-            del self._dispatcher.callbacks[name]
+            del self._dispatcher.handlers[name]
 
         self._pump.run(request)
 
@@ -208,18 +208,18 @@ class Engine:
                 self._io_thread.start()
                 self.gather = self._gatherer.send
 
-    def _send_at_once(self, name: str, encoded: bytes) -> None:
+    def _send_at_once(self, name: str, encoded: bytes, codec: int) -> None:
         # Without a thread nobody would send later what waits for company.
-        self._pump.wait(self._publish(name, [(time.time(), encoded)], 0, NO_EXTRA))
+        self._pump.wait(self._publish(name, [(time.time(), encoded)], codec, 0, NO_EXTRA))
 
-    def _publish(self, name: str, items: list[Item], ack: int, extra: Extra) -> Waiter | None:
-        draft = self._draft(name, items, ack, extra)
+    def _publish(self, name: str, items: list[Item], codec: int, ack: int, extra: Extra) -> Waiter | None:
+        draft = self._draft(name, items, codec, ack, extra)
         return self._pump.submit(lambda session, now: session.publish(draft, now, now + self.patience))
 
-    def _draft(self, name: str, items: list[Item], ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
+    def _draft(self, name: str, items: list[Item], codec: int, ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
         if self.settings.verbose:
             logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        return Draft(name, items, ack, self.payloads.codec.number, extra)
+        return Draft(name, items, ack, codec, extra)
 
     def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         self._pump.run(lambda session, _now: session.handled(delivery, failures))

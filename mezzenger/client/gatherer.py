@@ -6,7 +6,7 @@ from time import monotonic, time
 
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.gathering import Gathering, Item
+from mezzenger.protocol.gathering import Batch, Gathering
 from mezzenger.protocol.outgoing import Draft
 
 
@@ -19,7 +19,7 @@ class Gatherer:
         patience: How many seconds a batch may wait for the server.
     """
 
-    def __init__(self, pump: Pump, draft: Callable[[str, list[Item]], Draft], patience: float) -> None:
+    def __init__(self, pump: Pump, draft: Callable[[Batch], Draft], patience: float) -> None:
         self._pump = pump
         self._draft = draft
         self._patience = patience
@@ -31,7 +31,7 @@ class Gatherer:
         self._error: MezzengerError | None = None
         """Why such a batch could not be sent; the next call tells."""
 
-    def send(self, name: str, payload: bytes) -> None:
+    def send(self, name: str, payload: bytes, codec: int) -> None:
         """Send an encoded message, now or with others of its burst.
 
         Raises:
@@ -40,7 +40,7 @@ class Gatherer:
         gathering = self._gathering
         with self._lock:
             now, former = monotonic(), gathering.deadline
-            deadline = gathering.take(name, (time(), payload), now)
+            deadline = gathering.take(name, (time(), payload), codec, now)
             if deadline == former:
                 return
             if deadline > now:
@@ -86,7 +86,7 @@ class Gatherer:
 
     def _leave(self, more: Sequence[Draft]) -> list[Waiter]:
         """Hand over all that waits, and more behind it; return whom to wait for."""
-        drafts = [self._draft(name, items) for name, items in self._gathering.take_all()]
+        drafts = list(map(self._draft, self._gathering.take_all()))
         held, self._held = self._held, []
         return held + self._pump.publish([*drafts, *more], self._patience)
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from mezzenger import codecs
+from mezzenger.channel import Channel
 from mezzenger.errors import UntrustedPayload
-from mezzenger.message import Message, received_message
+from mezzenger.message import Message, check_name, received_message
 from mezzenger.protocol.events import Delivery
 from mezzenger.settings import ClientSettings
 
@@ -28,22 +29,36 @@ class Payloads:
             settings.allow_pickle == "loopback" and is_loopback(settings.server_address)
         )
 
-    def encode(self, name: str, payload: object) -> bytes:
-        """Write a payload.
+    def outlet(self, msg_name: str | Channel[Any]) -> tuple[str, codecs.Codec]:
+        """Return under which name, and with which codec, is sent what is given to a name or a channel.
+
+        Raises:
+            InvalidName: The name cannot be used for sending.
+        """
+        if isinstance(msg_name, Channel):
+            return check_name(msg_name.name), msg_name.codec
+        return check_name(msg_name), self.codec
+
+    def encode(self, msg_name: str | Channel[Any], payload: object) -> bytes:
+        """Write a payload, with the codec that ``outlet`` returns.
 
         Raises:
             PayloadNotEncodable: The codec cannot write it.
+            PayloadInvalid: It is not of the channel's type.
         """
+        if isinstance(msg_name, Channel):
+            return msg_name.encode(payload)
         try:
             return self._dumps(payload)
         except Exception as error:
-            raise codecs.not_encodable(self.codec, name, payload, error) from error
+            raise codecs.not_encodable(self.codec, msg_name, payload, error) from error
 
-    def reader(self, delivery: Delivery) -> Callable[[int], Message[object]]:
+    def reader(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.
 
         What is returned raises PayloadNotDecodable if the payload's bytes are not of its codec, or name an unknown
-        class, and UntrustedPayload if it is pickled, and came from a server that the settings do not trust.
+        class, PayloadInvalid if it is not of the channel's type, and UntrustedPayload if it is pickled, and came from a
+        server that the settings do not trust.
         """
         header, extra, frame, offsets, bounds = delivery.contents
         name, ack, created, sequence = header.name, header.ack, header.timestamp, header.sequence
@@ -55,9 +70,11 @@ class Payloads:
         # A view costs more than a copy of a few bytes.
         source = frame if len(frame) < len(offsets) * _SMALL else memoryview(frame)
 
+        decode = None if channel is None else channel.decode
+
         def read(index: int) -> "Message[object]":
             encoded = source[bounds[index] : bounds[index + 1]]
-            payload = codecs.decode_payload(codec, name, encoded)
+            payload = decode(encoded, codec) if decode else codecs.decode_payload(codec, name, encoded)
             timestamp, id_ = created + offsets[index] / 1e6, f"{prefix}{sequence + index}"
             return received_message(name, payload, ack, timestamp, id_, attempt, headers, encoded)
 

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
+from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
-from mezzenger.client.dispatch import check_callback
+from mezzenger.client.dispatch import Callback, Handler, check_callback
 from mezzenger.client.engine import Engine
 from mezzenger.client.extras import extra_of
 from mezzenger.client.stats import ClientStats
@@ -86,9 +87,33 @@ class Mezzenger:
 
     # Sending.
 
+    @overload
     def send_message(
         self,
         msg_name: str,
+        payload: object,
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> None: ...
+
+    @overload
+    def send_message(
+        self,
+        msg_name: Channel[T],
+        payload: Fits[T],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> None: ...
+
+    def send_message(
+        self,
+        msg_name: str | Channel[Any],
         payload: object,
         ack: int = 0,
         *,
@@ -103,8 +128,8 @@ class Mezzenger:
         stored it when this returns, and sends it until a subscriber has acknowledged it.
 
         Args:
-            msg_name: What the message is called.
-            payload: Any object that the codec of the settings can write.
+            msg_name: What the message is called, or a channel.
+            payload: Any object that the codec of the settings can write; with a channel, one of its type.
             ack: 0 or 1.
             headers: Text that travels beside the payload.
             ttl: With ``ack=1``: after so many seconds it is dropped. Without it, as the server's ``channels:`` have it.
@@ -113,7 +138,8 @@ class Mezzenger:
         Raises:
             InvalidName: The name cannot be used.
             InvalidMessage: One of the others cannot.
-            PayloadNotEncodable: The payload cannot be written with the codec of the settings.
+            PayloadNotEncodable: The payload cannot be written with the codec of the settings, or of the channel.
+            PayloadInvalid: It is not of the channel's type.
             MessageTooLarge: The server takes no message of this size.
             ServerUnreachable: It did not answer within ``send_timeout`` x (1 + ``connection_retries``).
             Rejected: It answered, and refused.
@@ -123,16 +149,40 @@ class Mezzenger:
         engine = self._engine
         if not engine.is_usable:
             engine.check_usable()
-        check_name(msg_name)
+        name, codec = self._payloads.outlet(msg_name)
         encoded = self._payloads.encode(msg_name, payload)
         if ack is _NO_ACK and headers is None and ttl is None and delay is None:
-            engine.gather(msg_name, encoded)
+            engine.gather(name, encoded, codec.number)
         else:
-            engine.send(msg_name, (time.time(), encoded), ack, extra_of(ack, headers, ttl, delay))
+            engine.send(name, (time.time(), encoded), codec.number, ack, extra_of(ack, headers, ttl, delay))
 
+    @overload
     def send_messages(
         self,
         msg_name: str,
+        payloads: Iterable[object],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> int: ...
+
+    @overload
+    def send_messages(
+        self,
+        msg_name: Channel[T],
+        payloads: Iterable[Fits[T]],
+        ack: int = 0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+    ) -> int: ...
+
+    def send_messages(
+        self,
+        msg_name: str | Channel[Any],
         payloads: Iterable[object],
         ack: int = 0,
         *,
@@ -150,10 +200,10 @@ class Mezzenger:
                 sent, but some of those may have been that were under way.
         """
         self._engine.check_usable()
-        check_name(msg_name)
+        name, codec = self._payloads.outlet(msg_name)
         extra = extra_of(ack, headers, ttl, delay)
         encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
-        return self._engine.send_batches(msg_name, encoded, ack, extra)
+        return self._engine.send_batches(name, encoded, codec.number, ack, extra)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has all that was sent before.
@@ -172,15 +222,23 @@ class Mezzenger:
 
     # Receiving.
 
-    def subscribe(self, msg_name: str, callback: Callable[[T, Message[T]], object]) -> None:
+    @overload
+    def subscribe(self, msg_name: str, callback: Callback) -> None: ...
+
+    @overload
+    def subscribe(self, msg_name: Channel[T], callback: Callable[[T, Message[T]], object]) -> None: ...
+
+    def subscribe(self, msg_name: str | Channel[Any], callback: Callback) -> None:
         """Have every message of a name given to a callback; none that is sent after this has returned is missed.
 
         Callbacks run one at a time, on a thread of their own; they may use this client. A message with ``ack=1`` is
         acknowledged after its callback has returned; if it raises, the message comes again later.
 
         Args:
-            msg_name: Of the messages.
-            callback: Called with the payload and the ``Message``. The type that it expects is not checked.
+            msg_name: Of the messages, or a channel. What is not of the channel's type is not given to the callback: it
+                counts as a message that it could not handle.
+            callback: Called with the payload and the ``Message``. Without a channel, the type that it expects is not
+                checked.
 
         Raises:
             InvalidName: The name cannot be used.
@@ -191,11 +249,12 @@ class Mezzenger:
             UsedAfterFork: This process did not make the client.
         """
         self._engine.check_usable()
-        check_name(msg_name)
-        check_callback(msg_name, callback)
-        self._engine.subscribe(msg_name, callback)
+        channel = msg_name if isinstance(msg_name, Channel) else None
+        name = check_name(name_of(msg_name))
+        check_callback(name, callback)
+        self._engine.subscribe(name, Handler(callback, channel))
 
-    def unsubscribe(self, msg_name: str) -> None:
+    def unsubscribe(self, msg_name: str | Channel[Any]) -> None:
         """Have no more messages of a name given to its callback; a call that is under way is finished.
 
         Raises:
@@ -204,7 +263,7 @@ class Mezzenger:
             UsedAfterFork: This process did not make the client.
         """
         self._engine.check_usable()
-        self._engine.unsubscribe(msg_name)
+        self._engine.unsubscribe(name_of(msg_name))
 
     # Life.
 

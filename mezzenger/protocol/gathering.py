@@ -1,11 +1,11 @@
-"""Messages that come so fast one after the other that they travel together, a batch for each name.
+"""Messages that come so fast one after the other that they travel together, a batch for each name and codec.
 
 A message that comes alone leaves at once. Within a burst messages wait for each other, until a batch is full or its
 first message has waited for a millisecond. The order of each name is kept.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_MESSAGES: Final = 256
 """Of all that waits."""
@@ -21,32 +21,42 @@ LONGEST: Final = 1e-3
 Item = tuple[float, bytes]
 
 
+class Batch(NamedTuple):
+    """What waits of one name."""
+
+    name: str
+    items: list[Item]
+    codec: int
+    """With which all of them are written."""
+
+
 class Gathering:
     """What waits to be sent."""
 
     def __init__(self) -> None:
-        self._batches: dict[str, list[Item]] = {}
-        self._large: list[tuple[str, list[Item]]] = []
+        self._batches: dict[str, Batch] = {}
+        self._last_one: list[Batch] = []
+        """A message that does not go into a batch, and leaves with all that waits, behind it."""
         self._messages = 0
         self._size = 0
         self._last = -GAP
         self.deadline: float | None = None
         """When what waits must leave; None if nothing does."""
 
-    def take(self, name: str, item: Item, now: float) -> float:
+    def take(self, name: str, item: Item, codec: int, now: float) -> float:
         """Take in a message; return the deadline, which is over if all that waits must leave now."""
         size = len(item[1])
         is_burst = now - self._last < GAP
         self._last = now
-        if size > MAX_PAYLOAD:
-            self._large = [(name, [item])]
+        batch = self._batches.get(name)
+        if size > MAX_PAYLOAD or (batch is not None and batch.codec != codec):
+            self._last_one = [Batch(name, [item], codec)]
             self.deadline = now
             return now
-        batch = self._batches.get(name)
         if batch is None:
-            self._batches[name] = [item]
+            self._batches[name] = Batch(name, [item], codec)
         else:
-            batch.append(item)
+            batch.items.append(item)
         self._messages += 1
         self._size += size
         if not is_burst or self._messages >= MAX_MESSAGES or self._size >= MAX_GATHERED:
@@ -59,10 +69,10 @@ class Gathering:
         """Take note that the call which had to send has done so; it may have taken longer than a gap."""
         self._last = now
 
-    def take_all(self) -> Sequence[tuple[str, list[Item]]]:
-        """Return, and forget, all that waits, in order of each name; what is large travels by itself."""
-        batches = [*self._batches.items(), *self._large]
-        self._batches, self._large = {}, []
+    def take_all(self) -> Sequence[Batch]:
+        """Return, and forget, all that waits, in order of each name."""
+        batches = [*self._batches.values(), *self._last_one]
+        self._batches, self._last_one = {}, []
         self._messages = self._size = 0
         self.deadline = None
         return batches

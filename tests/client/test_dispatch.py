@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from mezzenger import ClientSettings
-from mezzenger.client.dispatch import Dispatcher
+from mezzenger import Channel, ClientSettings
+from mezzenger.client.dispatch import Dispatcher, Handler
 from mezzenger.client.payloads import Payloads
-from mezzenger.codecs import PICKLE, RAW
+from mezzenger.codecs import JSON, PICKLE, RAW
 from mezzenger.errors import UntrustedPayload
 from mezzenger.message import Message
 from mezzenger.protocol.commands import Failure
@@ -61,7 +61,7 @@ def dispatching(
         rest=rest,
         rouse=roused.set,
     )
-    dispatcher.callbacks["a"] = callback
+    dispatcher.handlers["a"] = Handler(callback)
     dispatcher.start()
     try:
         yield dispatcher
@@ -102,6 +102,24 @@ def test_whatever_it_raises(error: type[BaseException]) -> None:
         handled.wait_for(2)
     assert [len(failures) for failures in handled.failures] == [1, 0]
     assert handled.failures[0][0].error.startswith(error.__name__)
+
+
+def test_another_type_from_now_on() -> None:
+    """A callback that subscribes anew, with another type, has the rest of a batch read as that."""
+    handled, read = Handled(), list[object]()
+    frame = encode_data("a", [(1.5, b"1"), (1.5, b"2")], ack=1, codec=JSON.number, client=1, sequence=1)
+
+    def take(payload: object, _message: Message[object]) -> None:
+        read.append(payload)
+        dispatcher.handlers["a"] = Handler(take, Channel("a", str, codec="json"))
+
+    with dispatching(take, handled) as dispatcher:
+        dispatcher.put([Delivery(read_contents(frame), 1, None)])
+        handled.wait_for(1)
+    assert read == [1]
+    assert [(failure.index, failure.error.splitlines()[1]) for failure in handled.failures[0]] == [
+        (1, "  Input should be a valid string [type=string_type, input_value=2, input_type=int]")
+    ]
 
 
 def test_a_full_queue() -> None:

@@ -80,7 +80,7 @@ def test_a_message_above_the_servers_limit_is_refused_locally() -> None:
 
 
 def not_a_callback(client: Mezzenger, callback: object) -> None:
-    client.subscribe("name", callback)  # type: ignore[arg-type]  # the point of the tests
+    client.subscribe("name", callback)  # type: ignore[call-overload]  # the point of the tests
 
 
 async def coroutine(payload: object, msg: object) -> None: ...
