@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from mezzenger.client.connection import Connection
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
-from mezzenger.protocol.events import Arrived, Delivery
+from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
@@ -253,9 +253,7 @@ class Pump:
                         self._receive(now)
                         continue
                     selector = self._selector_of_now()
-                    self._leader_deadline = min(
-                        now + _LONGEST_WAIT, self._due, now + _LONGEST_WAIT if due is None else due
-                    )
+                    self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
                 descriptors = [key.fd for key, _ in selector.select(max(self._leader_deadline - now, 0.0))]
                 if self._wake_descriptor in descriptors:
                     self._drain_wakes()
@@ -365,8 +363,8 @@ class Pump:
     def _pass_on(self) -> None:
         arrived = []
         for event in self.session.take_events():
-            if isinstance(event, Arrived):
-                arrived.append(event.delivery)
+            if isinstance(event, Delivery):
+                arrived.append(event)
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:

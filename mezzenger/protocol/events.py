@@ -46,19 +46,15 @@ Action = Connect | Disconnect | Send | Listen | Ignore
 
 
 class Delivery(NamedTuple):
-    """A data frame for the callback of its name, checked to the last byte."""
+    """A data frame for the callback of its name, checked to the last byte.
+
+    When the callback has run, ``ClientSession.handled`` is to be called if the delivery has ``ack=1``.
+    """
 
     contents: Contents
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Run the callback, then call ``ClientSession.handled`` if the delivery has ``ack=1``."""
-
-    delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +67,4 @@ class Done:
     """What the server said, if it was asked something."""
 
 
-Event = Arrived | Done
+Event = Delivery | Done

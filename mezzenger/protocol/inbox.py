@@ -58,7 +58,7 @@ class Inbox:
     def broadcast(self, frame: bytes) -> Delivery | None:
         """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
         contents = self._read_contents(frame)
-        return None if contents is None else Delivery(contents, 1, None)
+        return contents and Delivery(contents, 1, None)
 
     def deliver(self, command: Deliver, frame: bytes) -> Delivery | None:
         """Return the delivery if a callback should see it; if it was handled before, it is acknowledged again."""

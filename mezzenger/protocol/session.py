@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
 from mezzenger.protocol.outgoing import Draft, Outgoing
@@ -177,7 +177,9 @@ class ClientSession:
         """Take a frame from the SUB socket."""
         if self.state in {State.CONNECTING, State.OPEN}:
             self._liveness.heard(now)
-            self._arrived(self.inbox.broadcast(frame))
+            delivery = self.inbox.broadcast(frame)
+            if delivery is not None:
+                self._events.append(delivery)
 
     def blocked(self) -> None:
         """Take note that the DEALER socket takes no more frames for now; publishes are held back."""
@@ -324,7 +326,7 @@ class ClientSession:
 
     def _arrived(self, delivery: Delivery | None) -> None:
         if delivery is not None:
-            self._events.append(Arrived(delivery))
+            self._events.append(delivery)
 
     # Publishes.
 

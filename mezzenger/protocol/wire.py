@@ -232,7 +232,7 @@ def read_contents(frame: bytes) -> Contents:
     """
     header = read_header(frame)
     verify_digest(frame)
-    extra = read_extra(frame, header)
+    extra = NO_EXTRA if header.extra_start == header.body_start else read_extra(frame, header)
     start, end = header.body_start, len(frame) - _DIGEST.size
     if not header.batch:
         return Contents(header, extra, frame, (0,), (start, end))

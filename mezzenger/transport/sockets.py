@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -75,15 +74,6 @@ def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> Sent:
     return Sent.DONE
 
 
-def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[list[bytes]]:
-    """Yield the multipart messages that are there, up to so many."""
-    for _ in range(limit):
-        # Asking is cheap, and an exception is not.
-        if not can_receive(socket):
-            return
-        yield socket.recv_multipart(zmq.DONTWAIT)
-
-
 def can_receive(socket: zmq.Socket[bytes]) -> bool:
     """Whether a message is there; to be asked after every use, for the file descriptor tells only once."""
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
@@ -103,6 +93,15 @@ def receive_from_peer(router: zmq.Socket[bytes]) -> list[bytes] | None:
     # Half as long as asking for each part whether it is the last.
     part = router.recv(zmq.DONTWAIT, copy=False)
     return [peer, part.bytes, *router.recv_multipart(zmq.DONTWAIT)] if part.more else [peer, part.bytes]
+
+
+def send_one(socket: zmq.Socket[bytes], frame: bytes) -> bool:
+    """Send one frame without ever waiting; return False if the queue is full."""
+    try:
+        socket.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE)
+    except zmq.Again:
+        return False
+    return True
 
 
 def broadcast(xpub: zmq.Socket[bytes], frame: bytes) -> None:

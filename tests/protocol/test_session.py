@@ -694,7 +694,7 @@ class AnyHistory(RuleBasedStateMachine):
             if isinstance(event, Done):
                 assert self.deadlines.pop(event.ticket, None) is not None
             else:
-                self.deliveries.append(event.delivery)
+                self.deliveries.append(event)
 
     @invariant()
     def check_state(self) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
-from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
@@ -186,9 +186,9 @@ class Client:
             self._clock.tell(f"client: {self._state} --{event}--> {self.session.state}", self._number)
             self._state = self.session.state
         for told in self.session.take_events():
-            if isinstance(told, Arrived):
-                assert told.delivery.contents.header.name in self.names, "a callback is called that is not there"
-                self._callbacks.append(told.delivery)
+            if isinstance(told, Delivery):
+                assert told.contents.header.name in self.names, "a callback is called that is not there"
+                self._callbacks.append(told)
             else:
                 self._done(told)
         self._call_next()
