@@ -7,7 +7,6 @@ from mezzenger.broker.intake import Intake
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Dead
 from mezzenger.broker.stats import Counters
-from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     Command,
@@ -62,12 +61,11 @@ class DeadLetters:
         # Each once, whoever else asks for it at the same time.
         leaving = {row.number: row for row in rows if row.number not in self._leaving}
         for row in leaving.values():
-            self._leaving[row.number] = _left(row)
+            self._leaving[row.number] = row.left
             if isinstance(question, ResendDead):
-                messages = wire.read_header(row.frame).messages
-                self._intake.requeue(Origin.DEAD, row.number, row.name, messages, len(row.frame))
+                self._intake.requeue(Origin.DEAD, row.number, row.name, row.messages, row.size)
             else:
-                self._effects.append(Discard(row.number, row.name, len(row.frame)))
+                self._effects.append(Discard(row.number, row.name, row.size))
         self._effects.append(Reply(find.peer, question.request, len(leaving)))
 
     def not_found(self, find: Find, reason: str, text: str) -> None:
@@ -88,16 +86,6 @@ class DeadLetters:
         return self._leaving.pop(change.former if isinstance(change, Requeue) else change.number, 0)
 
 
-def _left(row: Dead) -> int:
-    """Return how many messages of a dead letter were not handled; of one that is damaged, nobody knows."""
-    if row.indexes is not None:
-        return len(row.indexes)
-    try:
-        return wire.read_header(row.frame).messages
-    except ProtocolError:
-        return 0
-
-
 def _letter(row: Dead, *, with_frame: bool) -> Letter:
     header = wire.read_header(row.frame)
     return Letter(
@@ -106,8 +94,8 @@ def _letter(row: Dead, *, with_frame: bool) -> Letter:
         client=header.client,
         sequence=header.sequence,
         timestamp=header.timestamp,
-        messages=header.messages if row.indexes is None else len(row.indexes),
-        size=len(row.frame),
+        messages=row.left,
+        size=row.size,
         attempts=row.attempts,
         buried=row.buried,
         reason=row.reason,

@@ -48,12 +48,22 @@ class Dead(NamedTuple):
 
     number: int
     name: str
+    messages: int
+    """Of its frame; 0 if that is damaged."""
+    size: int
+    """Of its frame, in bytes."""
     attempts: int
     indexes: tuple[int, ...] | None
     buried: float
     reason: str
     error: str
-    frame: bytes
+    frame: bytes = b""
+    """Empty in answer to an order, which needs none."""
+
+    @property
+    def left(self) -> int:
+        """How many of its messages are not handled; of one that is damaged, nobody knows."""
+        return self.messages if self.indexes is None else len(self.indexes)
 
 
 class Total(NamedTuple):

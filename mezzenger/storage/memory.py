@@ -106,10 +106,9 @@ class MemoryStorage:
                 letters = (self._dead[number] for number in numbers)
                 return list(islice((one for one in letters if name in {None, one.name}), _FIND_FRAMES))
             case ShowDead(number=number):
-                wanted = [number]
+                return [self._dead[number]] if number in self._dead else []
             case question:
-                wanted = question.numbers
-        return [self._dead[number] for number in wanted if number in self._dead]
+                return [self._dead[number]._replace(frame=b"") for number in question.numbers if number in self._dead]
 
     async def close(self) -> None:
         """Do nothing."""
@@ -143,10 +142,8 @@ class MemoryStorage:
 
     def _bury(self, bury: Bury) -> None:
         frame = self._take(bury.number).frame
-        attempts, indexes = bury.attempts, bury.indexes
-        self._dead[bury.number] = Dead(
-            bury.number, bury.name, attempts, indexes, bury.buried, bury.reason, bury.error, frame
-        )
+        what = (bury.number, bury.name, bury.messages, bury.size, bury.attempts, bury.indexes)
+        self._dead[bury.number] = Dead(*what, bury.buried, bury.reason, bury.error, frame)
 
     def _requeue(self, requeue: Requeue) -> None:
         if requeue.origin is Origin.DELAYED:

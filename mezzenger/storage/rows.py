@@ -1,9 +1,12 @@
 """What is read from the tables."""
 
+import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +22,10 @@ FIND_SIZE: Final = 8 * 2**20
 _MAX_NUMBER: Final = 2**63 - 1
 """A larger one SQLite does not take, and no message has it."""
 
+R = TypeVar("R")
+
+logger = logging.getLogger("mezzenger.storage")
+
 _decode_indexes = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
@@ -26,6 +33,7 @@ class DamagedRowError(Exception):
     """A row that is not as it was written."""
 
     def __init__(self, number: int, name: str, cause: Exception) -> None:
+        self.number = number
         super().__init__(f"message {number} of {name!r} is damaged: {cause}")
 
 
@@ -49,54 +57,86 @@ def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restor
     return Restored(last_number, totals, publishers, _next_moment(database))
 
 
-def read_waiting(database: sqlite3.Connection, load: Load) -> list[Stored]:
-    """Return the next frames of a name, and note, lastingly, that they may be delivered from now on.
+class Reader:
+    """Reads what is to be delivered, and what has expired or is due.
 
-    Raises:
-        DamagedRowError: One of them is not as it was written.
-        sqlite3.Error: The file cannot be read or written.
+    A row that is not as it was written is passed over: it stays in the file, for ``mezzenger store repair``, and the
+    log tells of it once.
+
+    Args:
+        file: Is named in the log.
     """
-    cursor = database.execute(
-        "SELECT number, max(attempts, number <= offered), indexes, due, expires, error, frame FROM message"
-        " JOIN name ON message.name = id"
-        " WHERE message.name = (SELECT id FROM name WHERE name = ?) AND number > ? ORDER BY number LIMIT ?",
-        (load.name, load.after, load.frames),
-    )
-    rows = []
-    for number, attempts, indexes, due, expires, error, frame in _up_to(load.size, cursor):
-        header = _header(number, load.name, frame)
-        left = _indexes(number, load.name, indexes)
-        rows.append(Stored(number, load.name, header.messages, frame, attempts, left, due, expires, error))
-    if rows:
-        # After a crash, what may be a redelivery is marked as one.
-        database.execute("UPDATE name SET offered = max(offered, ?) WHERE name = ?", (rows[-1].number, load.name))
-    return rows
 
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._damaged: set[int] = set()
 
-def sweep(database: sqlite3.Connection, sweep: Sweep) -> Swept:
-    """Return what has expired, and what was delayed and is due.
+    def read_waiting(self, database: sqlite3.Connection, load: Load) -> list[Stored]:
+        """Return the next frames of a name, and note, lastingly, that they may be delivered from now on.
 
-    Raises:
-        DamagedRowError: One of them is not as it was written.
-        sqlite3.Error: The file cannot be read.
-    """
-    expired = database.execute(
-        "SELECT number, name.name, indexes, frame FROM message JOIN name ON message.name = id"
-        " WHERE expires <= ? ORDER BY expires LIMIT ?",
-        (sweep.now, sweep.frames),
-    ).fetchall()
-    due = database.execute(
-        "SELECT number, name.name, NULL, frame FROM delayed JOIN name ON delayed.name = id"
-        " WHERE due <= ? ORDER BY due, number LIMIT ?",
-        (sweep.now, sweep.frames),
-    ).fetchall()
-    is_cut_off = sweep.frames in {len(expired), len(due)}
-    later = sweep.now if is_cut_off else _next_moment(database, after=sweep.now)
-    return Swept([_waiting(*row) for row in expired], [_waiting(*row) for row in due], later)
+        Raises:
+            sqlite3.Error: The file cannot be read or written.
+        """
+        cursor = database.execute(
+            "SELECT number, max(attempts, number <= offered), indexes, due, expires, error, frame FROM message"
+            " JOIN name ON message.name = id"
+            " WHERE message.name = (SELECT id FROM name WHERE name = ?) AND number > ? ORDER BY number",
+            (load.name, load.after),
+        )
+        sound = self._sound(cursor, lambda row: _stored(load.name, row))
+        rows = list(_up_to(load.frames, load.size, sound, lambda row: len(row.frame)))
+        if rows:
+            # After a crash, what may be a redelivery is marked as one.
+            database.execute("UPDATE name SET offered = max(offered, ?) WHERE name = ?", (rows[-1].number, load.name))
+        return rows
+
+    def sweep(self, database: sqlite3.Connection, sweep: Sweep) -> Swept:
+        """Return what has expired, and what was delayed and is due.
+
+        Raises:
+            sqlite3.Error: The file cannot be read.
+        """
+        expired = database.execute(
+            "SELECT number, name.name, indexes, frame FROM message JOIN name ON message.name = id"
+            " WHERE expires <= ? ORDER BY expires",
+            (sweep.now,),
+        )
+        due = database.execute(
+            "SELECT number, name.name, NULL, frame, expires FROM delayed JOIN name ON delayed.name = id"
+            " WHERE due <= ? ORDER BY due, number",
+            (sweep.now,),
+        )
+        has_expired = list(islice(self._sound(expired, _waiting), sweep.frames))
+        is_due = list(islice(self._sound(due, lambda row: (_waiting(row[:-1]), row[-1])), sweep.frames))
+        if sweep.frames in {len(has_expired), len(is_due)}:
+            later: float | None = sweep.now
+        else:
+            # What is due now waits to expire from now on.
+            later = _first(_next_moment(database, after=sweep.now), *(expires for _, expires in is_due))
+        return Swept(has_expired, [waiting for waiting, _ in is_due], later)
+
+    def _sound(self, rows: Iterable[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], R]) -> Iterator[R]:
+        """Yield what can be made of each row that is as it was written."""
+        for row in rows:
+            try:
+                yield read(row)
+            except DamagedRowError as error:
+                self._pass_over(error)
+
+    def _pass_over(self, error: DamagedRowError) -> None:
+        if error.number not in self._damaged:
+            self._damaged.add(error.number)
+            logger.critical(
+                "%s: %s. It is passed over, and stays where it is; stop the server, and 'mezzenger store repair %s'"
+                " rescues all but what is damaged",
+                *(self._file, error, self._file),
+            )
 
 
 def find(database: sqlite3.Connection, find: Find) -> list[Dead]:
     """Return the dead letters that a question is about; of a list, its beginning.
+
+    Frames are returned where they are asked for alone: an order may concern many large ones.
 
     Raises:
         DamagedRowError: One of them is not as it was written.
@@ -105,9 +145,10 @@ def find(database: sqlite3.Connection, find: Find) -> list[Dead]:
     match find.question:
         case ListDead(name=name, after=after):
             where, values = "number > ? AND (? IS NULL OR name.name = ?)", (min(after, _MAX_NUMBER), name, name)
-            return _dead(database, where, values)
+            letters = map(_dead, _dead_rows(database, where, values))
+            return list(_up_to(FIND_FRAMES, FIND_SIZE, letters, lambda letter: letter.size))
         case ShowDead(number=number):
-            return _dead_with(database, [number])
+            return _dead_with(database, [number], with_frames=True)
         case DropDead(numbers=numbers):
             # Damaged ones too: it is the way to be rid of them.
             return _dead_with(database, numbers, is_checked=False)
@@ -115,56 +156,68 @@ def find(database: sqlite3.Connection, find: Find) -> list[Dead]:
             return _dead_with(database, question.numbers)
 
 
-def _dead_with(database: sqlite3.Connection, numbers: Iterable[int], *, is_checked: bool = True) -> list[Dead]:
+def _dead_with(
+    database: sqlite3.Connection, numbers: Iterable[int], *, with_frames: bool = False, is_checked: bool = True
+) -> list[Dead]:
     letters = []
     for number in numbers:
-        letters += _dead(database, "number = ?", (min(number, _MAX_NUMBER),), is_checked=is_checked)
+        for row in _dead_rows(database, "number = ?", (min(number, _MAX_NUMBER),)):
+            letter = _dead(row, is_checked=is_checked)
+            letters.append(letter if with_frames else letter._replace(frame=b""))
     return letters
 
 
-def _dead(
-    database: sqlite3.Connection, where: str, values: tuple[object, ...], *, is_checked: bool = True
-) -> list[Dead]:
-    cursor = database.execute(
+def _dead_rows(database: sqlite3.Connection, where: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+    return database.execute(
         "SELECT number, name.name, attempts, indexes, buried, reason, error, frame FROM dead"  # noqa: S608  # ours
         f" JOIN name ON dead.name = id WHERE {where} ORDER BY number LIMIT ?",
         (*values, FIND_FRAMES),
     )
-    letters = []
-    for number, name, attempts, indexes, buried, reason, error, frame in _up_to(FIND_SIZE, cursor):
-        left = None
-        try:
-            _header(number, name, frame)
-            left = _indexes(number, name, indexes)
-        except DamagedRowError:
-            if is_checked:
-                raise
-        letters.append(Dead(number, name, attempts, left, buried, reason, error, frame))
-    return letters
+
+
+def _dead(row: tuple[Any, ...], *, is_checked: bool = True) -> Dead:
+    number, name, attempts, indexes, buried, reason, error, frame = row
+    messages, left = 0, None
+    try:
+        messages = _header(number, name, frame).messages
+        left = _indexes(number, name, indexes)
+    except DamagedRowError:
+        if is_checked:
+            raise
+    return Dead(number, name, messages, len(frame), attempts, left, buried, reason, error, frame)
 
 
 def _next_moment(database: sqlite3.Connection, after: float = 0.0) -> float | None:
     """Return when the first of what waits expires or is due, after what has by then."""
-    moments = (
+    return _first(
         database.execute("SELECT min(expires) FROM message WHERE expires > ?", (after,)).fetchone()[0],
         database.execute("SELECT min(due) FROM delayed WHERE due > ?", (after,)).fetchone()[0],
-        # What is due now waits to expire from now on.
-        database.execute("SELECT min(expires) FROM delayed WHERE due <= ?", (after,)).fetchone()[0],
     )
+
+
+def _first(*moments: float | None) -> float | None:
     return min((moment for moment in moments if moment is not None), default=None)
 
 
-def _up_to(size: int, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the first rows, one at least, whose frames, in the last column, have so many bytes together."""
+def _up_to(frames: int, size: int, rows: Iterable[R], size_of: Callable[[R], int]) -> Iterator[R]:
+    """Yield so many rows at most, one at least, whose frames have so many bytes together."""
     total = 0
-    for row in rows:
-        total += len(row[-1])
-        if total > size and total > len(row[-1]):
+    for count, row in enumerate(rows):
+        total += size_of(row)
+        if count == frames or (count and total > size):
             return
         yield row
 
 
-def _waiting(number: int, name: str, indexes: bytes | None, frame: bytes) -> Waiting:
+def _stored(name: str, row: tuple[Any, ...]) -> Stored:
+    number, attempts, indexes, due, expires, error, frame = row
+    header = _header(number, name, frame)
+    left = _indexes(number, name, indexes)
+    return Stored(number, name, header.messages, frame, attempts, left, due, expires, error)
+
+
+def _waiting(row: tuple[Any, ...]) -> Waiting:
+    number, name, indexes, frame = row
     messages = _header(number, name, frame).messages
     left = _indexes(number, name, indexes)
     return Waiting(number, name, messages, messages if left is None else len(left), len(frame))

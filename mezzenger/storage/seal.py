@@ -31,7 +31,7 @@ from xxhash import xxh3_64_digest
 
 from mezzenger.storage import wal
 from mezzenger.storage.files import Files, beside, reading, sync_folder, write_durably
-from mezzenger.storage.wal import Checksum, Log
+from mezzenger.storage.wal import Checksum, Frame, Log
 
 _MAGIC: Final = b"MZGSEAL1"
 _NOTE: Final = struct.Struct(">8s4I8s2I")
@@ -135,6 +135,9 @@ class Seal:
         self._note = note
         self._descriptor: int | None = os.open(files.seal, os.O_RDWR | getattr(os, "O_BINARY", 0))
         self._log: int | None = None
+        found = self._open_log()
+        self._found_salts = b"" if found is None else wal.read_salts(found)
+        """Of the log that was there; behind its last commit may be what a power cut has left of another one."""
         self._latest = log.latest
         """Where in the log the pages are that have changed since the last checkpoint."""
         self._pages = log.pages or note.pages
@@ -149,9 +152,7 @@ class Seal:
             )
 
     def begin(self, database: sqlite3.Connection) -> None:
-        """Write what the last run left in its log into the database, so that the log begins anew.
-
-        Otherwise what a power cut left of a transaction, behind the last whole one, might be taken for a new one.
+        """Write what the last run left in its log into the database, so that the log begins anew with the next commit.
 
         Raises:
             sqlite3.Error: The disk failed.
@@ -233,7 +234,7 @@ class Seal:
         number = self._note.frames if salts == self._note.salts else 0
         new: dict[int, int] = {}
         last = None
-        while (frame := wal.read_frame(log, self._note.page_size, number)) is not None and frame.salts == salts:
+        while (frame := self._committed_frame(log, salts, number)) is not None:
             new[frame.page] = number
             number += 1
             if frame.pages:
@@ -243,6 +244,14 @@ class Seal:
                 self._pages = frame.pages
         if last is not None:
             self._write_note(last)
+
+    def _committed_frame(self, log: int, salts: bytes, number: int) -> Frame | None:
+        """Return a frame if it is one that SQLite has written to the log with these salts."""
+        frame = wal.read_frame(log, self._note.page_size, number)
+        if frame is None or frame.salts != salts:
+            return None
+        is_certain = salts != self._found_salts or wal.fits(log, self._note.page_size, number)
+        return frame if is_certain else None
 
     def _open_log(self) -> int | None:
         if self._log is None and self._files.wal.exists():

@@ -49,6 +49,7 @@ class SqliteStorage:
         self._database: sqlite3.Connection | None = None
         self._names: dict[str, int] = {}
         self._failure: str | None = None
+        self._rows = rows.Reader(file)
 
     async def open(self) -> Restored:
         """Return what the last run left.
@@ -68,20 +69,20 @@ class SqliteStorage:
         await self._run(self._commit, changes)
 
     async def read(self, load: Load) -> Sequence[Stored]:
-        """Return the next frames of a name.
+        """Return the next frames of a name, without damaged ones.
 
         Raises:
-            StorageError: They cannot be read, or are damaged.
+            StorageError: They cannot be read.
         """
-        return await self._run(self._read, rows.read_waiting, load)
+        return await self._run(self._read, self._rows.read_waiting, load)
 
     async def sweep(self, sweep: Sweep) -> Swept:
-        """Return what has expired, and what is due.
+        """Return what has expired, and what is due, without what is damaged.
 
         Raises:
-            StorageError: It cannot be read, or is damaged.
+            StorageError: It cannot be read.
         """
-        return await self._run(self._read, rows.sweep, sweep)
+        return await self._run(self._read, self._rows.sweep, sweep)
 
     async def find(self, find: Find) -> Sequence[Dead]:
         """Return the dead letters that a question is about.

@@ -98,6 +98,16 @@ def read_page(descriptor: int, page_size: int, number: int) -> bytes:
     return os.pread(descriptor, page_size, place(page_size, number) + FRAME.size)
 
 
+def fits(descriptor: int, page_size: int, number: int) -> bool:
+    """Whether the checksum of a frame continues the one that is before it."""
+    raw = os.pread(descriptor, FRAME.size + page_size, place(page_size, number))
+    if len(raw) < FRAME.size + page_size:
+        return False
+    order, seed = _before(descriptor, page_size, number)
+    checksum = _checksum(raw[FRAME.size :], _checksum(raw[:8], seed, order), order)
+    return checksum == FRAME.unpack(raw[: FRAME.size])[-2:]
+
+
 def read_salts(descriptor: int) -> bytes:
     """Return the salts that the log has now."""
     raw = os.pread(descriptor, HEADER.size, 0)
@@ -138,14 +148,8 @@ def mended(descriptor: int, log: Log, number: int) -> Frame | None:
     is itself what is damaged, the frame behind fits the one that it should be.
     """
     raw = os.pread(descriptor, FRAME.size + log.page_size, place(log.page_size, number))
-    header = os.pread(descriptor, HEADER.size, 0)
-    order = ">" if header[3] & 1 else "<"
+    order, seed = _before(descriptor, log.page_size, number)
     frame = log.frames[number]
-    if number:
-        seed = log.frames[number - 1].checksum
-    else:
-        first, second = HEADER.unpack(header)[-2:]
-        seed = (first, second)
     content = raw[FRAME.size :]
     for page, pages in _with_one_byte_changed(raw[:8]):
         if _checksum(content, _checksum(_PAGES.pack(page, pages), seed, order), order) == frame.checksum:
@@ -156,6 +160,14 @@ def mended(descriptor: int, log: Log, number: int) -> Frame | None:
     mine = _checksum(content, _checksum(raw[:8], seed, order), order)
     next_one = _checksum(behind[FRAME.size :], _checksum(behind[:8], mine, order), order)
     return frame._replace(checksum=mine) if next_one == FRAME.unpack(behind[: FRAME.size])[-2:] else None
+
+
+def _before(descriptor: int, page_size: int, number: int) -> tuple[str, Checksum]:
+    """Return the byte order of checksums, and the one that is before a frame."""
+    header = os.pread(descriptor, HEADER.size, 0)
+    *_, first, second = HEADER.unpack(header)
+    frame = read_frame(descriptor, page_size, number - 1) if number else None
+    return ">" if header[3] & 1 else "<", (first, second) if frame is None else frame.checksum
 
 
 def _with_one_byte_changed(raw: bytes) -> Iterator[tuple[int, int]]:

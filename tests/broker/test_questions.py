@@ -300,7 +300,7 @@ def test_a_damaged_one_is_dropped() -> None:
     driver.stored(A, 1)
     driver.nack(A, 1, 0)
     driver.look()
-    driver.storage._dead[1] = driver.storage._dead[1]._replace(frame=b"damaged")
+    driver.storage._dead[1] = driver.storage._dead[1]._replace(messages=0)
     driver.say(A, DropDead(1, [1]))
     assert Completed(1, 1) in driver.sent(A)
     assert (driver.broker.stats().dead, driver.broker.stats().discarded) == (0, 0)

@@ -25,13 +25,14 @@ from mezzenger.protocol import wire
 from tests.integration.processes import count_lines, free_ports, patient, running, wait_for
 
 PUBLISHERS: Final = 4
-STEADY: Final = "steady"
-"""Has one subscriber, which stays the same client all the time."""
-FICKLE: Final = "fickle"
-"""Has one subscriber, which is a new client after every few kills."""
+STEADY: Final = ("steady 1", "steady 2")
+"""Each has one subscriber, which stays the same client all the time."""
+FICKLE: Final = ("fickle 1", "fickle 2")
+"""Each has one subscriber, which is a new client after every few kills."""
 KEPT: Final = "kept"
 """Has a subscriber only at the end; until then nothing of it may leave the file."""
 PROGRESS_SECONDS: Final = 5.0
+START_SECONDS: Final = 60.0
 END_SECONDS: Final = 60.0
 
 SERVER: Final = """
@@ -138,22 +139,23 @@ class CrashLoad:
         self._seed = seed
         self._stop = threading.Event()
         self._confirmed: list[set[tuple[str, Sent]]] = [set() for _ in range(PUBLISHERS)]
-        self._inboxes = {name: Inbox(name) for name in (STEADY, FICKLE, KEPT)}
+        self._inboxes = {name: Inbox(name) for name in (*STEADY, *FICKLE, KEPT)}
         self.report = Report()
 
     def run(self, kills: int) -> Report:
         """Kill the server so many times, then let it finish."""
         publishers = [threading.Thread(target=self._publish, args=(i,), daemon=True) for i in range(PUBLISHERS)]
-        with self._server() as first, self._subscriber(STEADY):
+        with self._server() as first, self._subscriber(STEADY[0]), self._subscriber(STEADY[1]):
             for publisher in publishers:
                 publisher.start()
-            fickle = self._subscribed(FICKLE)
+            fickle = {name: self._subscribed(name) for name in FICKLE}
             self._kill(first)
             while self.report.kills < kills:
                 with self._server(must_listen=self._random.random() < 0.9) as server:
                     if self._random.random() < 0.3:
-                        fickle.stop()
-                        fickle = self._subscribed(FICKLE)
+                        name = self._random.choice(FICKLE)
+                        fickle[name].stop()
+                        fickle[name] = self._subscribed(name)
                     self._kill(server)
             with self._server() as last, self._subscriber(KEPT):
                 self._await_progress()
@@ -161,7 +163,8 @@ class CrashLoad:
                 for publisher in publishers:
                     publisher.join(END_SECONDS)
                 self._await_all()
-                fickle.stop()
+                for client in fickle.values():
+                    client.stop()
                 last.terminate()
                 last.wait(20)
         self._judge()
@@ -189,7 +192,9 @@ class CrashLoad:
         before = count_lines(self._log, "listening")
         with running(SERVER, settings, log=self._log) as process:
             if must_listen:
-                wait_for(lambda: count_lines(self._log, "listening") > before or process.poll() is not None)
+                wait_for(
+                    lambda: count_lines(self._log, "listening") > before or process.poll() is not None, START_SECONDS
+                )
                 if process.poll() is not None:
                     self.report.problems.append(f"a server did not start; see {self._log}")
             yield process
@@ -212,7 +217,7 @@ class CrashLoad:
         number = 0
         with self._client() as client:
             while not self._stop.is_set():
-                name = dice.choices((STEADY, FICKLE, KEPT), (20, 20, 1))[0]
+                name = dice.choices((*STEADY, *FICKLE, KEPT), (10, 10, 10, 10, 1))[0]
                 count = dice.choice((1, 1, 1, 20))
                 batch = [Sent(index, number + offset) for offset in range(count)]
                 number += count

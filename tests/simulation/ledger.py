@@ -13,7 +13,7 @@ from typing import Final
 from mezzenger.broker.effects import Attempt, Bury, Change, Discard, Effect, Origin, Requeue, Settle, Store
 from mezzenger.broker.stats import BrokerStats
 from tests.simulation.clock import Clock
-from tests.simulation.policies import RULES
+from tests.simulation.policies import MAX_DEAD_LETTERS, RULES
 
 LATE: Final = 1.5
 """Seconds in which the store, slow or full as it may be, takes note that something has expired or is due."""
@@ -65,6 +65,8 @@ class Ledger:
         self._decided: dict[int, str] = {}
         """What will leave its place with the next commit, by number, and where it goes."""
         self._storing: dict[int, Store] = {}
+        self.full_until = 0.0
+        """When some dead letters left, by the steady clock, and before there was no room for another one."""
         self._before: Counter[str] = Counter()
         """Messages in each place when the server's run began."""
 
@@ -111,8 +113,20 @@ class Ledger:
         for store in stores:
             del self._storing[store.number]
 
+    def failed(self, changes: Sequence[Change]) -> None:
+        """Take note that the store has made none of these, and will make none in this run."""
+        self.refused(change for change in changes if isinstance(change, Store))
+        for change in changes:
+            # Who asked for these may ask again.
+            if isinstance(change, Requeue):
+                del self._decided[change.former]
+            elif isinstance(change, Discard):
+                del self._decided[change.number]
+
     def committed(self, changes: Sequence[Change]) -> None:
         """Take note of what is in the store from now on."""
+        if any(isinstance(change, Discard | Requeue) for change in changes) and self.is_full_of_dead:
+            self.full_until = self._clock.now
         for change in changes:
             match change:
                 case Store():
@@ -132,6 +146,12 @@ class Ledger:
     def place_of(self, life: Life) -> str:
         """Return where something is, or will be with the next commit."""
         return self._decided.get(life.number, life.place)
+
+    @property
+    def is_full_of_dead(self) -> bool:
+        """Whether there is no room for another dead letter; those that are leaving still take up room."""
+        dead = sum(life.place == "dead" or self.place_of(life) == "dead" for life in self.kept.values())
+        return dead >= MAX_DEAD_LETTERS
 
     def left(self) -> Counter[str]:
         """Count the messages that nobody has acknowledged, by the place that they are in."""
@@ -188,6 +208,7 @@ class Ledger:
 
     def _check_bury(self, bury: Bury) -> None:
         policy, life = RULES[bury.name], self.kept[bury.number]
+        assert not self.is_full_of_dead, f"{bury}, where there are too many"
         if bury.reason == "max_attempts":
             assert bury.attempts >= policy.max_attempts, f"{bury} is too early"
         else:

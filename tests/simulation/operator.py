@@ -58,6 +58,10 @@ class Operator:
         """Ask for one."""
         self._ask(lambda request: ShowDead(request, number), self._on_shown)
 
+    def drop(self, numbers: list[int]) -> None:
+        """Have dead letters forgotten."""
+        self._order("drop", numbers)
+
     def _list(self, after: int) -> None:
         self._ask(lambda request: ListDead(request, None, after), self._on_listed)
 

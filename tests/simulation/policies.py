@@ -32,6 +32,8 @@ RULES: Final = {
 NAMES: Final = (*RULES, "block")
 """Where a publish may have to wait for room is twice as likely as the others."""
 POLICIES: Final = Policies(PLAIN, list(RULES.items()))
+MAX_DEAD_LETTERS: Final = 20
+"""So few that in many histories there is no room for another one."""
 FEW_ATTEMPTS: Final = 10
 """Below so many attempts a message that no callback can handle becomes a dead letter within a history."""
 

@@ -1,6 +1,6 @@
 """The server of the simulation: a real broker and the real store; a crash may come at any effect."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
@@ -8,6 +8,7 @@ from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
 from mezzenger.broker.room import RoomOptions
+from mezzenger.errors import StorageError
 from mezzenger.protocol.commands import is_token
 from mezzenger.storage import rows
 from mezzenger.storage.sqlite import SqliteStorage
@@ -15,13 +16,15 @@ from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk, close
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
-from tests.simulation.policies import POLICIES
+from tests.simulation.policies import MAX_DEAD_LETTERS, POLICIES
 from tests.simulation.tables import check_tables
 from tests.simulation.watch import Watch
 
 COMMIT: Final = 0.003
 FULL: Final = 0.2
 """Seconds until a full disk has space again."""
+REPAIR: Final = 2.0
+"""Seconds, at most, until a server whose store has failed is restarted."""
 DRAIN: Final = 0.3
 LONG: Final = 60.0
 """Seconds that are not waited for: the clock was set back an hour."""
@@ -31,7 +34,7 @@ CHECKS: Final = 10
 """Every so many commits the tables are checked, every row of them."""
 OPTIONS: Final = BrokerOptions(
     connection=ConnectionOptions(max_message_size=2**20, link_timeout=2.0, max_peers=1000),
-    delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=1000, policies=POLICIES),
+    delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
     room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
     max_names=1000,
 )
@@ -80,13 +83,10 @@ class Server:
         self._clock.tell("server starts", len(self._ledger.kept), "frames in the store")
         self._after()
 
-    def crash(self, torn: Sequence[Change] = ()) -> None:
-        """End at once, perhaps in a commit, and come back some time later."""
+    def crash(self) -> None:
+        """End at once, and come back some time later."""
         if self.is_up:
-            self.is_up = False
-            self._run = object()
-            self._disk.crash(self.storage, torn)
-            self._cut_all()
+            self._crash(self._disk.crash)
 
     def stop(self) -> None:
         """Stop as a signal has it: drain, say farewell, commit what is left."""
@@ -109,6 +109,8 @@ class Server:
 
     def check(self) -> None:
         """Check that the tables are right, and that the broker's counters add up, if all it decided is committed."""
+        if self.storage._failure is not None:
+            return
         check_tables(self.storage._usable(), self._ledger)
         self._ledger.check_moments(self.now, self._began)
         if not (self._changes or self._is_storing):
@@ -213,12 +215,25 @@ class Server:
     def _commit(self, changes: list[Change], queries: list[Query]) -> None:
         if self._clock.breaks(0.002, "crash before a commit"):
             self.crash()
+        elif self.storage._failure is not None:
+            self._commit_and_answer(changes, queries)
+        elif changes and self._clock.breaks(0.001, "disk fails"):
+            self._fail()
+            self._commit_and_answer(changes, queries)
         elif changes and self._clock.breaks(0.002, "crash in a commit"):
-            self.crash(torn=changes)
+            self._crash(lambda storage: self._disk.crash_in_commit(storage, changes))
+        elif changes and self._clock.breaks(0.003, "crash after a commit"):
+            self._crash(lambda storage: self._disk.crash_after_commit(storage, changes))
+            self._ledger.committed(changes)
         elif changes and self._clock.breaks(0.005, "disk full"):
             self._fill(changes, queries)
         else:
             self._commit_and_answer(changes, queries)
+
+    def _fail(self) -> None:
+        """Have the store refuse all, as it does after a failed sync, until somebody starts the server again."""
+        self.storage._failure = "the disk has failed"
+        self._clock.soon(REPAIR, self._in_this_run(self.stop if self._clock.random.random() < 0.5 else self.crash))
 
     def _fill(self, changes: list[Change], queries: list[Query]) -> None:
         """Refuse what is to be stored, and keep the rest for later, as the server's loop does."""
@@ -237,12 +252,7 @@ class Server:
 
     def _commit_and_answer(self, changes: list[Change], queries: list[Query]) -> None:
         if changes:
-            self.storage._commit(changes)
-            self._ledger.committed(changes)
-            if self._clock.breaks(0.003, "crash after a commit"):
-                self.crash()
-                return
-            self.broker.committed(changes, self.now)
+            self._make(changes)
             self._after()
         while self.is_up and queries:
             self._answer(queries.pop(0))
@@ -254,14 +264,33 @@ class Server:
             if self._commits % CHECKS == 0:
                 self.check()
 
+    def _make(self, changes: list[Change]) -> None:
+        try:
+            self.storage._commit(changes)
+        except StorageError as error:
+            self._ledger.failed(changes)
+            self.broker.commit_failed(changes, "storage", str(error))
+        else:
+            self._ledger.committed(changes)
+            self.broker.committed(changes, self.now)
+
     def _answer(self, query: Query) -> None:
+        try:
+            self._read(query)
+        except StorageError as error:
+            if isinstance(query, Find):
+                self.broker.not_found(query, "storage", str(error))
+            elif isinstance(query, Sweep):
+                self.broker.not_swept(self.now)
+
+    def _read(self, query: Query) -> None:
         match query:
             case Load():
+                self.broker.loaded(query, self.storage._read(self.storage._rows.read_waiting, query), self.now)
                 self._clock.tell("load", query.name)
-                self.broker.loaded(query, self.storage._read(rows.read_waiting, query), self.now)
             case Sweep():
+                self.broker.swept(self.storage._read(self.storage._rows.sweep, query))
                 self._clock.tell("sweep")
-                self.broker.swept(self.storage._read(rows.sweep, query))
             case Find():
                 self.broker.found(query, self.storage._read(rows.find, query))
 
@@ -288,11 +317,16 @@ class Server:
         for effect in effects:
             self._do(effect)
         if self._changes:
-            self.storage._commit(self._changes)
-            self._ledger.committed(self._changes)
+            self._make(self._changes)
         self.is_up = False
         self.close()
         self._clock.after(0.1, self._cut_all)
+
+    def _crash(self, end: Callable[[SqliteStorage], None]) -> None:
+        self.is_up = False
+        self._run = object()
+        end(self.storage)
+        self._cut_all()
 
     def _cut_all(self) -> None:
         """Cut all links, and have the next server start."""

@@ -37,6 +37,8 @@ class Watch:
         """Who was sent what, and has not answered, by number."""
         self._numbers: dict[int, Life] = dict(ledger.kept)
         """All that had that number in this run."""
+        self._last: dict[int, float] = {}
+        """When something was delivered, by number and the steady clock."""
         self._had_subscribers: set[str] = set()
         self._given: dict[tuple[int, int], list[float]] = {}
         """When the broker was given a publish, by client and sequence."""
@@ -170,6 +172,10 @@ class Watch:
             early = client == self._broker._peers[peer].client and now < until - 0.001
             assert not early, f"at {now}: delivered before its pause is over: {life}"
         holders = self._holders.setdefault(number, set())
-        is_last = attempt > RULES[life.name].max_attempts
-        assert not is_last or holders or place != "pending", f"attempt {attempt}, and nobody had it: {life}"
+        if attempt > RULES[life.name].max_attempts and not holders and place == "pending":
+            # What has waited since then for its turn with a subscriber is delivered on, too.
+            was_full = self._ledger.full_until >= self._last.get(number, 0.0)
+            assert was_full or self._ledger.is_full_of_dead, f"attempt {attempt}, and nobody had it: {life}"
+            self._clock.tell("delivered on", life.name, number)
+        self._last[number] = self._clock.now
         holders.add(peer)

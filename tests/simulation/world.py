@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from mezzenger.broker import backlog, sweeper
 from mezzenger.protocol.wire import NO_EXTRA, Extra
+from mezzenger.storage import seal
 from tests.simulation.client import Client
 from tests.simulation.clock import START, Clock
 from tests.simulation.disk import Disk
@@ -27,6 +28,8 @@ WINDOW: Final = 8
 LOAD: Final = 3
 QUIET: Final = 4.0
 SWEEP: Final = 4
+CHECKPOINT: Final = 20
+"""Frames of the log after which it is written into the database."""
 MEMORY: Final = next((path for path in ("/dev/shm",) if Path(path).is_dir()), None)
 """A folder on no disk: what a crash leaves is decided here, not by syncing."""
 
@@ -129,12 +132,19 @@ class World:
         heir = self._new_client()
         for name in RULES:
             heir.subscribe(name)
-        self.clock.run(self.clock.now + 300, self._is_at_rest)
         self._operator.client = heir
+        self._make_room()
+        self.clock.run(self.clock.now + 300, self._is_at_rest)
         self._operator.shown.clear()
         for number in self._dead:
             self._operator.show(number)
-        self.clock.run(self.clock.now + 300, lambda: self._operator.shown >= self._dead)
+        self.clock.run(self.clock.now + 300, lambda: self._is_at_rest() and self._operator.shown >= self._dead)
+
+    def _make_room(self) -> None:
+        """Have what cannot be handled become dead letters: drop all of them as long as there is no room for more."""
+        if self._ledger.is_full_of_dead and not self._is_at_rest():
+            self._operator.drop(sorted(self._dead))
+        self.clock.after(1.0, self._make_room)
 
     @property
     def _dead(self) -> set[int]:
@@ -157,7 +167,8 @@ def simulate(seed: int, seconds: float = 5.0) -> Clock:
     """Run one history; what is returned tells what happened in it."""
     small_windows = patch.multiple(backlog, WINDOW_FRAMES=WINDOW, LOAD_FRAMES=LOAD)
     small_sweeps = patch.object(sweeper, "SWEEP_FRAMES", SWEEP)
-    with TemporaryDirectory(dir=MEMORY) as directory, small_windows, small_sweeps:
+    early_checkpoints = patch.object(seal, "_CHECKPOINT_FRAMES", CHECKPOINT)
+    with TemporaryDirectory(dir=MEMORY) as directory, small_windows, small_sweeps, early_checkpoints:
         world = World(seed, Path(directory))
         try:
             world.run(seconds)

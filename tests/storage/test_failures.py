@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from mezzenger.broker.effects import Attempt, Change, Offered
+from mezzenger.broker.effects import Attempt, Change, Offered, Origin
+from mezzenger.broker.restored import Swept
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.storage.files import Files
 from mezzenger.storage.schema import APPLICATION_ID
 from mezzenger.storage.seal import make_seal
 from mezzenger.storage.sqlite import SqliteStorage
-from tests.storage.driver import Driver, know, reopened, settle, sqlite, store
+from tests.storage.driver import Driver, know, reopened, requeue, settle, sqlite, store
 
 UNPRIVILEGED = """
 import asyncio, os, sys
@@ -170,31 +171,67 @@ class TestNoFile:
 
 class TestDamage:
     @pytest.mark.parametrize("at", [0, 30, -1])
-    def test_a_damaged_frame_is_named(self, file: Path, at: int) -> None:
-        """One byte of it is not what was stored: no subscriber gets it."""
-        frame = bytearray(store(2).frame)
+    def test_a_damaged_frame_is_passed_over(self, file: Path, at: int, caplog: pytest.LogCaptureFixture) -> None:
+        """One byte of it is not what was stored: no subscriber gets it, but what is behind it; the log tells once."""
         with sqlite(file) as driver:
-            driver.commit(know(), store(1), store(2), store(3, "b"))
-        frame[at] ^= 1
-        with closing(sqlite3.connect(file)) as database, database:
-            database.execute("UPDATE message SET frame = ? WHERE number = 2", (bytes(frame),))
-        seal_anew(file)
+            driver.commit(know(), store(1), store(2), store(3), store(4, "b"))
+        damage(file, "message", 2, at)
         with sqlite(file) as driver:
-            with pytest.raises(StorageError, match=rf"{file}: message 2 of 'a' is damaged"):
-                driver.read()
             assert driver.numbers(frames=1) == [1]
-            assert driver.numbers("b") == [3]
-            driver.commit(store(4, "b"))
+            assert driver.numbers(after=1, frames=1) == driver.numbers(after=1) == [3]
+            assert driver.numbers("b") == [4]
+            driver.commit(store(5, "b"))
+        assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+        assert f"{file}: message 2 of 'a' is damaged: " in caplog.text
+        assert f"'mezzenger store repair {file}'" in caplog.text
+        assert rows_of(file, "message") == [1, 2, 3, 4, 5]
 
-    def test_damaged_indexes_are_named(self, file: Path) -> None:
+    def test_what_has_damaged_indexes_is_passed_over(self, file: Path, caplog: pytest.LogCaptureFixture) -> None:
         """What is left of a batch cannot be read."""
         with sqlite(file) as driver:
-            driver.commit(know(), store(1, payloads=[b"x", b"y"]), Attempt(1, 2, (1,)))
+            driver.commit(know(), store(1, payloads=[b"x", b"y"]), store(2), Attempt(1, 2, (1,)))
         with closing(sqlite3.connect(file)) as database, database:
             database.execute("UPDATE message SET indexes = x'c1'")
         seal_anew(file)
-        with sqlite(file) as driver, pytest.raises(StorageError, match="message 1 of 'a' is damaged"):
-            driver.read()
+        with sqlite(file) as driver:
+            assert driver.numbers() == []
+        assert "message 1 of 'a' is damaged" in caplog.text
+
+    def test_sweeps_pass_over_what_is_damaged(self, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """It neither holds up what expires or is due behind it, nor has the store looked through over and over."""
+        expiring = [store(number, expires=float(number)) for number in range(1, 5)]
+        delayed = [store(number, due=float(number - 4), expires=9.0) for number in range(5, 9)]
+        delayed[1] = store(6, due=2.0, expires=2.5)
+        with sqlite(file) as driver:
+            driver.commit(know(), *expiring, *delayed)
+        damage(file, "message", 2)
+        damage(file, "delayed", 6)
+        with sqlite(file) as driver:
+            swept = driver.sweep(3.0, frames=2)
+            assert [[one.number for one in found] for found in swept[:2]] == [[1, 3], [5, 7]]
+            assert swept.next == 3.0
+            driver.commit(settle(expiring[0]), settle(expiring[2]))
+            driver.commit(requeue(delayed[0], 10, Origin.DELAYED), requeue(delayed[2], 11, Origin.DELAYED))
+            for _ in range(2):
+                assert driver.sweep(3.0, frames=2) == Swept([], [], 4.0)
+        assert [record.levelname for record in caplog.records] == ["CRITICAL", "CRITICAL"]
+        assert (rows_of(file, "message"), rows_of(file, "delayed")) == ([2, 4, 10, 11], [6, 8])
+
+
+def damage(file: Path, table: str, number: int, at: int = -1) -> None:
+    """Change one byte of a frame that is stored, unknown to the seal."""
+    with closing(sqlite3.connect(file)) as database, database:
+        (stored,) = database.execute(f"SELECT frame FROM {table} WHERE number = ?", (number,)).fetchone()
+        frame = bytearray(stored)
+        frame[at] ^= 1
+        database.execute(f"UPDATE {table} SET frame = ? WHERE number = ?", (bytes(frame), number))
+    seal_anew(file)
+
+
+def rows_of(file: Path, table: str) -> list[int]:
+    """Return the numbers that a table has; the store is not open."""
+    with closing(sqlite3.connect(file)) as database:
+        return [number for (number,) in database.execute(f"SELECT number FROM {table} ORDER BY number")]
 
 
 def contents(driver: Driver) -> list[Any]:

@@ -64,11 +64,19 @@ class TestDeadLetters:
         driver.commit(know(), *frames)
         driver.commit(bury(frames[1], attempts=20, indexes=(0, 2), error="ValueError: \xe9"))
         assert driver.numbers() == [1, 3]
-        letter = Dead(2, "a", 20, (0, 2), 7.5, "max_attempts", "ValueError: \xe9", frames[1].frame)
+        size = len(frames[1].frame)
+        letter = Dead(2, "a", 3, size, 20, (0, 2), 7.5, "max_attempts", "ValueError: \xe9", frames[1].frame)
         assert driver.find(ListDead(1, None, 0)) == [letter]
         assert driver.find(ShowDead(1, 2)) == [letter]
-        assert driver.find(ResendDead(1, [2])) == [letter]
-        assert [dead.number for dead in driver.find(DropDead(1, [2]))] == [2]
+
+    def test_to_be_resent_or_dropped(self, driver: Driver) -> None:
+        """An order may concern many large ones: their frames are not returned."""
+        frames = [store(number, payloads=[b"x", b"y"]) for number in range(1, 4)]
+        driver.commit(know(), *frames, *(bury(frame, indexes=(1,)) for frame in frames[1:]))
+        size = len(frames[0].frame)
+        letters = [Dead(number, "a", 2, size, 3, (1,), 7.5, "max_attempts", "no") for number in (2, 3)]
+        assert driver.find(ResendDead(1, [2, 3])) == driver.find(DropDead(1, [2, 3])) == letters
+        assert [letter.left for letter in letters] == [1, 1]
 
     def test_buried_with_its_last_attempt(self, driver: Driver) -> None:
         """Attempts and burials of one commit are made in that order."""
@@ -247,7 +255,9 @@ class TestReopening:
         commit(file, know(), *frames)
         commit(file, bury(frames[0], indexes=(1,)), Attempt(2, 4, None, 6.5, "no"))
         with sqlite(file) as driver:
-            assert driver.find(ShowDead(1, 1)) == [Dead(1, "a", 3, (1,), 7.5, "max_attempts", "no", frames[0].frame)]
+            size = len(frames[0].frame)
+            letter = Dead(1, "a", 2, size, 3, (1,), 7.5, "max_attempts", "no", frames[0].frame)
+            assert driver.find(ShowDead(1, 1)) == [letter]
             assert driver.read() == [Stored(2, "a", 1, frames[1].frame, 4, None, 6.5, 9.0, "no")]
             assert [one.number for one in driver.sweep(5.0).due] == [3]
 
@@ -285,15 +295,3 @@ class TestDamage:
             driver.commit(discard(frames[0]))
             assert letter.number == 1
             assert driver.listed() == [2]
-
-    @pytest.mark.parametrize("table", ["message", "delayed"])
-    def test_what_has_its_time(self, file: Path, table: str) -> None:
-        """A damaged message whose moment has come is named."""
-        commit(file, know(), store(1, expires=3.0), store(2, due=1.0))
-        with closing(sqlite3.connect(file)) as database:
-            database.execute(f"UPDATE {table} SET frame = zeroblob(40)")
-            database.commit()
-        make_seal(Files.of(file))
-        number = 1 if table == "message" else 2
-        with sqlite(file) as driver, pytest.raises(StorageError, match=f"message {number} of 'a' is damaged"):
-            driver.sweep(3.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mezzenger.broker.effects import Offered
 from mezzenger.errors import StorageError
 from mezzenger.storage import seal as seals
 from mezzenger.storage.files import Files
@@ -139,6 +140,24 @@ def test_a_kill_in_a_checkpoint_is_no_damage(file: Path, moment: str) -> None:
     assert problems(target) == []
     with sqlite(target) as again:
         assert sum(len(again.numbers(f"name.{index}", size=2**30)) for index in range(3)) == 39
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_a_power_cut_left_of_a_commit_is_not_taken_for_a_new_one(file: Path, is_whole: bool) -> None:
+    """It lies behind what was committed, and looks like more of it; neither a kill nor a stop is damage then."""
+    with sqlite(file) as driver:
+        fill(driver, range(1, 20))
+        before = read_files(file)
+        fill(driver, range(20, 30))
+        log = read_files(file)["-wal"]
+    target, killed_again = file.with_name("cut.db"), file.with_name("killed.db")
+    write_files(target, before | {"-wal": log[:-1] + (bytes([log[-1] ^ 1]) if is_whole else b"")})
+    with sqlite(target) as driver:
+        write_files(killed_again, read_files(target))
+        driver.commit(Offered("name.1", 1))
+    for left in (target, killed_again):
+        assert problems(left) == []
+        assert reopened(left).last_number == 19
 
 
 def test_half_of_an_old_log_is_damage(file: Path) -> None:

@@ -41,7 +41,8 @@ def test_a_dead_letter_is_kept(file: Path) -> None:
         driver.commit(know(), frame, store(2))
         driver.commit(bury(frame))
     with sqlite(file) as driver:
-        assert dead(driver) == [Dead(1, "a", 3, None, 7.0, "max_attempts", "no", frame.frame)]
+        size = len(frame.frame)
+        assert dead(driver) == [Dead(1, "a", 1, size, 3, None, 7.0, "max_attempts", "no", frame.frame)]
         assert driver.numbers() == [2]
 
 
