@@ -20,6 +20,7 @@ from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters, snapshot
 from mezzenger.broker.sweeper import Sweeper
+from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import check_name
 from mezzenger.protocol import wire
@@ -87,7 +88,7 @@ class Broker:
         self._intake.restored(restored)
         self._sweeper.note(restored.next_moment)
 
-    def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> bool:
+    def receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
         """Take a multipart message from the ROUTER socket.
 
         Returns:
@@ -224,7 +225,7 @@ class Broker:
 
     # What peers send.
 
-    def _receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> bool:
+    def _receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
         peer = self._peers.get(peer_id)
         if peer is None:
             self._on_first(peer_id, frames, now)
@@ -237,7 +238,7 @@ class Broker:
             return False
         return self._on_data(peer, frame, now)
 
-    def _on_first(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
+    def _on_first(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> None:
         command: ClientCommand | None = None
         if len(frames) == 1 and wire.is_control(frames[0]):
             with suppress(ProtocolError):
@@ -288,7 +289,7 @@ class Broker:
             self._routing.remove(command.name, peer)
             self._deliveries.unsubscribed(peer, command.name, now)
 
-    def _on_data(self, peer: Peer, frame: bytes, now: float) -> bool:
+    def _on_data(self, peer: Peer, frame: Buffer, now: float) -> bool:
         try:
             header = self._read_header(frame)
         except ProtocolError as error:
@@ -296,7 +297,7 @@ class Broker:
             self._connections.dismiss(peer, error.reason, str(error), now)
             raise
         if header.ack:
-            self._on_stored_publish(peer, header, frame, now)
+            self._on_stored_publish(peer, header, bytes(frame), now)
             return False
         if header.name in self._routing:
             self._counters.published += header.messages
@@ -305,7 +306,7 @@ class Broker:
             self._counters.dropped["no_subscriber"] += header.messages
         return True
 
-    def _read_header(self, frame: bytes) -> wire.Header:
+    def _read_header(self, frame: Buffer) -> wire.Header:
         limit = self._options.connection.max_message_size
         if len(frame) > limit:
             raise ProtocolError("size", f"a frame of {len(frame)} bytes, where at most {limit} are taken")

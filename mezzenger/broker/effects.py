@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mezzenger.codecs import Buffer
 from mezzenger.protocol.commands import Question
 
 
@@ -18,7 +19,7 @@ class Send:
 class Publish:
     """Send this data frame to all subscribers of its name over the XPUB socket."""
 
-    frame: bytes
+    frame: Buffer
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from mezzenger.protocol.events import Action, Connect, Disconnect, Ignore, Listen, Send
 from mezzenger.protocol.session import ClientSession
-from mezzenger.transport.sockets import ClientSocketOptions, ClientSockets, Readable, can_send, send_one
+from mezzenger.transport.sockets import ClientSocketOptions, ClientSockets, Readable, can_send, receive_one, send_one
 
 _SLICE: Final = 256
 """Messages taken from the sockets before everything else has its turn."""
@@ -77,7 +77,7 @@ class Connection:
                 break
             for socket in ready:
                 if socket is sockets.sub:
-                    session.broadcast(socket.recv(), now)
+                    session.broadcast(receive_one(socket), now)
                 else:
                     session.receive(socket.recv_multipart(), now)
                     has_answers = True

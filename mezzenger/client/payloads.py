@@ -13,6 +13,8 @@ from mezzenger.protocol.events import Delivery
 from mezzenger.settings import ClientSettings
 
 _CLIENT_DIGITS: Final = 16
+_LARGE: Final = 64 * 2**10
+"""Bytes of a payload from which on it is written as a large one."""
 _SMALL: Final = 4096
 """Bytes of a message, on the average of its batch."""
 
@@ -23,6 +25,7 @@ class Payloads:
     def __init__(self, settings: ClientSettings) -> None:
         self.codec = codecs.BY_NAME[settings.codec]
         self._dumps = self.codec.dumps
+        self._is_large = False
         self._server = settings.server_address
         self._allow_pickle = settings.allow_pickle
         self._may_unpickle = settings.allow_pickle == "always" or (
@@ -49,9 +52,14 @@ class Payloads:
         if isinstance(msg_name, Channel):
             return msg_name.encode(payload)
         try:
-            return self._dumps(payload)
+            encoded = self._dumps(payload)
         except Exception as error:
             raise codecs.not_encodable(self.codec, msg_name, payload, error) from error
+        if (len(encoded) > _LARGE) is not self._is_large:
+            # The next one will be much like this one.
+            self._is_large = not self._is_large
+            self._dumps = self.codec.dumps_large if self._is_large else self.codec.dumps
+        return encoded
 
     def reader(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.

@@ -4,6 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
+from mezzenger.codecs import Buffer
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
@@ -55,7 +56,7 @@ class Inbox:
         self.malformed["command"] += 1
         return None
 
-    def broadcast(self, frame: bytes) -> Delivery | None:
+    def broadcast(self, frame: Buffer) -> Delivery | None:
         """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
         contents = self._read_contents(frame)
         return contents and Delivery(contents, 1, None)
@@ -80,7 +81,7 @@ class Inbox:
         self.duplicates += 1
         return None
 
-    def _read_contents(self, frame: bytes) -> wire.Contents | None:
+    def _read_contents(self, frame: Buffer) -> wire.Contents | None:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:

@@ -7,6 +7,7 @@ only then calls ``tick``: a client that slept must see the answers before it cou
 
 from collections.abc import Callable, Sequence
 
+from mezzenger.codecs import Buffer
 from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
@@ -173,7 +174,7 @@ class ClientSession:
             self._on_command(command, frames[-1], now)
         self._send_held(now)
 
-    def broadcast(self, frame: bytes, now: float) -> None:
+    def broadcast(self, frame: Buffer, now: float) -> None:
         """Take a frame from the SUB socket."""
         if self.state in {State.CONNECTING, State.OPEN}:
             self._liveness.heard(now)

@@ -22,9 +22,10 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from mezzenger import codecs
+from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import MAX_NAME_BYTES, check_name
 from mezzenger.protocol.commands import ClientCommand, Command, ServerCommand
@@ -45,6 +46,9 @@ _HEADER = struct.Struct("!BBBxHHQQd")
 _ITEM_SIZE: Final = 8
 """Of a message in the table of a batch."""
 _DIGEST = struct.Struct("!Q")
+_LARGE: Final = 64 * 2**10
+"""Bytes of a payload from which on it is not copied once more to take its digest."""
+_MAX_HEAD: Final = MAX_NAME_BYTES + 1 + _HEADER.size
 _MAX_OFFSET = 2**32 - 1
 _MAX_TIMESTAMP = 1e11
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -79,7 +83,7 @@ class Contents(NamedTuple):
 
     header: Header
     extra: "Extra"
-    frame: bytes
+    frame: Buffer
     offsets: Sequence[int]
     """When each message was created, in microseconds after the header's timestamp."""
     bounds: Sequence[int]
@@ -141,7 +145,13 @@ def encode_data(
         table = _table(count).pack(*offsets, *map(len, payloads))
         content = b"".join((name.encode(), _SEPARATOR, head, written, table, *payloads))
     else:
-        content = b"".join((name.encode(), _SEPARATOR, head, written, items[0][1]))
+        payload = items[0][1]
+        front = b"".join((name.encode(), _SEPARATOR, head, written))
+        if len(payload) > _LARGE:
+            digest = xxh3_64(front)
+            digest.update(payload)
+            return b"".join((front, payload, digest.digest()))
+        content = front + payload
     return content + _DIGEST.pack(xxh3_64_intdigest(content))
 
 
@@ -151,21 +161,22 @@ def _table(count: int) -> struct.Struct:
     return struct.Struct(f"!{2 * count}I")
 
 
-def read_header(frame: bytes) -> Header:
+def read_header(frame: Buffer) -> Header:
     """Read a data frame's header, without looking at the payload or the digest.
 
     Raises:
         ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags`` or
             ``codec``.
     """
-    end = frame.find(_SEPARATOR, 0, MAX_NAME_BYTES + 1)
+    head = frame if isinstance(frame, bytes) else bytes(frame[:_MAX_HEAD])
+    end = head.find(_SEPARATOR, 0, MAX_NAME_BYTES + 1)
     if end <= 0:
         raise ProtocolError("name", "a data frame starts with a name of 1 to 255 bytes and '|'")
     start = end + 1
     body_start = start + _HEADER.size
     if len(frame) < body_start + _DIGEST.size:
         raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its header")
-    version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(frame, start)
+    version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(head, start)
     if version != VERSION:
         raise ProtocolError("version", f"frame version {version} is not known here; this is version {VERSION}")
     if flags > FLAG_ACK | FLAG_BATCH or count == 0 or (count > 1) != bool(flags & FLAG_BATCH) or count > MAX_BATCH:
@@ -178,7 +189,7 @@ def read_header(frame: bytes) -> Header:
         raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
     ack: Literal[0, 1] = 1 if flags & FLAG_ACK else 0
     return Header(
-        _read_name(frame[:end]),
+        _read_name(head[:end]),
         ack,
         bool(flags & FLAG_BATCH),
         codec,
@@ -199,7 +210,7 @@ def _read_name(raw: bytes) -> str:
         raise ProtocolError("name", f"a data frame's name cannot be used: {error}") from None
 
 
-def verify_digest(frame: bytes) -> None:
+def verify_digest(frame: Buffer) -> None:
     """Check that a data frame arrived as it was written.
 
     Raises:
@@ -210,7 +221,7 @@ def verify_digest(frame: bytes) -> None:
         raise ProtocolError("digest", f"a data frame of {len(frame)} bytes was damaged on its way")
 
 
-def read_extra(frame: bytes, header: Header) -> Extra:
+def read_extra(frame: Buffer, header: Header) -> Extra:
     """Read the extra fields of a data frame.
 
     Raises:
@@ -224,7 +235,7 @@ def read_extra(frame: bytes, header: Header) -> Extra:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
 
 
-def read_contents(frame: bytes) -> Contents:
+def read_contents(frame: Buffer) -> Contents:
     """Read and check a whole data frame, so that nothing later on can fail but the payload's codec.
 
     Raises:
@@ -247,9 +258,9 @@ def read_contents(frame: bytes) -> Contents:
     return Contents(header, extra, frame, table[:count], bounds)
 
 
-def is_control(frame: bytes) -> bool:
+def is_control(frame: Buffer) -> bool:
     """Whether a frame is a control frame; else it is to be read as a data frame."""
-    return frame.startswith(_SEPARATOR)
+    return frame[:1] == _SEPARATOR
 
 
 def encode_command(command: Command) -> bytes:
@@ -257,7 +268,7 @@ def encode_command(command: Command) -> bytes:
     return _SEPARATOR + _encode(command)
 
 
-def decode_client_command(frame: bytes) -> ClientCommand:
+def decode_client_command(frame: Buffer) -> ClientCommand:
     """Read a control frame that a client sent.
 
     Raises:

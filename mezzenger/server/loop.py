@@ -60,7 +60,6 @@ class ServerLoop:
         self._send_queue_size = send_queue_size
         self._drain_timeout = drain_timeout
         self._verbose = verbose
-        self._loop: asyncio.AbstractEventLoop
         self._outboxes: dict[bytes, Outbox] = {}
         self._changes: list[Change] = []
         self._queries: list[Query] = []
@@ -92,7 +91,7 @@ class ServerLoop:
         Raises:
             StorageError: The store cannot be read.
         """
-        loop = self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         # From now on the wall clock may jump: nothing is sent again, or expires, the earlier or later for it.
         self._start = loop.time() - time.time()
         try:
@@ -118,7 +117,7 @@ class ServerLoop:
             self._sockets.close()
 
     def _now(self) -> float:
-        return self._loop.time() - self._start
+        return asyncio.get_running_loop().time() - self._start
 
     # Waiting.
 
@@ -147,11 +146,11 @@ class ServerLoop:
     def _pump_soon(self) -> None:
         if not self._is_pump_due:
             self._is_pump_due = True
-            self._loop.call_soon(self._pump_on)
+            asyncio.get_running_loop().call_soon(self._pump_on)
 
     def _take_from_peer(self, now: float) -> bool:
-        frames = receive_from_peer(self._sockets.router)
-        return frames is None or self._broker.receive(frames[0], frames[1:], now)
+        received = receive_from_peer(self._sockets.router)
+        return received is None or self._broker.receive(*received, now)
 
     def _pump_on(self) -> None:
         self._is_pump_due = False
@@ -181,7 +180,7 @@ class ServerLoop:
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            self._timer = self._loop.call_at(deadline + self._start, self._on_timer)
+            self._timer = asyncio.get_running_loop().call_at(deadline + self._start, self._on_timer)
             self._timer_due = deadline
 
     # Doing.
@@ -233,7 +232,7 @@ class ServerLoop:
 
     def _retry_later(self) -> None:
         if self._retry is None:
-            self._retry = self._loop.call_later(_RETRY_SECONDS, self._send_again)
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._send_again)
 
     def _send_again(self) -> None:
         self._retry = None
@@ -311,7 +310,7 @@ class ServerLoop:
                     self._broker.found(query, await self._storage.find(query))
         except StorageFull as error:
             logger.warning("the store cannot be read yet: %s", error)
-            self._loop.call_later(_FULL_SECONDS, self._ask_again, query)
+            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._ask_again, query)
         except StorageError as error:
             if isinstance(query, Find):
                 self._broker.not_found(query, "storage", str(error))

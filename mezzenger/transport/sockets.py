@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from mezzenger.codecs import Buffer
 from mezzenger.errors import BindError
 
 _MAX_SOCKETS: Final = 65_535
@@ -84,15 +85,24 @@ def can_send(socket: zmq.Socket[bytes]) -> bool:
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLOUT)
 
 
-def receive_from_peer(router: zmq.Socket[bytes]) -> list[bytes] | None:
-    """Return a message of a ROUTER socket, the peer's id first; None if none is there."""
+def receive_from_peer(router: zmq.Socket[bytes]) -> tuple[bytes, list[Buffer]] | None:
+    """Return a message of a ROUTER socket and whose it is; None if none is there. What is large is not copied."""
     try:
         peer = router.recv(zmq.DONTWAIT)
     except zmq.Again:
         return None
     # Half as long as asking for each part whether it is the last.
     part = router.recv(zmq.DONTWAIT, copy=False)
-    return [peer, part.bytes, *router.recv_multipart(zmq.DONTWAIT)] if part.more else [peer, part.bytes]
+    return peer, [_contents(part), *router.recv_multipart(zmq.DONTWAIT)] if part.more else [_contents(part)]
+
+
+def receive_one(socket: zmq.Socket[bytes]) -> Buffer:
+    """Return the frame that is there; what is large is not copied."""
+    return _contents(socket.recv(zmq.DONTWAIT, copy=False))
+
+
+def _contents(part: zmq.Frame) -> Buffer:
+    return part.bytes if len(part) < _LARGE else part.buffer
 
 
 def send_one(socket: zmq.Socket[bytes], frame: bytes) -> bool:
@@ -104,9 +114,13 @@ def send_one(socket: zmq.Socket[bytes], frame: bytes) -> bool:
     return True
 
 
-def broadcast(xpub: zmq.Socket[bytes], frame: bytes) -> None:
+def broadcast(xpub: zmq.Socket[bytes], frame: Buffer) -> None:
     """Send one frame to whom it concerns, without ever waiting; it is dropped for those whose queue is full."""
-    xpub.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE)
+    if isinstance(frame, memoryview) and isinstance(frame.obj, zmq.Frame):
+        # As it was received, ZeroMQ passes it on without any help of Python.
+        xpub.send(frame.obj, zmq.DONTWAIT, copy=False)
+    else:
+        xpub.send(frame, zmq.DONTWAIT)
 
 
 class Readable:

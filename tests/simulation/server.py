@@ -183,9 +183,10 @@ class Server:
             case Send():
                 self._send(effect)
             case Publish():
+                frame = bytes(effect.frame)
                 for link in self._links.values():
-                    if any(effect.frame.startswith(prefix) for prefix in link.prefixes):
-                        link.broadcasts.send(effect.frame)
+                    if any(frame.startswith(prefix) for prefix in link.prefixes):
+                        link.broadcasts.send(frame)
             case Load() | Sweep() | Find():
                 self._queries.append(effect)
             case _:
