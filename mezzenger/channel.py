@@ -51,7 +51,7 @@ class Channel(Generic[T]):
         InvalidChannel: The type or the codec cannot be used.
     """
 
-    __slots__ = ("_adapter", "_write", "codec", "name", "type")
+    __slots__ = ("_write", "adapter", "codec", "name", "type")
 
     def __init__(self, name: str, type_: TypeForm[T], *, codec: CodecName = "msgpack") -> None:
         self.name: Final = check_pattern(name)
@@ -64,10 +64,11 @@ class Channel(Generic[T]):
         """What its payloads are."""
         try:
             # Two frames further up than usual is who wrote the type, perhaps with names in quotes.
-            self._adapter: Final[TypeAdapter[T]] = TypeAdapter(type_, _parent_depth=3)
+            self.adapter: Final[TypeAdapter[T]] = TypeAdapter(type_, _parent_depth=3)
+            """What pydantic knows of the type."""
         except (PydanticUserError, SyntaxError) as error:
             raise InvalidChannel(f"channel {name!r}: pydantic cannot validate {type_!r}: {_text(error)}") from error
-        self._write: Final = _writer(self.codec, self._adapter)
+        self._write: Final = _writer(self.codec, self.adapter)
 
     def __repr__(self) -> str:
         shown = self.type.__name__ if isinstance(self.type, type) else repr(self.type)
@@ -83,7 +84,7 @@ class Channel(Generic[T]):
         try:
             data = self._write(payload)
         except Exception as error:
-            self._validated(self._adapter.validate_python, payload)
+            self._validated(self.adapter.validate_python, payload)
             raise PayloadNotEncodable(
                 f"channel {self.name!r}: the payload cannot be encoded with {self.codec.name}: {_text(error)}"
             ) from error
@@ -106,8 +107,8 @@ class Channel(Generic[T]):
         """
         codec = codec or self.codec
         if codec is JSON:
-            return self._validated(self._adapter.validate_json, bytes(data))
-        return self._validated(self._adapter.validate_python, decode_payload(codec, self.name, data))
+            return self._validated(self.adapter.validate_json, bytes(data))
+        return self._validated(self.adapter.validate_python, decode_payload(codec, self.name, data))
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of what travels, for ``codec="json"``; with msgpack bytes and times are as they are.
@@ -117,7 +118,7 @@ class Channel(Generic[T]):
         """
         try:
             # What is sent has the names of fields, not their aliases; both are understood.
-            return self._adapter.json_schema(by_alias=False)
+            return self.adapter.json_schema(by_alias=False)
         except PydanticUserError as error:
             raise InvalidChannel(f"channel {self.name!r}: {self.type!r} has no JSON schema: {_text(error)}") from error
 

@@ -13,7 +13,7 @@ from mezzenger import MezzengerServer, ServerSettings
 from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import Command, Failure
-from tests.test_readme import Block, Place, finished, read_blocks
+from tests.test_readme import Block, Place, bash, finished, read_blocks
 
 ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -131,19 +131,23 @@ def test_the_whole_client_works(tmp_path: Path) -> None:
 
 
 PROGRAMS: Final = [
-    pytest.param(block, id=f"{page.name}:{block.line}")
+    pytest.param(page, block, id=f"{page.name}:{block.line}")
     for page in (ROOT / "docs" / "channels.md",)
     for block in read_blocks(page.read_text("utf-8"))
-    if block.language == "python"
+    if block.language in {"python", "sh"}
 ]
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_print_what_is_shown(program: Block, tmp_path: Path) -> None:
-    """Each program of these pages runs as it is, ends by itself, and prints what stands below it."""
+@pytest.mark.parametrize(("page", "program"), PROGRAMS)
+def test_programs_print_what_is_shown(page: Path, program: Block, tmp_path: Path) -> None:
+    """Each program and command of these pages runs as it is, ends by itself, and prints what stands below it."""
+    for block in read_blocks(page.read_text("utf-8")):
+        if named := re.match(r"# (\w+\.py)\n", block.text):
+            (tmp_path / named[1]).write_text(block.text, "utf-8")
+    command = [sys.executable, "-c", program.text] if program.language == "python" else bash(program.text)
     with MezzengerServer(ServerSettings(pub_port=0, recv_port=0)) as server:
-        assert finished([sys.executable, "-c", program.text], Place(tmp_path, server)) == (program.output or "")
+        assert finished(command, Place(tmp_path, server)) == (program.output or "")
 
 
 def defined_in(file: Path) -> set[str]:

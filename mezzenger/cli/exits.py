@@ -11,6 +11,7 @@ import typer
 from mezzenger.errors import (
     BindError,
     ConfigurationError,
+    InvalidChannel,
     InvalidMessage,
     InvalidName,
     MezzengerError,
@@ -43,6 +44,7 @@ class Incomplete(MezzengerError):
 _CODES: Final = {
     ConfigurationError: ExitCode.BAD_ARGUMENT,
     InvalidName: ExitCode.BAD_ARGUMENT,
+    InvalidChannel: ExitCode.BAD_ARGUMENT,
     InvalidMessage: ExitCode.BAD_ARGUMENT,
     BadInput: ExitCode.BAD_ARGUMENT,
     BindError: ExitCode.CANNOT_BIND,

@@ -6,6 +6,7 @@ from typer import Typer
 
 from mezzenger.cli import bench, dead
 from mezzenger.cli.application import Version, new_application
+from mezzenger.cli.asyncapi import asyncapi
 from mezzenger.cli.pub import pub
 from mezzenger.cli.store import store
 from mezzenger.cli.sub import sub
@@ -21,6 +22,7 @@ def main() -> None:
     application.command(short_help="Print messages as they come.")(sub)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")
+    application.command(short_help="Describe the channels of a module.")(asyncapi)
     application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
     application(prog_name=_COMMAND)
 

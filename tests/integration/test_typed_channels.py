@@ -123,7 +123,7 @@ def test_subscribing(server: MezzengerServer, connect: Connect) -> None:
         client.unsubscribe(name)
         client.subscribe(JOBS, lambda _payload, _msg: None)
         client.unsubscribe(name)
-    assert server.stats().names == 0
+    wait_for(lambda: server.stats().names == 0)
 
 
 def test_sending_to_wildcards(connect: Connect) -> None:
