@@ -13,7 +13,7 @@ from pydantic import PydanticUserError, Secret, SecretBytes, SecretStr, TypeAdap
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeForm
 
-from mezzenger.codecs import BY_NAME, JSON, MSGPACK, Buffer, Codec, decode_payload
+from mezzenger.codecs import BY_NAME, JSON, MSGPACK, Buffer, Codec, decode_payload, encode_payload
 from mezzenger.errors import InvalidChannel, PayloadInvalid, PayloadNotEncodable
 from mezzenger.patterns import check_pattern
 
@@ -164,6 +164,19 @@ _adapter_of: Final = lru_cache(maxsize=256)(TypeAdapter[Any])
 
 
 _write_msgpack: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_ANSWERING: Final = {
+    MSGPACK: MSGPACK._replace(dumps=_write_msgpack),
+    JSON: JSON._replace(dumps=msgspec.json.Encoder(enc_hook=_plain).encode),
+}
+
+
+def encode_answer(codec: Codec, name: str, answer: object) -> bytes:
+    """Write what a callback returned to a request; models and the like become the plain values that stand for them.
+
+    Raises:
+        PayloadNotEncodable: The codec cannot write it.
+    """
+    return encode_payload(_ANSWERING.get(codec, codec), name, answer)
 
 
 def _text(error: BaseException) -> str:

@@ -15,6 +15,11 @@ MezzengerError
 ├── AlreadySubscribed         this client has a callback for that name
 ├── NotSubscribed             this client has none
 ├── NoDeadLetter              there is no dead letter with that number
+├── RequestError              a request that has no result
+│   ├── NoResponders          nobody subscribes to its name; nothing was run
+│   ├── RequestTimeout        no response in time
+│   ├── RequestLost           a connection broke before there was a response; it may have been carried out
+│   └── RemoteError           the responder's callback raised, or its result cannot be sent
 ├── ServerUnreachable         no answer within ``send_timeout`` x (1 + ``connection_retries``)
 ├── Rejected                  the server answered, and refused; ``reason`` says why
 ├── ClientStopped             the client was stopped
@@ -96,6 +101,39 @@ class NotSubscribed(MezzengerError):
 
 class NoDeadLetter(MezzengerError):
     """The server keeps no dead letter with this number, or not any more."""
+
+
+class RequestError(MezzengerError):
+    """A request that has no result."""
+
+
+class NoResponders(RequestError):
+    """Nobody who could answer subscribes to the name; nothing was run."""
+
+
+class RequestTimeout(RequestError):
+    """There was no response in time; the request may have been carried out, or still is."""
+
+
+class RequestLost(RequestError):
+    """The connection to the server, or the responder's, broke first; the request may have been carried out."""
+
+
+class RemoteError(RequestError):
+    """The responder's callback raised, or could not be called, or what it returned cannot be sent.
+
+    Attributes:
+        type: The name of the error's type, such as ``ValueError``.
+        text: What the error says.
+        traceback: The last lines of the responder's traceback; empty if no callback was running.
+    """
+
+    def __init__(self, name: str, type: str, text: str, traceback: str) -> None:  # noqa: A002  # the attribute's name
+        shown = f"\n{traceback}" if traceback else ""
+        super().__init__(f"the responder to {name!r} failed: {type}: {text}{shown}")
+        self.type = type
+        self.text = text
+        self.traceback = traceback
 
 
 class ServerUnreachable(MezzengerError):

@@ -125,6 +125,7 @@ class Message(BaseModel, Generic[T_co]):
     """Text that travels beside the payload."""
 
     _encoded: Buffer | None = PrivateAttr(default=None)
+    _deadline: float | None = PrivateAttr(default=None)
 
     @computed_field(repr=False)  # type: ignore[prop-decorator]  # mypy does not take a decorator above @property
     @property
@@ -138,13 +139,27 @@ class Message(BaseModel, Generic[T_co]):
         digest.update(_STAMP.pack(self.ack, self.timestamp))
         return digest.hexdigest()
 
+    @property
+    def deadline(self) -> float | None:
+        """When its sender waits no more for what the callback returns; None if it is no request.
+
+        In Unix seconds, by this machine's clock.
+        """
+        private = self.__pydantic_private__ or {}
+        deadline: float | None = private.get("_deadline")
+        return deadline
+
+    def expect_answer(self, deadline: float) -> None:
+        """Take note, before anybody else sees the message, that its sender waits for an answer until then."""
+        self._deadline = deadline
+
     def __getitem__(self, field: str) -> object:
         """Read a field by its name.
 
         Raises:
             KeyError: There is no such field.
         """
-        if field in type(self).model_fields or field == "checksum":
+        if field in type(self).model_fields or field in {"checksum", "deadline"}:
             value: object = getattr(self, field)
             return value
         raise KeyError(field)

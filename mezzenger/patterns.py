@@ -10,8 +10,8 @@ from typing import Final
 from mezzenger.errors import InvalidName
 from mezzenger.message import check_characters
 
-_ONE: Final = "*"
-_REST: Final = ">"
+ONE: Final = "*"
+REST: Final = ">"
 
 
 def check_pattern(pattern: str) -> str:
@@ -26,12 +26,29 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def is_wild(pattern: str) -> bool:
+    """Return whether a pattern has wildcards, and so may match any number of names."""
+    if ONE not in pattern and not pattern.endswith(REST):
+        return False
+    tokens = pattern.split(".")
+    return ONE in tokens or tokens[-1] == REST
+
+
+def prefix_of(pattern: str) -> str:
+    """Return what every name begins with that a pattern matches, as far as that is known from whole tokens."""
+    if not is_wild(pattern):
+        return pattern
+    tokens = pattern.split(".")
+    wild = tokens.index(ONE) if ONE in tokens else len(tokens) - 1
+    return "".join(f"{token}." for token in tokens[:wild])
+
+
 def matches(pattern: str, name: str) -> bool:
     """Return whether a pattern, as ``check_pattern`` takes it, matches a message name."""
     wanted, tokens = pattern.split("."), name.split(".")
-    if wanted[-1] == _REST:
+    if wanted[-1] == REST:
         wanted.pop()
         if len(tokens) <= len(wanted):
             return False
         tokens = tokens[: len(wanted)]
-    return len(tokens) == len(wanted) and all(want in {_ONE, token} for want, token in zip(wanted, tokens, strict=True))
+    return len(tokens) == len(wanted) and all(want in {ONE, token} for want, token in zip(wanted, tokens, strict=True))

@@ -27,7 +27,21 @@ class Layer(NamedTuple):
 
 LAYERS: Final = (
     Layer(
-        frozenset({"errors", "message", "units", "channel", "codecs", "patterns", "policy", "access", "dead_letter"}),
+        frozenset(
+            {
+                "errors",
+                "message",
+                "units",
+                "channel",
+                "codecs",
+                "patterns",
+                "pattern_table",
+                "policy",
+                "queues",
+                "access",
+                "dead_letter",
+            }
+        ),
         mix=True,
     ),  # words
     Layer(frozenset({"protocol"})),  # what both ends speak

@@ -54,8 +54,8 @@ def test_each_command_is_in_the_grammar(command: type[Command]) -> None:
     inner = re.sub(r"\[.*?\](?=\]|,|$| /)", "", fields)
     assert tuple(re.findall(r"(\w+):", inner)) == command.__struct_fields__
     for union, sender in SENDERS.items():
-        (sent,) = re.findall(rf"^{sender}-command = (.*)$", PROTOCOL, re.MULTILINE)
-        assert (tag in sent.split(" / ")) == (command in union.__args__)
+        (sent,) = re.findall(rf"^{sender}-command = (.*(?:\n +/ .*)*)$", PROTOCOL, re.MULTILINE)
+        assert (tag in re.split(r"\s+/ ", sent)) == (command in union.__args__)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is stored of one name, and the window of it that the broker holds in memory.
+"""What is stored in one queue, and the window of it that the broker holds in memory.
 
 The store has all of it, in order of its numbers; the window has the oldest part, as far as it is in somebody's hands or
 next to be. Without a subscriber there is no window.
@@ -91,6 +91,35 @@ class Backlog:
         self.window[entry.number] = entry
         self.window_size += len(entry.frame)
         self.last = max(self.last, entry.number)
+
+    def lacks(self, number: int) -> bool:
+        """Whether what was read is not in memory yet, and was not settled meanwhile."""
+        return number not in self.settled and number not in self.window
+
+    @property
+    def newest(self) -> int:
+        """The last number in the window, 0 if it is empty."""
+        return next(reversed(self.window), 0)
+
+    def sort(self) -> None:
+        """Put the window in order: what was read is older than what was there, as what was adopted may be."""
+        self.window = dict(sorted(self.window.items()))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing of it is in memory for its subscribers, or on its way to or from the store."""
+        return not (self.window or self.load or self.promised or self.others)
+
+    def adopt(self, former: "Backlog") -> None:
+        """Take in all of another one that is quiet; it must be read."""
+        self.frames += former.frames
+        self.messages += former.messages
+        self.size += former.size
+        for entry in former.kept.values():
+            entry.queue = self.name
+        self.kept.update(former.kept)
+        # It may be older than what is here.
+        self.last = 0
 
     def oldest(self) -> Entry | None:
         """Return the oldest frame, if it is in memory; what was not read may be older than what is kept."""

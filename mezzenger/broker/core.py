@@ -8,22 +8,40 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mezzenger.broker.adoption import Adoption
 from mezzenger.broker.connections import ConnectionOptions, Connections
 from mezzenger.broker.dead_letters import DeadLetters
-from mezzenger.broker.deliveries import Deliveries, DeliveryOptions
-from mezzenger.broker.effects import Change, Discard, Effect, Find, Load, Origin, Publish, Reply, Requeue, Send, Store
+from mezzenger.broker.deliveries import Deliveries
+from mezzenger.broker.effects import (
+    AddGroup,
+    Change,
+    Discard,
+    DropGroup,
+    Effect,
+    Find,
+    Load,
+    Origin,
+    Publish,
+    Reply,
+    Requeue,
+    Send,
+    Store,
+)
+from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.intake import Intake, TooManyRefusedError
+from mezzenger.broker.memberships import GroupOptions, Memberships
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
+from mezzenger.broker.requests import RequestOptions, Requests
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
-from mezzenger.broker.stats import BrokerStats, Counters, snapshot
+from mezzenger.broker.stats import BrokerStats, Counters, Present, snapshot
+from mezzenger.broker.subscribing import Subscribing
 from mezzenger.broker.sweeper import Sweeper
 from mezzenger.codecs import Buffer
-from mezzenger.errors import InvalidName, ProtocolError
-from mezzenger.message import check_name
-from mezzenger.protocol import wire
+from mezzenger.errors import ProtocolError
+from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
@@ -32,11 +50,16 @@ from mezzenger.protocol.commands import (
     DropDead,
     Failed,
     Hello,
+    Join,
+    Leave,
     ListDead,
+    ListGroups,
     Nack,
     Ping,
     Pong,
+    Request,
     ResendDead,
+    Respond,
     ShowDead,
     Subscribe,
     Unsubscribe,
@@ -51,8 +74,10 @@ class BrokerOptions:
     connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
+    requests: RequestOptions
+    groups: GroupOptions
     max_names: int
-    """How many names one peer may subscribe to."""
+    """How many names and patterns one peer may subscribe to, and how many groups it may join."""
 
 
 class Broker:
@@ -72,12 +97,22 @@ class Broker:
         self._counters = Counters()
         self._routing = Routing()
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
-        self._intake = Intake(options.room, self._deliveries, self._counters, self._effects, self._send)
+        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects)
+        self._intake = Intake(options.room, self._routing, self._deliveries, self._send)
         self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
         self._peers = self._connections.peers
-        self._sweeper = Sweeper(self._deliveries, self._intake, self._effects)
+        self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
+        self._memberships = Memberships(
+            options.groups,
+            self._routing,
+            self._deliveries,
+            self._adoption,
+            self._connections.answer,
+        )
+        self._subscribing = Subscribing(options.max_names, self._connections, self._deliveries, self._memberships)
+        self._sweeper = Sweeper(self._routing, self._deliveries, self._intake, self._effects)
         self._dead_letters = DeadLetters(
-            self._deliveries.pending, self._intake, self._counters, self._effects, self._connections.answer
+            self._deliveries.fates, self._intake, self._memberships, self._connections.answer
         )
         self._is_draining = False
 
@@ -86,6 +121,7 @@ class Broker:
     def restored(self, restored: Restored) -> None:
         """Take in what the store has kept from the last run; to be called before anything else."""
         self._intake.restored(restored)
+        self._memberships.restored(total for total in restored.totals if total.is_group)
         self._sweeper.note(restored.next_moment)
 
     def receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
@@ -99,7 +135,7 @@ class Broker:
                 return True
         except ProtocolError as error:
             self._counters.malformed[error.reason] += 1
-        self._intake.retry(now)
+        self._after(now)
         return False
 
     def surfaced(self, token: bytes) -> None:
@@ -127,18 +163,8 @@ class Broker:
             self._sweeper.stored(store)
         self._intake.committed(stores, now)
         for change in changes:
-            match change:
-                case Requeue():
-                    self._deliveries.requeued(change)
-                    if change.origin is Origin.DEAD:
-                        self._dead_letters.left(change)
-                    else:
-                        self._deliveries.pending.delayed.add(-1, -change.size)
-                case Discard():
-                    self._dead_letters.left(change)
-                case Reply():
-                    self._connections.answer(change.peer, Completed(change.request, change.count))
-        self._intake.retry(now)
+            self._committed(change)
+        self._after(now)
 
     def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
         """Take note that the store has made none of these changes: refuse what was asked for."""
@@ -152,15 +178,19 @@ class Broker:
                     self._dead_letters.stayed(change)
                 case Reply():
                     self._connections.answer(change.peer, Failed(change.request, reason, fit_text(text)))
+                case AddGroup():
+                    self._memberships.not_added(change, reason, fit_text(text))
+                case DropGroup():
+                    self._memberships.not_dropped(change)
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Take note of what was read from the store: deliver it."""
         self._deliveries.loaded(load, rows, now)
-        self._intake.retry(now)
+        self._after(now)
 
-    def swept(self, swept: Swept) -> None:
+    def swept(self, swept: Swept, now: float) -> None:
         """Take note of what has expired and what is due."""
-        self._sweeper.swept(swept)
+        self._sweeper.swept(swept, now)
 
     def not_swept(self, now: float) -> None:
         """Take note that what has expired, or is due, cannot be read."""
@@ -177,33 +207,38 @@ class Broker:
     def tick(self, now: float) -> None:
         """Do what is due: redeliveries, and giving up clients whose link token never surfaced."""
         self._connections.tick(now)
+        self._requests.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
-        self._intake.retry(now)
+        self._after(now)
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
         moments = (
             self._connections.next_deadline(),
+            self._requests.next_deadline(),
             self._deliveries.pending.next_deadline(),
             self._sweeper.next_deadline(),
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
     def drain(self) -> None:
-        """Take no more publishes; acks are still welcome. Clients will publish again to the next server."""
-        self._is_draining = True
+        """Take no more publishes; acks are still welcome. Clients will publish again to the next server.
+
+        Likewise for requests: responses are still passed on.
+        """
+        self._is_draining = self._requests.is_draining = True
 
     def farewell(self, now: float) -> None:
         """Tell every client that the server stops."""
         self._deliveries.is_ending = True
         peers = list(self._peers.values())
         # All of them first: what one has in hand must not go to the next.
-        names = [name for peer in peers for name in self._routing.forget(peer)]
+        queues = self._deliveries.forget_all(peers)
         for peer in peers:
             self._connections.dismiss(peer, "stopping", "the server is stopping", now)
-        for name in names:
-            self._deliveries.evict(name)
+        for queue in queues:
+            self._deliveries.evict(queue)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
@@ -214,14 +249,9 @@ class Broker:
 
     def stats(self) -> BrokerStats:
         """Return what was counted so far."""
-        in_flight = sum(len(peer.in_flight) for peer in self._peers.values())
-        return snapshot(
-            self._counters,
-            self._deliveries.pending,
-            peers=len(self._peers),
-            names=len(self._routing),
-            in_flight=in_flight,
-        )
+        in_flight = sum(len(peer.in_flight) + len(peer.lent) for peer in self._peers.values())
+        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests))
+        return snapshot(self._counters, self._deliveries.pending, present)
 
     # What peers send.
 
@@ -251,43 +281,24 @@ class Broker:
 
     def _on_command(self, peer: Peer, command: ClientCommand, now: float) -> None:
         match command:
-            case Subscribe():
-                self._on_subscribe(peer, command, now)
-            case Unsubscribe():
-                self._on_unsubscribe(peer, command, now)
+            case Subscribe() | Unsubscribe() | Join() | Leave():
+                self._subscribing.receive(peer, command, now)
             case Ack():
                 self._deliveries.acked(peer, command.deliveries, now)
             case Nack():
                 self._deliveries.nacked(peer, command, now)
             case Ping():
                 self._send(peer.id, Pong(command.number))
+            case Request():
+                self._requests.ask(peer, command, now)
+            case Respond():
+                self._requests.responded(peer, command)
             case ListDead() | ShowDead() | ResendDead() | DropDead():
                 self._dead_letters.ask(peer.id, command)
+            case ListGroups() | commands.DropGroup():
+                self._memberships.ask(peer, command)
             case _:
                 raise ProtocolError("hello", "a second Hello on one connection")
-
-    def _on_subscribe(self, peer: Peer, command: Subscribe, now: float) -> None:
-        for name in command.names:
-            try:
-                check_name(name)
-            except InvalidName as error:
-                raise ProtocolError("name", str(error)) from None
-        limit = self._options.max_names
-        if len(peer.names) + len(command.names) > limit or len(peer.sync_tokens) >= limit:
-            text = f"a client may subscribe to {limit} names at most (the server's setting server.max_names)"
-            self._connections.dismiss(peer, "names", text, now, retry=False)
-            raise ProtocolError("names", f"a peer that subscribes to more than {limit} names")
-        self._connections.require_unclaimed(command.token)
-        for name in command.names:
-            if name not in peer.names:
-                self._routing.add(name, peer)
-                self._deliveries.subscribed(peer, name, now)
-        self._connections.await_sync(peer, command)
-
-    def _on_unsubscribe(self, peer: Peer, command: Unsubscribe, now: float) -> None:
-        if command.name in peer.names:
-            self._routing.remove(command.name, peer)
-            self._deliveries.unsubscribed(peer, command.name, now)
 
     def _on_data(self, peer: Peer, frame: Buffer, now: float) -> bool:
         try:
@@ -299,12 +310,19 @@ class Broker:
         if header.ack:
             self._on_stored_publish(peer, header, bytes(frame), now)
             return False
-        if header.name in self._routing:
-            self._counters.published += header.messages
+        return self._broadcast(header, frame)
+
+    def _broadcast(self, header: wire.Header, frame: Buffer) -> bool:
+        """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group; return whether none is."""
+        groups = self._routing.groups_of(header.name)
+        given = [self._deliveries.broadcast(group, bytes(frame), header.messages) for group in groups]
+        if self._routing.subscribers(header.name):
             self._effects.append(Publish(frame))
-        else:
+        elif not any(given):
             self._counters.dropped["no_subscriber"] += header.messages
-        return True
+            return not groups
+        self._counters.published += header.messages
+        return not groups
 
     def _read_header(self, frame: Buffer) -> wire.Header:
         limit = self._options.connection.max_message_size
@@ -328,4 +346,31 @@ class Broker:
 
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
-        self._deliveries.lost(peer, self._routing.forget(peer), now)
+        self._requests.lost(peer)
+        self._deliveries.lost(peer, now)
+
+    def _committed(self, change: Change) -> None:
+        """Take note that the store has made a change."""
+        match change:
+            case Store():
+                self._adoption.stored(change.name)
+            case Requeue():
+                self._deliveries.requeued(change)
+                self._adoption.stored(change.name)
+                if change.origin is Origin.DEAD:
+                    self._dead_letters.left(change)
+                else:
+                    self._sweeper.moved(change)
+            case Discard():
+                self._dead_letters.left(change)
+            case AddGroup():
+                self._memberships.added(change)
+            case DropGroup():
+                self._memberships.dropped(change)
+            case Reply():
+                self._connections.answer(change.peer, Completed(change.request, change.count))
+
+    def _after(self, now: float) -> None:
+        """Do what may have become possible, whatever happened."""
+        self._adoption.settle()
+        self._intake.retry(now)

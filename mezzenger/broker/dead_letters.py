@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from mezzenger.broker.effects import Discard, Effect, Find, Origin, Reply, Requeue
+from mezzenger.broker.effects import Discard, Find, Origin, Reply, Requeue
+from mezzenger.broker.fates import Fates
 from mezzenger.broker.intake import Intake
-from mezzenger.broker.pending import Pending
+from mezzenger.broker.memberships import Memberships
 from mezzenger.broker.restored import Dead
-from mezzenger.broker.stats import Counters
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     Command,
@@ -18,31 +18,31 @@ from mezzenger.protocol.commands import (
     ResendDead,
     ShowDead,
 )
+from mezzenger.queues import is_group, split_queue
 
 
 class DeadLetters:
     """Answers questions about dead letters, which are in the store alone.
 
     Args:
-        pending: Counts them.
+        fates: Count them.
         intake: Takes in what is to be delivered after all.
-        counters: What is counted here is counted there.
-        effects: What is to be done is appended there.
+        memberships: Bring back a group for which something is to be delivered after all.
         answer: Sends a command to a peer.
     """
 
     def __init__(
         self,
-        pending: Pending,
+        fates: Fates,
         intake: Intake,
-        counters: Counters,
-        effects: list[Effect],
+        memberships: Memberships,
         answer: Callable[[bytes, Command], None],
     ) -> None:
-        self._pending = pending
+        self._pending = fates.pending
         self._intake = intake
-        self._counters = counters
-        self._effects = effects
+        self._memberships = memberships
+        self._counters = fates.counters
+        self._effects = fates.effects
         self._answer = answer
         self._leaving: dict[int, int] = {}
         """How many messages are in those that are being resent or dropped, by number."""
@@ -63,6 +63,8 @@ class DeadLetters:
         for row in leaving.values():
             self._leaving[row.number] = row.left
             if isinstance(question, ResendDead):
+                if is_group(row.name):
+                    self._memberships.ensure(row.name)
                 self._intake.requeue(Origin.DEAD, row.number, row.name, row.messages, row.size)
             else:
                 self._effects.append(Discard(row.number, row.name, row.size))
@@ -90,7 +92,8 @@ def _letter(row: Dead, *, with_frame: bool) -> Letter:
     header = wire.read_header(row.frame)
     return Letter(
         number=row.number,
-        name=row.name,
+        name=header.name,
+        group=split_queue(row.name)[1],
         client=header.client,
         sequence=header.sequence,
         timestamp=header.timestamp,

@@ -1,4 +1,8 @@
-"""What the broker asks of the server's loop."""
+"""What the broker asks of the server's loop.
+
+Where a frame is stored, ``name`` is the name of its queue: that of the message for plain subscribers, ``PATTERN|GROUP``
+for a group.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -130,6 +134,32 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
+class AddGroup:
+    """Remember that there is a group, then tell the broker: ``committed``."""
+
+    name: str
+    """Of its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropGroup:
+    """Forget a group, and all that waits in its queue but dead letters, then tell the broker: ``committed``."""
+
+    name: str
+    """Of its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Put all that waits in a queue, but what is not due yet and dead letters, into another one."""
+
+    name: str
+    """Of the queue."""
+    heir: str
+    """The name of the other one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Know:
     """Frames of this client will be stored: remember up to which sequence that was done, and its key."""
 
@@ -185,7 +215,22 @@ class Find:
     question: Question
 
 
-Change = Store | Settle | Attempt | Bury | Requeue | Discard | Offered | Know | Refusal | Forget | Reply
+Change = (
+    Store
+    | Settle
+    | Attempt
+    | Bury
+    | Requeue
+    | Discard
+    | Offered
+    | AddGroup
+    | DropGroup
+    | Adopt
+    | Know
+    | Refusal
+    | Forget
+    | Reply
+)
 """What goes to the store, in this order."""
 Query = Load | Sweep | Find
 """What is read from the store, after all changes before it."""

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field
 
+from mezzenger.protocol import wire
+from mezzenger.queues import is_group
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
     """A frame in the broker's memory."""
 
     number: int
-    name: str
+    queue: str
     messages: int
     frame: bytes
     attempts: int = 0
@@ -27,6 +30,11 @@ class Entry:
     """Until then, who could not handle it must not be sent it again, whoever else comes and goes."""
     failed: set[int] | None = field(default_factory=set)
     """The clients that could not handle it; None if that was before the server started: it may be any."""
+
+    @property
+    def name(self) -> str:
+        """What its messages are called."""
+        return wire.name_of(self.frame) if is_group(self.queue) else self.queue
 
     def is_paused(self, client: int, now: float) -> bool:
         """Whether a client must not be sent it yet."""

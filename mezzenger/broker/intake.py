@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 
 from mezzenger.broker.deliveries import Deliveries
-from mezzenger.broker.effects import Effect, Forget, Know, Origin, Refusal, Requeue, Store
+from mezzenger.broker.effects import Forget, Know, Origin, Refusal, Requeue, Store
 from mezzenger.broker.overflow import Overflow, Publication
 from mezzenger.broker.publishers import MAX_REFUSED, Publisher, Publishers
 from mezzenger.broker.restored import Restored
-from mezzenger.broker.room import Room, RoomOptions
-from mezzenger.broker.stats import Counters
+from mezzenger.broker.room import Copy, Room, RoomOptions
+from mezzenger.broker.routing import Routing
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Command, Confirm, Hello, Refuse, fit_text
+from mezzenger.queues import is_group
 
 
 class TooManyRefusedError(Exception):
@@ -23,29 +24,28 @@ class Intake:
 
     Args:
         options: Limits.
+        routing: Knows the queues in which a message is to be stored.
         deliveries: Is given what is stored.
-        counters: What is counted here is counted there.
-        effects: What is to be done is appended there.
         answer: Sends a command to a peer.
     """
 
     def __init__(
         self,
         options: RoomOptions,
+        routing: Routing,
         deliveries: Deliveries,
-        counters: Counters,
-        effects: list[Effect],
         answer: Callable[[bytes, Command], None],
     ) -> None:
         self._policies = options.policies
+        self._routing = routing
         self._deliveries = deliveries
-        self._counters = counters
-        self._effects = effects
+        self._counters = deliveries.fates.counters
+        self._effects = deliveries.fates.effects
         self._answer = answer
         self._publishers = Publishers()
         self._last_number = 0
         self._room = Room(options, deliveries.pending)
-        self._overflow = Overflow(options.policies, self._room, deliveries, self._store, self._refuse_for_lack)
+        self._overflow = Overflow(self._room, deliveries, self._copies, self._store, self._refuse_for_lack)
 
     def restored(self, restored: Restored) -> None:
         """Take in what the last run left."""
@@ -104,19 +104,22 @@ class Intake:
 
     def committed(self, stores: Sequence[Store], now: float) -> None:
         """Take note that the store has these frames: confirm and deliver them."""
-        confirmed: dict[int, list[int]] = {}
+        confirmed: dict[int, dict[int, None]] = {}
         for store in stores:
-            confirmed.setdefault(store.client, []).append(store.sequence)
+            confirmed.setdefault(store.client, {})[store.sequence] = None
             self._publishers.of(store.client).kept(store.sequence)
             self._counters.stored += store.messages
             self._room.answered(store.name, store.messages, len(store.frame))
         for client, sequences in confirmed.items():
-            self._answer_client(client, Confirm(sequences))
+            self._answer_client(client, Confirm(list(sequences)))
         for store in stores:
             if store.due is None:
                 self._deliveries.stored(store, now)
             else:
                 self._deliveries.pending.delayed.add(1, len(store.frame))
+                group = self._routing.find_group(store.name)
+                if group is not None:
+                    group.delayed.add(1, len(store.frame))
 
     def commit_failed(self, stores: Sequence[Store], reason: str, text: str) -> None:
         """Take note that the store has none of these frames: refuse them."""
@@ -124,7 +127,8 @@ class Intake:
             self._room.answered(store.name, store.messages, len(store.frame))
             if store.due is None:
                 self._deliveries.not_stored(store.name, store.number)
-            self._refuse(store.client, store.sequence, reason, text)
+        for client, sequence in dict.fromkeys((store.client, store.sequence) for store in stores):
+            self._refuse(client, sequence, reason, text)
 
     def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> None:
         """Have a frame that was kept apart put among those to be delivered, behind all that are there."""
@@ -144,8 +148,21 @@ class Intake:
             self._refuse(client, header.sequence, error.reason, str(error))
             raise
 
-    def _store(self, publication: Publication) -> None:
-        header, frame, due, expires = publication
+    def _copies(self, publication: Publication) -> list[Copy]:
+        """Return what is to be stored of a frame: a copy for each queue, and each message alone where members share."""
+        header, frame = publication.header, publication.frame
+        copies = []
+        parts: tuple[bytes, ...] = ()
+        for queue in self._routing.queues(header.name):
+            if is_group(queue) and header.messages > 1:
+                parts = parts or wire.split(frame, header)
+                copies.append(Copy(queue, parts))
+            else:
+                copies.append(Copy(queue, (frame,)))
+        return copies
+
+    def _store(self, publication: Publication, copies: Sequence[Copy]) -> None:
+        header = publication.header
         publisher = self._publishers.of(header.client)
         if not publisher.is_known:
             publisher.is_known = True
@@ -153,12 +170,18 @@ class Intake:
             self._effects.extend(Refusal(header.client, sequence) for sequence in sorted(publisher.refused))
         if publisher.keep(header.sequence):
             self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
-        name, size, messages = header.name, len(frame), header.messages
-        self._room.taken(name, messages, size)
+        for copy in copies:
+            for frame in copy.frames:
+                self._store_frame(publication, copy.queue, frame, header.messages // len(copy.frames))
+
+    def _store_frame(self, publication: Publication, queue: str, frame: bytes, messages: int) -> None:
+        header, _, due, expires = publication
+        size = len(frame)
+        self._room.taken(queue, messages, size)
         number = self._next_number()
-        is_offered = due is None and self._deliveries.storing(name, number, size)
+        is_offered = due is None and self._deliveries.storing(queue, number, size)
         self._effects.append(
-            Store(number, header.client, header.sequence, name, messages, frame, is_offered, due, expires)
+            Store(number, header.client, header.sequence, queue, messages, frame, is_offered, due, expires)
         )
 
     def _moments(self, name: str, extra: wire.Extra, now: float) -> tuple[float | None, float | None]:

@@ -1,12 +1,11 @@
 """What happens to a publish for which there is no room, as the policy of its name has it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from mezzenger.broker.deliveries import Deliveries
-from mezzenger.broker.room import Lack, Room
-from mezzenger.policy import Policies
+from mezzenger.broker.room import Copy, Lack, Room
 from mezzenger.protocol import wire
 
 MAX_HELD_SIZE: Final = 64 * 2**20
@@ -26,24 +25,24 @@ class Overflow:
     """Lets in what there is room for; makes room for the rest, or has it wait, or refuses it.
 
     Args:
-        policies: What applies to each name.
         room: Knows what there is room for.
         deliveries: Give up what is to make room.
+        copies: Returns what is to be stored of a publication.
         store: Called with what is to be stored.
         refuse: Called with what is not, and why.
     """
 
     def __init__(
         self,
-        policies: Policies,
         room: Room,
         deliveries: Deliveries,
-        store: Callable[[Publication], None],
+        copies: Callable[[Publication], list[Copy]],
+        store: Callable[[Publication, Sequence[Copy]], None],
         refuse: Callable[[Publication, str], None],
     ) -> None:
-        self._policies = policies
         self._room = room
         self._deliveries = deliveries
+        self._copies = copies
         self._store = store
         self._refuse = refuse
         self._held: dict[str, deque[Publication]] = {}
@@ -92,37 +91,36 @@ class Overflow:
         if not self._held[name]:
             del self._held[name]
             # What was read to find the oldest is needed no more.
-            self._deliveries.evict(name)
+            self._deliveries.evict_of(name)
 
     def _is_done(self, publication: Publication, now: float) -> bool:
         """Store a frame or refuse it; return False if it must wait."""
-        lack = self._lack(publication)
+        copies = self._copies(publication)
+        lack = self._lack(publication, copies)
         if lack is None:
-            self._store(publication)
+            self._store(publication, copies)
             return True
-        overflow = self._policies.of(publication.header.name).overflow
+        overflow = self._room.policies.of(publication.header.name).overflow
         if overflow == "reject" or lack.is_final or (overflow == "dead_letter" and not lack.burying_helps):
             self._refuse(publication, lack.text)
             return True
         if overflow == "block":
             return False
-        return self._make_room(publication, now, is_buried=overflow == "dead_letter")
+        return self._make_room(publication, copies, now, is_buried=overflow == "dead_letter")
 
-    def _make_room(self, publication: Publication, now: float, *, is_buried: bool) -> bool:
-        """Have the oldest frames of the name leave; return False if they must be stored or read first."""
-        name = publication.header.name
-        while (lack := self._lack(publication)) is not None:
-            if not self._deliveries.give_up_oldest(name, now, lack.text if is_buried else None):
-                if self._deliveries.reads(name) or self._room.is_filling(name):
+    def _make_room(self, publication: Publication, copies: list[Copy], now: float, *, is_buried: bool) -> bool:
+        """Have the oldest frames of a full queue leave; return False if they must be stored or read first."""
+        while (lack := self._lack(publication, copies)) is not None:
+            if not self._deliveries.give_up_oldest(lack.queue, now, lack.text if is_buried else None):
+                if self._deliveries.reads(lack.queue) or self._room.is_filling(lack.queue):
                     return False
                 self._refuse(publication, lack.text)
                 return True
-        self._store(publication)
+        self._store(publication, copies)
         return True
 
-    def _lack(self, publication: Publication) -> Lack | None:
-        header = publication.header
-        return self._room.lack(header.name, header.messages, len(publication.frame))
+    def _lack(self, publication: Publication, copies: Sequence[Copy]) -> Lack | None:
+        return self._room.lack(publication.header.name, publication.header.messages, copies)
 
 
 def _key(publication: Publication) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class Pending:
 
     def stored(self, entry: Entry) -> bool:
         """Take note that the store has a frame; return whether it is in memory now."""
-        backlog = self._count(entry.name, 1, entry.messages, len(entry.frame))
+        backlog = self._count(entry.queue, 1, entry.messages, len(entry.frame))
         in_memory = backlog.answered(entry.number)
         if in_memory:
             self._entries[entry.number] = entry
@@ -103,7 +103,7 @@ class Pending:
         """Take out an entry for good."""
         del self._entries[entry.number]
         entry.due = None
-        backlog = self._backlogs[entry.name]
+        backlog = self._backlogs[entry.queue]
         backlog.settle(entry)
         self.frames -= 1
         self.messages -= entry.messages
@@ -133,6 +133,10 @@ class Pending:
         backlog = self._backlogs.get(name)
         return () if backlog is None else backlog.window.values()
 
+    def queues(self) -> list[str]:
+        """Return the queues in which something is, or will be."""
+        return list(self._backlogs)
+
     def next_load(self, name: str) -> Load | None:
         """Return what is to be read of a name now, if it is needed and there is room for it."""
         backlog = self._backlogs.get(name)
@@ -146,13 +150,16 @@ class Pending:
         backlog = self._backlogs.get(load.name)
         if backlog is None or backlog.load is not load:
             return []
-        entries = [backlog.take(row) for row in rows if row.number not in backlog.settled]
+        newest = backlog.newest
+        entries = [backlog.take(row) for row in rows if backlog.lacks(row.number)]
         if not rows:
             entries += backlog.kept.values()
             backlog.kept.clear()
         for entry in entries:
             self._entries[entry.number] = entry
             backlog.add(entry)
+        if entries and entries[0].number < newest:
+            backlog.sort()
         backlog.load = None
         backlog.settled.clear()
         if rows:
@@ -160,6 +167,18 @@ class Pending:
         else:
             self._believe(backlog)
         return entries
+
+    def drop(self, queue: str) -> int:
+        """Forget a queue that nobody is served from; return how many messages were in it."""
+        backlog = self._backlogs.pop(queue, None)
+        if backlog is None:
+            return 0
+        for number in (*backlog.window, *backlog.kept):
+            del self._entries[number]
+        self.frames -= backlog.frames
+        self.messages -= backlog.messages
+        self.size -= backlog.size
+        return backlog.messages
 
     def evict(self, name: str) -> int | None:
         """Forget the entries of a name that has no subscriber any more, but for what may be acknowledged late.
@@ -177,6 +196,17 @@ class Pending:
         for entry in backlog.kept.values():
             entry.due, entry.paused = None, 0.0
         return offered
+
+    def is_quiet(self, queue: str) -> bool:
+        """Whether nothing of a queue is in memory for its subscribers, or on its way to or from the store."""
+        backlog = self._backlogs.get(queue)
+        return backlog is None or backlog.is_quiet
+
+    def adopt(self, queue: str, heir: str) -> None:
+        """Put all of a quiet queue into another one; it is not in memory yet."""
+        former = self._backlogs.pop(queue)
+        backlog = self._backlog(heir)
+        backlog.adopt(former)
 
     def schedule(self, entry: Entry, due: float) -> None:
         """Have the entry returned by ``take_due`` at that time, and at no other."""

@@ -67,9 +67,11 @@ class Dead(NamedTuple):
 
 
 class Total(NamedTuple):
-    """What waits of one name."""
+    """What waits in one queue."""
 
     name: str
+    is_group: bool
+    """Whether the queue is that of a group; one that was dropped is none, though it may have dead letters."""
     frames: int
     messages: int
     size: int

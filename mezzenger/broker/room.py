@@ -1,11 +1,12 @@
 """How much may be stored, in all and of each name, and what is missing where there is no room."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mezzenger.broker.pending import Pending
-from mezzenger.policy import Policies
+from mezzenger.policy import Policies, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,24 @@ class RoomOptions:
     policies: Policies
 
 
+class Copy(NamedTuple):
+    """What is to be stored in one queue."""
+
+    queue: str
+    frames: tuple[bytes, ...]
+    """All of one publish: the frame itself, or each of its messages as a frame of its own."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.frames))
+
+
 class Lack(NamedTuple):
     """Why there is no room."""
 
+    queue: str
+    """Where there would have to be less."""
     text: str
     is_final: bool
     """Whether there would be none if nothing else were stored."""
@@ -39,6 +55,7 @@ class Room:
 
     def __init__(self, options: RoomOptions, pending: Pending) -> None:
         self._options = options
+        self.policies = options.policies
         self._pending = pending
         self._size = 0
         self._storing = 0
@@ -65,31 +82,38 @@ class Room:
         """Whether frames of a name are on their way to the store."""
         return name in self._messages
 
-    def lack(self, name: str, messages: int, size: int) -> Lack | None:
-        """Return why there is no room for a frame, if there is none."""
-        return self._lack_of_name(name, messages, size) or self._lack_of_all(messages, size)
-
-    def _lack_of_name(self, name: str, messages: int, size: int) -> Lack | None:
+    def lack(self, name: str, messages: int, copies: Sequence[Copy]) -> Lack | None:
+        """Return why there is no room for so many messages of a name, if there is none."""
         policy = self._options.policies.of(name)
-        pending, pending_size = self._pending.of(name)
-        waiting, limit = pending + self._messages[name], policy.max_pending
+        for copy in copies:
+            lack = self._lack_of_queue(policy, copy, messages)
+            if lack is not None:
+                return lack
+        return self._lack_of_all(copies, messages)
+
+    def _lack_of_queue(self, policy: Policy, copy: Copy, messages: int) -> Lack | None:
+        queue, size = copy.queue, copy.size
+        pending, pending_size = self._pending.of(queue)
+        waiting, limit = pending + self._messages[queue], policy.max_pending
         if limit is not None and waiting + messages > limit:
-            what = f"{waiting} messages of {name!r} wait to be acknowledged, and {messages} more"
-            return Lack(_text(what, limit, "max_pending in channels"), messages > limit)
-        waiting, limit = pending_size + self._sizes[name], policy.max_pending_size
+            what = f"{waiting} messages of {queue!r} wait to be acknowledged, and {messages} more"
+            return Lack(queue, _text(what, limit, "max_pending in channels"), messages > limit)
+        waiting, limit = pending_size + self._sizes[queue], policy.max_pending_size
         if limit is not None and waiting + size > limit:
-            what = f"{waiting} bytes of {name!r} wait to be acknowledged, and {size} more"
-            return Lack(_text(what, limit, "max_pending_size in channels"), size > limit)
+            what = f"{waiting} bytes of {queue!r} wait to be acknowledged, and {size} more"
+            return Lack(queue, _text(what, limit, "max_pending_size in channels"), size > limit)
         return None
 
-    def _lack_of_all(self, messages: int, size: int) -> Lack | None:
+    def _lack_of_all(self, copies: Sequence[Copy], messages: int) -> Lack | None:
+        messages, size = messages * len(copies), sum(copy.size for copy in copies)
+        largest = max((copy.queue for copy in copies), key=lambda queue: self._pending.of(queue)[1])
         waiting, limit = self._pending.messages + self._storing, self._options.max_pending
         if limit is not None and waiting + messages > limit:
             what = f"{waiting} messages wait to be acknowledged, and {messages} more"
-            return Lack(_text(what, limit, "server.max_pending"), messages > limit)
+            return Lack(largest, _text(what, limit, "server.max_pending"), messages > limit)
         limit = self._options.max_pending_size
         if self._pending.whole_size + self._size + size > limit:
-            return Lack(self._size_text(size), size > limit, burying_helps=False)
+            return Lack(largest, self._size_text(size), size > limit, burying_helps=False)
         return None
 
     def _size_text(self, size: int) -> str:

@@ -1,42 +1,89 @@
-"""Names, and the peers that subscribed to them."""
+"""Who gets what: the peers that subscribed to names and patterns, and the groups."""
 
 from collections.abc import Sequence
 
+from mezzenger.broker.groups import Group
 from mezzenger.broker.peers import Peer
+from mezzenger.pattern_table import PatternTable
+from mezzenger.queues import is_group, split_queue
 
 
 class Routing:
-    """Who gets what."""
+    """Finds, for a message's name, the subscribers, the groups, and the queues in which it is to be stored."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, dict[bytes, Peer]] = {}
+        self._peers: PatternTable[Peer] = PatternTable()
+        self._groups: PatternTable[Group] = PatternTable()
+        self.by_queue: dict[str, Group] = {}
+        """All groups."""
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        """How many names and patterns have a subscriber."""
+        return len(self._peers)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._by_name
+    def add(self, pattern: str, peer: Peer) -> None:
+        """Subscribe a peer to a name or pattern."""
+        peer.names.add(pattern)
+        self._peers.add(pattern, peer.id, peer)
 
-    def add(self, name: str, peer: Peer) -> None:
-        """Subscribe a peer to a name."""
-        peer.names.add(name)
-        self._by_name.setdefault(name, {})[peer.id] = peer
-
-    def remove(self, name: str, peer: Peer) -> None:
-        """Unsubscribe a peer from a name that it is subscribed to."""
-        peer.names.remove(name)
-        peers = self._by_name[name]
-        del peers[peer.id]
-        if not peers:
-            del self._by_name[name]
+    def remove(self, pattern: str, peer: Peer) -> None:
+        """Unsubscribe a peer from what it is subscribed to."""
+        peer.names.remove(pattern)
+        self._peers.remove(pattern, peer.id)
 
     def forget(self, peer: Peer) -> list[str]:
-        """Unsubscribe a peer from all its names; return them."""
-        names = sorted(peer.names)
-        for name in names:
-            self.remove(name, peer)
-        return names
+        """Unsubscribe a peer from all its names and patterns; return them."""
+        patterns = sorted(peer.names)
+        for pattern in patterns:
+            self.remove(pattern, peer)
+        return patterns
 
     def subscribers(self, name: str) -> Sequence[Peer]:
-        """Return the peers that subscribed to a name, in the order in which they did."""
-        return tuple(self._by_name.get(name, {}).values())
+        """Return the peers that get each message of a name, groups left aside."""
+        return self._peers.match(name)
+
+    def responders(self, name: str) -> Sequence[Peer]:
+        """Return the peers that can answer a request: each subscriber, and each member of a group, once."""
+        subscribers, groups = self.subscribers(name), self.groups_of(name)
+        if not groups:
+            return subscribers
+        members = [member.peer for group in groups for member in group.members.values()]
+        return list(dict.fromkeys([*subscribers, *members]))
+
+    def add_group(self, queue: str) -> Group:
+        """Let there be a group."""
+        group = self.by_queue[queue] = Group(queue)
+        self._groups.add(split_queue(queue)[0], queue, group)
+        return group
+
+    def drop_group(self, queue: str) -> None:
+        """Let there be a group no more."""
+        del self.by_queue[queue]
+        self._groups.remove(split_queue(queue)[0], queue)
+
+    def group(self, queue: str) -> Group:
+        """Return the group with this queue, which is there."""
+        return self.by_queue[queue]
+
+    def find_group(self, queue: str) -> Group | None:
+        """Return the group with this queue, if it is there."""
+        return self.by_queue.get(queue)
+
+    def groups_of(self, name: str) -> Sequence[Group]:
+        """Return the groups that get each message of a name."""
+        return self._groups.match(name)
+
+    def queues(self, name: str) -> list[str]:
+        """Return the queues in which a message is to be stored: those of its groups, and that of its subscribers.
+
+        With neither, it waits in the queue of the subscribers for the first one.
+        """
+        groups = [group.queue for group in self.groups_of(name) if not group.is_leaving]
+        return [name, *groups] if not groups or self.subscribers(name) else groups
+
+    def is_served(self, queue: str) -> bool:
+        """Whether there is somebody who gets what is in a queue."""
+        if not is_group(queue):
+            return bool(self.subscribers(queue))
+        group = self.by_queue.get(queue)
+        return group is not None and bool(group.members)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mezzenger.broker.pending import Pending
 
@@ -30,6 +31,14 @@ class Counters:
     """Messages of dead letters that were put among what is to be delivered again."""
     discarded: int = 0
     """Messages of dead letters that were dropped."""
+    requests: int = 0
+    """Those that were as the protocol has them."""
+    responses: int = 0
+    """Handed to who asked."""
+    unserved: Counter[str] = field(default_factory=Counter)
+    """By reason: requests to which nobody responds."""
+    unwanted: int = 0
+    """Responses that nobody waited for any more, or to what their sender was not given."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason: messages that were published and will not be delivered to some or any subscriber."""
     malformed: Counter[str] = field(default_factory=Counter)
@@ -56,6 +65,8 @@ class BrokerStats:
     dead_size: int
     in_flight: int
     """Deliveries sent and not yet acknowledged."""
+    open_requests: int
+    """Requests that are not answered."""
     published: int
     stored: int
     repeated: int
@@ -66,22 +77,36 @@ class BrokerStats:
     buried: int
     resent: int
     discarded: int
+    requests: int
+    responses: int
+    unserved: Mapping[str, int]
+    unwanted: int
     dropped: Mapping[str, int]
     malformed: Mapping[str, int]
 
 
-def snapshot(counters: Counters, pending: Pending, *, peers: int, names: int, in_flight: int) -> BrokerStats:
+class Present(NamedTuple):
+    """What is there now, beside what is kept."""
+
+    peers: int
+    names: int
+    in_flight: int
+    open_requests: int
+
+
+def snapshot(counters: Counters, pending: Pending, present: Present) -> BrokerStats:
     """Return what was counted, and what is there now."""
     return BrokerStats(
-        peers=peers,
-        names=names,
+        peers=present.peers,
+        names=present.names,
         pending=pending.frames,
         pending_size=pending.size,
         delayed=pending.delayed.frames,
         delayed_size=pending.delayed.size,
         dead=pending.dead.frames,
         dead_size=pending.dead.size,
-        in_flight=in_flight,
+        in_flight=present.in_flight,
+        open_requests=present.open_requests,
         published=counters.published,
         stored=counters.stored,
         repeated=counters.repeated,
@@ -92,6 +117,10 @@ def snapshot(counters: Counters, pending: Pending, *, peers: int, names: int, in
         buried=counters.buried,
         resent=counters.resent,
         discarded=counters.discarded,
+        requests=counters.requests,
+        responses=counters.responses,
+        unserved=dict(counters.unserved),
+        unwanted=counters.unwanted,
         dropped=dict(counters.dropped),
         malformed=dict(counters.malformed),
     )

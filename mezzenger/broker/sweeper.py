@@ -6,9 +6,11 @@ The store knows when; here is only the first of these moments. When it has come,
 from typing import Final
 
 from mezzenger.broker.deliveries import Deliveries
-from mezzenger.broker.effects import Effect, Origin, Store, Sweep
+from mezzenger.broker.effects import Effect, Origin, Requeue, Store, Sweep
 from mezzenger.broker.intake import Intake
-from mezzenger.broker.restored import Swept
+from mezzenger.broker.restored import Swept, Waiting
+from mezzenger.broker.routing import Routing
+from mezzenger.queues import is_group
 
 SWEEP_FRAMES: Final = 1024
 RETRY_SECONDS: Final = 60.0
@@ -19,12 +21,14 @@ class Sweeper:
     """Watches for the first moment at which something expires or is due.
 
     Args:
+        routing: Knows which groups there are.
         deliveries: Is told what has expired.
         intake: Takes in what is due.
         effects: What is to be done is appended there.
     """
 
-    def __init__(self, deliveries: Deliveries, intake: Intake, effects: list[Effect]) -> None:
+    def __init__(self, routing: Routing, deliveries: Deliveries, intake: Intake, effects: list[Effect]) -> None:
+        self._routing = routing
         self._deliveries = deliveries
         self._intake = intake
         self._effects = effects
@@ -54,17 +58,29 @@ class Sweeper:
         self._deliveries.pending.sweeping()
         self._effects.append(Sweep(now, SWEEP_FRAMES))
 
-    def swept(self, swept: Swept) -> None:
+    def swept(self, swept: Swept, now: float) -> None:
         """Take out what has expired, and put what is due among what is to be delivered."""
         self._is_sweeping = False
         self.note(swept.next)
         pending = self._deliveries.pending
         settled = pending.swept()
         for waiting in swept.expired:
-            if waiting.number not in settled:
-                self._deliveries.expired(waiting)
-        for waiting in swept.due:
+            if waiting.number not in settled and self._is_there(waiting):
+                self._deliveries.expired(waiting, now)
+        for waiting in filter(self._is_there, swept.due):
             self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
+
+    def moved(self, requeue: Requeue) -> None:
+        """Take note that the store has put what was due among what is to be delivered."""
+        self._deliveries.pending.delayed.add(-1, -requeue.size)
+        group = self._routing.find_group(requeue.name)
+        if group is not None:
+            group.delayed.add(-1, -requeue.size)
+
+    def _is_there(self, waiting: Waiting) -> bool:
+        """Whether the queue of what was found has not been dropped meanwhile, with all that is in it."""
+        group = self._routing.find_group(waiting.name)
+        return not is_group(waiting.name) or (group is not None and not group.is_leaving)
 
     def not_swept(self, now: float) -> None:
         """Take note that the store could not be read; what has expired, or is due, stays where it is until it can."""

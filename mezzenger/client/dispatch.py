@@ -2,35 +2,19 @@
 
 import inspect
 import logging
-import os
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
 
-from mezzenger.channel import Channel
+from mezzenger.client.failures import describe
+from mezzenger.client.handlers import Handler
 from mezzenger.client.payloads import Payloads
+from mezzenger.client.responder import Responder
 from mezzenger.errors import InvalidCallback
-from mezzenger.message import Message
-from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS, Failure, fit_text
+from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery
 
 logger = logging.getLogger("mezzenger.client")
-
-Callback = Callable[[Any, Message[Any]], object]
-"""What a callback looks like when its payload's type is of no interest."""
-
-_HERE: Final = f"{Path(__file__).parent.parent}{os.sep}"
-
-
-class Handler(NamedTuple):
-    """What is done with the messages of a name."""
-
-    callback: Callback
-    channel: Channel[Any] | None = None
-    """Whose type their payloads must be of, if there is one."""
 
 
 def check_callback(name: str, callback: object) -> None:
@@ -59,8 +43,9 @@ class Dispatcher:
 
     Args:
         payloads: Decodes.
-        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1`` are
-            limited by the server's credit.
+        responder: Is given requests, and the callback that is to answer them.
+        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1``,
+            and requests, are limited by the server.
         handled: Is told of each delivery whose callback has returned, and of the messages of it that failed.
         ignored: Is told of each delivery for which there is no callback any more.
         ended: Is called at the end of the thread.
@@ -71,6 +56,7 @@ class Dispatcher:
     def __init__(
         self,
         payloads: Payloads,
+        responder: Responder,
         limit: int,
         *,
         handled: Callable[[Delivery, list[Failure]], None],
@@ -80,6 +66,7 @@ class Dispatcher:
         rouse: Callable[[], None],
     ) -> None:
         self._payloads = payloads
+        self._responder = responder
         self._limit = limit
         self._handled = handled
         self._ignored = ignored
@@ -130,7 +117,7 @@ class Dispatcher:
         """Take in what has arrived; never waits. One thread at a time may call this; ``rest`` is told by them."""
         for delivery in deliveries:
             header = delivery.contents.header
-            if not header.ack:
+            if not (header.ack or delivery.served):
                 if self._queued - self._begun + header.messages > self._limit:
                     self.dropped += header.messages
                     continue
@@ -154,12 +141,15 @@ class Dispatcher:
             return None
         delivery = self._queue.popleft()
         header = delivery.contents.header
-        if not header.ack:
+        if not (header.ack or delivery.served):
             self._begun += header.messages
         return delivery
 
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header
+        if delivery.served is not None:
+            self._responder.serve(delivery, delivery.served, self._handler_of(header.name))
+            return
         if header.name not in self.handlers:
             self._ignored(delivery)
             return
@@ -167,6 +157,9 @@ class Dispatcher:
         failures = self._call(header.name, delivery, indexes)
         if header.ack:
             self._handled(delivery, failures)
+
+    def _handler_of(self, name: str) -> Handler | None:
+        return self.handlers.get(name)
 
     def _call(self, name: str, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
         """Run the callback for each message; return what went wrong with which."""
@@ -190,24 +183,3 @@ class Dispatcher:
                 logger.exception("message %r was not handled", name)
                 failures.append(Failure(index, describe(error)))
         return failures
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's type and text, and the last lines of its traceback, as far as a command can carry them."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # its __str__ is the application's, too
-        text = f"{type(error).__name__}: its text cannot be told"
-    text = fit_text(text)
-    lines: deque[str] = deque()
-    room = MAX_ERROR_CHARACTERS - len(text)
-    frames = traceback.extract_tb(error.__traceback__)
-    # Without the first ones, which are the way to the callback.
-    while frames and frames[0].filename.startswith(_HERE):
-        frames.pop(0)
-    for line in reversed("".join(frames.format()).splitlines()):
-        room -= len(line) + 1
-        if room < 0:
-            break
-        lines.appendleft(line)
-    return "\n".join([text, *lines])

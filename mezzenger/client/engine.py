@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterable
 from mezzenger.client import lifetime
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.connection import Connection
-from mezzenger.client.dispatch import Dispatcher, Handler
+from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.gatherer import Gatherer
+from mezzenger.client.handlers import Handler
 from mezzenger.client.options import session_options, socket_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.pump import Pump, Waiter
+from mezzenger.client.responder import Responder
 from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
-from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
-from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
+from mezzenger.protocol.events import Delivery, Served
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, State
-from mezzenger.protocol.wire import NO_EXTRA, Extra
+from mezzenger.protocol.wire import NO_EXTRA, Contents, Extra
 from mezzenger.settings import ClientSettings
 
 logger = logging.getLogger("mezzenger.client")
@@ -44,6 +46,7 @@ class Engine:
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
+        self._responder = Responder(self.payloads, self._begins, self._respond)
         session = ClientSession(
             Identity(secrets.randbits(64), secrets.token_bytes(16)),
             session_options(settings),
@@ -53,6 +56,7 @@ class Engine:
         self._pump = Pump(session, Connection(session, socket_options(settings)))
         self._dispatcher = Dispatcher(
             self.payloads,
+            self._responder,
             settings.receive_queue,
             handled=self._on_handled,
             ignored=self._on_ignored,
@@ -116,6 +120,18 @@ class Engine:
         self.check_usable()
         waiter = self._pump.submit(lambda session, now: session.ask(question, now + self.patience))
         return self._pump.answer(waiter)
+
+    def request(self, name: str, item: Item, codec: int, extra: Extra, timeout: float | None) -> Contents:
+        """Ask one subscriber, behind all that was sent before, and return what its callback returned."""
+        self._gatherer.flush()
+        draft = self._draft(name, [item], codec, extra=extra)
+        patience = self.patience if timeout is None else timeout
+        # While it waits here, no callback of this client can answer.
+        elsewhere = self._dispatcher.is_current_thread()
+        waiter = self._pump.submit(
+            lambda session, now: session.request(draft, now, now + patience, elsewhere=elsewhere)
+        )
+        return self._pump.returned(waiter)
 
     # Receiving.
 
@@ -197,7 +213,7 @@ class Engine:
     @property
     def stats(self) -> ClientStats:
         """What was counted so far."""
-        return count(self._pump.session, self._dispatcher)
+        return count(self._pump.session, self._dispatcher, self._responder)
 
     # Inside.
 
@@ -223,6 +239,18 @@ class Engine:
 
     def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         self._pump.run(lambda session, _now: session.handled(delivery, failures))
+
+    def _begins(self, served: Served) -> bool:
+        return self._pump.run(lambda session, now: session.requests.begins(served, now))
+
+    def _respond(self, served: Served, response: Draft | Raised) -> None:
+        def respond(session: ClientSession, _now: float) -> None:
+            if isinstance(response, Raised):
+                session.requests.respond(served, response)
+            else:
+                session.requests.respond(served, Returned(session.outgoing.pack(response).frame))
+
+        self._pump.run(respond)
 
     def _on_ignored(self, delivery: Delivery) -> None:
         self._pump.run(lambda session, _now: session.inbox.dropped(delivery))

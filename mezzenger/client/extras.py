@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import check_ack, check_headers
-from mezzenger.protocol.wire import MAX_SECONDS, NO_EXTRA, Extra
+from mezzenger.protocol.commands import MAX_SECONDS
+from mezzenger.protocol.wire import NO_EXTRA, Extra
 
 
 def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, delay: float | None) -> Extra:
@@ -27,6 +28,16 @@ def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, del
     # A number of another library may be a float, and yet nothing that can be written.
     seconds = [None if value is None else float(value) for value in (ttl, delay)]
     return Extra(dict(headers or {}), *seconds)
+
+
+def check_timeout(timeout: float) -> None:
+    """Do nothing if a request may take so many seconds.
+
+    Raises:
+        InvalidMessage: It is no number, or not more than 0.
+    """
+    if not (_is_number(timeout) and 0 < timeout <= MAX_SECONDS):
+        raise InvalidMessage(f"timeout must be more than 0 and at most {MAX_SECONDS:g} seconds, not {timeout!r}")
 
 
 def _is_number(value: object) -> bool:

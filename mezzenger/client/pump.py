@@ -8,21 +8,20 @@ when that is busy for long, or something is to be sent meanwhile.
 
 import logging
 import math
-import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final, TypeVar
 
 from mezzenger.client.connection import Connection
+from mezzenger.client.sleep import Sleep
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
+from mezzenger.protocol.wire import Contents
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
@@ -44,7 +43,7 @@ class Waiter:
         self.event = threading.Event()
         self.is_done = False
         self.error: MezzengerError | None = None
-        self.answer: Answer | None = None
+        self.answer: Answer | Contents | None = None
 
 
 class Pump:
@@ -73,15 +72,10 @@ class Pump:
         """How often somebody has begun to lead."""
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
-        self._generation = -1
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_descriptor = self._wake_reader.fileno()
-        for end in (self._wake_reader, self._wake_writer):
-            end.setblocking(False)  # noqa: FBT003  # the standard library's way
+        self._sleep = Sleep()
         self._received = 0.0
         self._due = 0.0
         """When the session has to be told the time, if nothing happens before."""
-        self._selector: selectors.BaseSelector | None = None
         self._state = session.state
         self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
         """Is given what comes for callbacks, with the lock held, so it must not wait."""
@@ -134,7 +128,7 @@ class Pump:
             self._stand_in.event.set()
         # A leader that is not asleep has asked already, and does not know yet.
         elif not _AT_ONCE < leader_deadline <= deadline:
-            self._wake()
+            self._sleep.wake()
 
     def wait(self, waiter: Waiter | None) -> None:
         """Wait until a ticket is done.
@@ -159,8 +153,19 @@ class Pump:
             MezzengerError: It was refused, or not answered in time.
         """
         self.wait(waiter)
-        if waiter is None or waiter.answer is None:
+        if waiter is None or waiter.answer is None or isinstance(waiter.answer, Contents):
             raise TypeError("this was no question")
+        return waiter.answer
+
+    def returned(self, waiter: Waiter | None) -> Contents:
+        """Wait until a request is answered; return what its responder returned.
+
+        Raises:
+            MezzengerError: It has no result, or not in time.
+        """
+        self.wait(waiter)
+        if waiter is None or not isinstance(waiter.answer, Contents):
+            raise TypeError("this was no request")
         return waiter.answer
 
     def abandon(self, waiter: Waiter | None) -> None:
@@ -183,7 +188,7 @@ class Pump:
         """Have the callback thread look whether there is something to do."""
         with self._lock:
             self._callbacks.event.set()
-            self._wake()
+            self._sleep.wake()
 
     def stand_in(self) -> None:
         """Lead when nobody else does and somebody should, until the session is closed; for the I/O thread."""
@@ -212,7 +217,7 @@ class Pump:
         with self._lock:
             self.session.close(error)
             self._carry_out()
-            self._wake()
+            self._sleep.wake()
             self._stand_in.event.set()
             self._pass_lead_on()
 
@@ -252,11 +257,9 @@ class Pump:
                     if connection.has_more():
                         self._receive(now)
                         continue
-                    selector = self._selector_of_now()
+                    self._sleep.watch(connection.generation, connection.descriptors)
                     self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
-                descriptors = [key.fd for key, _ in selector.select(max(self._leader_deadline - now, 0.0))]
-                if self._wake_descriptor in descriptors:
-                    self._drain_wakes()
+                descriptors = self._sleep.until_signalled(self._leader_deadline - now)
                 with self._lock:
                     self._leader_deadline = _AT_ONCE
                     connection.signalled(descriptors)
@@ -287,25 +290,7 @@ class Pump:
     def _dispose(self) -> None:
         """Close what waiting needs, once nobody will ever wait again."""
         if self.session.state is State.CLOSED:
-            self._wake_reader.close()
-            self._wake_writer.close()
-            if self._selector is not None:
-                self._selector.close()
-
-    def _selector_of_now(self) -> selectors.BaseSelector:
-        if self._selector is None or self._generation != self._connection.generation:
-            if self._selector is not None:
-                self._selector.close()
-            self._generation = self._connection.generation
-            self._selector = selectors.DefaultSelector()
-            for descriptor in (*self._connection.descriptors(), self._wake_descriptor):
-                self._selector.register(descriptor, selectors.EVENT_READ)
-        return self._selector
-
-    def _drain_wakes(self) -> None:
-        with suppress(BlockingIOError):
-            while self._wake_reader.recv(4096):
-                pass
+            self._sleep.close()
 
     def _take_in(self) -> float:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
@@ -326,7 +311,7 @@ class Pump:
             if self._connection.has_more():
                 self._receive(now)
         elif self._leader_sleeps_wrongly() or self._connection.has_more():
-            self._wake()
+            self._sleep.wake()
         self._log_state()
 
     def _send_only(self, now: float) -> None:
@@ -336,7 +321,7 @@ class Pump:
             if self._leader_deadline is None:
                 self._receive(now)
             else:
-                self._wake()
+                self._sleep.wake()
 
     def _receive(self, now: float) -> None:
         """Take in what has arrived, and do what is due."""
@@ -358,7 +343,7 @@ class Pump:
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
         is_late = self._leader_deadline is not None and self._due < self._leader_deadline
-        return is_late or self._generation != self._connection.generation
+        return is_late or self._sleep.generation != self._connection.generation
 
     def _pass_on(self) -> None:
         arrived = []
@@ -375,11 +360,6 @@ class Pump:
             self.arrived(arrived)
             if self._callbacks in self._followers:
                 self._callbacks.event.set()
-
-    def _wake(self) -> None:
-        # If so many wakes are on their way that the buffer is full, one more would tell nothing.
-        with suppress(OSError):
-            self._wake_writer.send(b"\0")
 
     def _log_state(self) -> None:
         state, before = self.session.state, self._state

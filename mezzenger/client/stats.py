@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mezzenger.client.dispatch import Dispatcher
+from mezzenger.client.responder import Responder
 from mezzenger.protocol.session import ClientSession
 
 
@@ -14,24 +15,27 @@ class ClientStats:
     received: int
     """Given to callbacks."""
     failed: int
-    """Callbacks that raised, and payloads that could not be decoded."""
+    """Callbacks that raised, payloads that could not be decoded, and answers that could not be sent."""
     dropped: int
     """With ``ack=0``, because ``receive_queue`` of them waited for callbacks already."""
     duplicates: int
     """Deliveries that were recognised as handled or being handled, and not given to a callback again."""
+    expired: int
+    """Requests that no callback was run for, because nobody waited for the answer any more."""
     uncertain: int
     """Sent with ``ack=0`` and under way when a connection broke; the next ``flush`` reports them."""
     malformed: Mapping[str, int]
     """Frames from the server that could not be read, by reason."""
 
 
-def count(session: ClientSession, dispatcher: Dispatcher) -> ClientStats:
-    """Return what a session and its dispatcher have counted so far."""
+def count(session: ClientSession, dispatcher: Dispatcher, responder: Responder) -> ClientStats:
+    """Return what a session, its dispatcher and its responder have counted so far."""
     return ClientStats(
-        received=dispatcher.received,
-        failed=dispatcher.failed,
+        received=dispatcher.received + responder.received,
+        failed=dispatcher.failed + responder.failed,
         dropped=dispatcher.dropped,
         duplicates=session.inbox.duplicates,
+        expired=session.requests.expired,
         uncertain=session.outgoing.uncertain,
         malformed=dict(session.inbox.malformed),
     )

@@ -8,11 +8,13 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
-from mezzenger.client.dispatch import Callback, Handler, check_callback
+from mezzenger.client.dispatch import check_callback
 from mezzenger.client.engine import Engine
-from mezzenger.client.extras import extra_of
+from mezzenger.client.extras import check_timeout, extra_of
+from mezzenger.client.handlers import Callback, Handler
 from mezzenger.client.stats import ClientStats
 from mezzenger.message import Message, check_name
+from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
 
@@ -219,6 +221,72 @@ class Mezzenger:
         """
         self._engine.check_usable()
         self._engine.flush(timeout)
+
+    @overload
+    def request(
+        self,
+        msg_name: str,
+        payload: object,
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...  # noqa: ANN401  # it is for the other program to say
+
+    @overload
+    def request(
+        self,
+        msg_name: Channel[T],
+        payload: Fits[T],
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...  # noqa: ANN401  # it is for the other program to say
+
+    def request(
+        self,
+        msg_name: str | Channel[Any],
+        payload: object,
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:  # it is for the other program to say
+        """Have one subscriber of a name run its callback, and return what that has returned.
+
+        The server chooses the subscriber that has the fewest requests to answer, each in turn. A request is never
+        stored, and never carried out twice: if nobody knows what came of it, this raises.
+
+        Args:
+            msg_name: What the message is called, or a channel.
+            payload: Any object that the codec of the settings can write; with a channel, one of its type. The same
+                codec writes the answer.
+            timeout: In seconds; ``send_timeout`` x (1 + ``connection_retries``) if not given. A callback that has not
+                begun by then is not run; ``msg_obj.deadline`` tells it when that is.
+            headers: Text that travels beside the payload.
+
+        Raises:
+            InvalidName: The name cannot be used.
+            InvalidMessage: The timeout or the headers cannot.
+            PayloadNotEncodable: The payload cannot be written with the codec of the settings, or of the channel.
+            PayloadInvalid: It is not of the channel's type.
+            MessageTooLarge: The server takes no message of this size.
+            NoResponders: Nobody subscribes to the name, or, if a callback asks, nobody but this client itself, which
+                has one thread for callbacks.
+            RemoteError: The responder's callback raised, or its answer cannot be sent.
+            RequestTimeout: There was no answer in time; the request may have been carried out.
+            RequestLost: The responder is gone, or the connection broke; the request may have been carried out.
+            Rejected: The server refused: more than its ``max_requests`` are not answered, for example.
+            ServerUnreachable: There was no connection in time; nothing was sent.
+            PayloadNotDecodable: The answer cannot be read; UntrustedPayload: and must not be.
+            ClientStopped: ``stop()`` was called.
+            UsedAfterFork: This process did not make the client.
+        """
+        self._engine.check_usable()
+        name, codec = self._payloads.outlet(msg_name)
+        if timeout is not None:
+            check_timeout(timeout)
+        item = (time.time(), self._payloads.encode(msg_name, payload))
+        contents = self._engine.request(name, item, codec.number, extra_of(0, headers, None, None), timeout)
+        return self._payloads.reader(Delivery(contents, 1, None))(0).payload
 
     # Receiving.
 

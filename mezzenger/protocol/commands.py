@@ -18,12 +18,17 @@ DELIVERIES_PER_ACK: Final = 4096
 NUMBERS_PER_QUESTION: Final = 1000
 """Likewise for ResendDead and DropDead."""
 MAX_ERROR_CHARACTERS: Final = 4000
+MAX_SECONDS: Final = 1e9
+"""The longest ttl, delay or timeout: some 31 years."""
+MAX_PREFETCH: Final = 65_536
+"""Deliveries that a member of a group may have in hand."""
 
 Number = Annotated[int, Meta(ge=0)]
 Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Word = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
+Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 
 
 class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -65,7 +70,7 @@ class Goodbye(Command, tag="goodbye", frozen=True):
 
 
 class Subscribe(Command, tag="subscribe", frozen=True):
-    """C: send me the messages of these names."""
+    """C: send me the messages of these names and patterns."""
 
     request: Number
     names: Annotated[list[str], Meta(max_length=NAMES_PER_SUBSCRIBE)]
@@ -74,7 +79,7 @@ class Subscribe(Command, tag="subscribe", frozen=True):
 
 
 class Subscribed(Command, tag="subscribed", frozen=True):
-    """S: the sync token has surfaced; from here on you miss nothing."""
+    """S: the sync token has surfaced, or the group has you as a member; from here on you miss nothing."""
 
     request: Number
 
@@ -83,6 +88,36 @@ class Unsubscribe(Command, tag="unsubscribe", frozen=True):
     """C: no more messages of this name, please."""
 
     name: str
+
+
+class Join(Command, tag="join", frozen=True):
+    """C: let me be a member of this group; answered like Subscribe, or by Declined."""
+
+    request: Number
+    name: str
+    """Or a pattern: what the group is for."""
+    group: str
+    prefetch: Annotated[int, Meta(ge=1, le=MAX_PREFETCH)]
+    """How many deliveries I take before I answer the first of them."""
+    max_runtime: Annotated[float, Meta(gt=0)] | None
+    """Seconds after which another member may have what I have not answered; None for never, as long as I live."""
+    order_by: Annotated[str, Meta(min_length=1)] | None
+    """A header: messages with equal values of it come to one member, one after the other."""
+
+
+class Declined(Command, tag="declined", frozen=True):
+    """S: the group does not take you."""
+
+    request: Number
+    reason: Word
+    text: Text
+
+
+class Leave(Command, tag="leave", frozen=True):
+    """C: I am a member of this group no more; the group stays."""
+
+    name: str
+    group: str
 
 
 class Confirm(Command, tag="confirm", frozen=True):
@@ -106,6 +141,11 @@ class Deliver(Command, tag="deliver", frozen=True):
     attempt: Annotated[int, Meta(ge=1)]
     indexes: list[Number] | None
     """Which messages of a batch; all of them where None."""
+    group: str | None
+    """The queue of the group, as ``PATTERN|GROUP``, as whose member you get it; None if as a subscriber.
+
+    Without ``ack`` it is not to be acknowledged, and ``delivery`` means nothing.
+    """
 
 
 class Ack(Command, tag="ack", frozen=True):
@@ -171,6 +211,45 @@ class DropDead(Command, tag="drop_dead", frozen=True):
     numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
 
 
+class ListGroups(Command, tag="list_groups", frozen=True):
+    """C: which groups are there? Ask again, behind the last one, until there are no more."""
+
+    request: Number
+    after: str
+    """Of queues, as ``PATTERN|GROUP``, that come after this one."""
+
+
+class DropGroup(Command, tag="drop_group", frozen=True):
+    """C: forget this group, which has no members, and what waits for it."""
+
+    request: Number
+    name: str
+    group: str
+
+
+class GroupState(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A group, and how it fares."""
+
+    name: str
+    group: str
+    members: Number
+    pending: Number
+    """Messages that wait, those in hand among them."""
+    pending_size: Number
+    """Bytes of their frames."""
+    in_hand: Number
+    """Frames that members have in hand."""
+    delayed: Number
+    """Messages that are not due yet."""
+
+
+class Groups(Command, tag="groups", frozen=True):
+    """S: these are the groups; an answer to ListGroups."""
+
+    request: Number
+    groups: list[GroupState]
+
+
 class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A dead letter."""
 
@@ -192,6 +271,8 @@ class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Which messages of the frame were not handled; None means all."""
     frame: bytes | None
     """The data frame, if it was asked for."""
+    group: str | None
+    """Whose members could not handle it; None if it was for subscribers."""
 
 
 class Letters(Command, tag="letters", frozen=True):
@@ -216,10 +297,81 @@ class Failed(Command, tag="failed", frozen=True):
     text: Text
 
 
-Question = ListDead | ShowDead | ResendDead | DropDead
-Answer = Letters | Completed | Failed
-ClientCommand = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping | Question
-ServerCommand = Welcome | Linked | Goodbye | Subscribed | Confirm | Refuse | Deliver | Pong | Answer
+class Returned(Struct, tag="returned", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: the responder's callback returned this."""
+
+    frame: bytes
+    """A data frame with one message, whose payload it is."""
+
+
+class Raised(Struct, tag="raised", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: the responder's callback raised this, or could not be called."""
+
+    kind: Text
+    """The name of its type."""
+    text: Text
+    traceback: Text
+
+
+class Unserved(Struct, tag="unserved", frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What came of a request: nobody answers it."""
+
+    reason: Word
+    text: Text
+
+
+Outcome = Returned | Raised | Unserved
+
+
+class Request(Command, tag="request", frozen=True):
+    """C: have one subscriber run its callback for this data frame, and tell me what came of it."""
+
+    request: Number
+    timeout: Seconds
+    """For how long I shall wait from now on."""
+    elsewhere: bool
+    """Whether it must be another client than me, because my callbacks wait for this."""
+    frame: bytes
+    """A data frame with one message, ``ack=0``."""
+
+
+class Serve(Command, tag="serve", frozen=True):
+    """S: run your callback for this data frame, and respond."""
+
+    number: Number
+    timeout: Seconds
+    """For how long somebody waits; what has not begun by then must not begin."""
+    frame: bytes
+
+
+class Respond(Command, tag="respond", frozen=True):
+    """C: this came of what I was to serve."""
+
+    number: Number
+    outcome: Returned | Raised
+
+
+class Withdraw(Command, tag="withdraw", frozen=True):
+    """S: nobody waits for that any more; if it has not begun, it must not begin."""
+
+    number: Number
+
+
+class Response(Command, tag="response", frozen=True):
+    """S: this came of your request."""
+
+    request: Number
+    outcome: Outcome
+
+
+Question = ListDead | ShowDead | ResendDead | DropDead | ListGroups | DropGroup
+Answer = Letters | Groups | Completed | Failed
+OfRequests = Serve | Withdraw | Response
+"""What the server says about requests."""
+ClientCommand = Hello | Subscribe | Unsubscribe | Join | Leave | Ack | Nack | Ping | Question | Request | Respond
+ServerCommand = (
+    Welcome | Linked | Goodbye | Subscribed | Declined | Confirm | Refuse | Deliver | Pong | Answer | OfRequests
+)
 
 
 def fit_text(text: str, characters: int = MAX_ERROR_CHARACTERS) -> str:

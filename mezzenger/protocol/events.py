@@ -45,16 +45,31 @@ class Ignore:
 Action = Connect | Disconnect | Send | Listen | Ignore
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A request that a callback is to answer.
+
+    It is known by itself: on the next connection its number may be another one's.
+    """
+
+    number: int
+    deadline: float
+    """When nobody waits for the answer any more, by the shell's clock."""
+
+
 class Delivery(NamedTuple):
     """A data frame for the callback of its name, checked to the last byte.
 
-    When the callback has run, ``ClientSession.handled`` is to be called if the delivery has ``ack=1``.
+    When the callback has run, call ``ClientSession.handled`` if it has ``ack=1``. If it is a request, ask
+    ``ClientSession.requests`` before whether it still begins, and afterwards have it respond.
     """
 
     contents: Contents
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
+    served: Served | None = None
+    """The request that it is, whose sender waits for what the callback returns; None if it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +78,8 @@ class Done:
 
     ticket: int
     error: MezzengerError | None
-    answer: Answer | None = None
-    """What the server said, if it was asked something."""
+    answer: Answer | Contents | None = None
+    """What the server said, if it was asked something; what a responder returned, if that was."""
 
 
 Event = Delivery | Done

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mezzenger.protocol.states import SessionOptions
+from mezzenger.protocol.states import SessionOptions, State
 
 
 class Liveness:
@@ -56,6 +56,12 @@ class Liveness:
     def is_alive(self, now: float) -> bool:
         """Whether the server was heard lately, so that what is sent now may be taken as handed over."""
         return now - self._heard <= self._options.heartbeat_timeout
+
+    def due(self, state: State) -> float | None:
+        """When the connection needs something, if nothing happens before."""
+        if state is State.OPEN:
+            return self.ask_or_give_up()
+        return self.deadline if state in {State.CONNECTING, State.RECONNECTING} else None
 
     def ask_or_give_up(self) -> float:
         """When a ping is to be sent; if one was, when the connection is to be given up."""

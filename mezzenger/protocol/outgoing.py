@@ -1,11 +1,11 @@
 """Publishes on their way: held back, sent and not yet confirmed, and the flushes that wait for them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mezzenger.errors import MessageTooLarge
+from mezzenger.errors import MessageTooLarge, MezzengerError, ServerUnreachable
 from mezzenger.protocol import wire
 
 
@@ -49,11 +49,17 @@ class Outgoing:
 
     A frame is in ``held`` while it may not be sent (no connection, or the window is full), and, with ``ack=1``, in
     ``unconfirmed`` from then on until the server has answered.
+
+    Args:
+        client: The client's id.
+        window: How many frames with ``ack=1`` may be sent and not confirmed.
+        done: Is given the ticket of each publish and flush that the server has answered, with its error.
     """
 
-    def __init__(self, client: int, window: int) -> None:
+    def __init__(self, client: int, window: int, done: Callable[[int, MezzengerError | None], None]) -> None:
         self._client = client
         self._window = window
+        self._done = done
         self.max_message_size: int | None = None
         """What the server takes at most; None before the first Welcome."""
         self._sequence = 1
@@ -81,13 +87,14 @@ class Outgoing:
         self._sequence += len(items)
         return Parcel(name, frame, sequence, len(items), ack)
 
-    def limit(self, size: int) -> Iterator[tuple[Parcel, MessageTooLarge]]:
-        """Set what the server takes at most; stop sending, and yield, what it would refuse."""
+    def limit(self, size: int) -> None:
+        """Set what the server takes at most; stop sending what it would refuse."""
         self.max_message_size = size
         for parcel in [*self.unconfirmed.values(), *self.held]:
             if len(parcel.frame) > size:
                 may_be_stored = self.withdraw(parcel.ticket)
-                yield parcel, _too_large(parcel.name, len(parcel.frame), size, may_be_stored=may_be_stored)
+                error = _too_large(parcel.name, len(parcel.frame), size, may_be_stored=may_be_stored)
+                self._done(parcel.ticket, error)
 
     def sendable(self) -> Iterator[Parcel]:
         """Yield what may be sent now; what is yielded is no longer held."""
@@ -106,9 +113,11 @@ class Outgoing:
         """Count the ``ack=0`` messages of a frame that is handed to the transport."""
         self._sent += parcel.messages
 
-    def settle(self, sequence: int) -> Parcel | None:
-        """Take out the frame that the server confirmed or refused; None if it was not waited for."""
-        return self.unconfirmed.pop(sequence, None)
+    def settle(self, sequence: int, error: MezzengerError | None = None) -> None:
+        """Take note that the server has confirmed a frame, or refused it; nobody may be waiting for that any more."""
+        parcel = self.unconfirmed.pop(sequence, None)
+        if parcel is not None:
+            self._done(parcel.ticket, error)
 
     def withdraw(self, ticket: int) -> bool:
         """Stop sending what has this ticket.
@@ -149,12 +158,14 @@ class Outgoing:
         self._pings.append((self._last_ping, self._sent))
         return self._last_ping
 
-    def ponged(self, number: int) -> Iterator[Flush]:
-        """Take note of a ping's answer; yield, and forget, the flushes that it completes."""
+    def ponged(self, number: int) -> None:
+        """Take note of a ping's answer, which may complete flushes."""
         while self._pings and self._pings[0][0] <= number:
             self._arrived = self._pings.popleft()[1]
         while self.flushes and self.flushes[0].ping is not None and self.flushes[0].ping <= number:
-            yield self.flushes.popleft()
+            count = self.take_uncertain()
+            text = f"the connection broke while {count} messages with ack=0 were under way; they may be lost"
+            self._done(self.flushes.popleft().ticket, ServerUnreachable(text) if count else None)
 
     def take_uncertain(self) -> int:
         """Return how many ``ack=0`` messages may have been lost since this was asked last."""

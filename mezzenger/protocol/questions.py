@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Iterator
 
-from mezzenger.protocol.commands import Answer, Question
+from mezzenger.errors import MezzengerError, Rejected
+from mezzenger.protocol.commands import Answer, Failed, Question
 
 
 class Questions:
-    """The questions that are not answered yet; they are asked again on a new connection."""
+    """The questions that are not answered yet; they are asked again on a new connection.
 
-    def __init__(self) -> None:
+    Args:
+        done: Is given the ticket of each question that is answered, with its error or its answer.
+    """
+
+    def __init__(self, done: Callable[[int, MezzengerError | None, Answer | None], None]) -> None:
+        self._done = done
         self._last_request = 0
         self._asked: dict[int, tuple[Question, int]] = {}
 
@@ -22,10 +28,15 @@ class Questions:
         self._asked[question.request] = question, ticket
         return question
 
-    def answered(self, answer: Answer) -> int | None:
-        """Return the ticket of the question that this answers; None if nobody waits for it any more."""
+    def answered(self, answer: Answer) -> None:
+        """Take note of an answer; nobody may be waiting for it any more."""
         _, ticket = self._asked.pop(answer.request, (None, None))
-        return ticket
+        if ticket is None:
+            return
+        if isinstance(answer, Failed):
+            self._done(ticket, Rejected(answer.reason, answer.text), None)
+        else:
+            self._done(ticket, None, answer)
 
     def withdraw(self, ticket: int) -> None:
         """Forget the question with this ticket, if it is one."""

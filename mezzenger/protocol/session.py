@@ -8,14 +8,15 @@ only then calls ``tick``: a client that slept must see the answers before it cou
 from collections.abc import Callable, Sequence
 
 from mezzenger.codecs import Buffer
-from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.errors import MezzengerError, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Done, Event, Ignore, Listen, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Ignore, Listen, Send
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
 from mezzenger.protocol.outgoing import Draft, Outgoing
 from mezzenger.protocol.questions import Questions
+from mezzenger.protocol.requests import Asked, Requests
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
 from mezzenger.protocol.subscriptions import Subscriptions, prefix_of
 from mezzenger.protocol.tickets import Tickets
@@ -30,8 +31,8 @@ class ClientSession:
         random_token: Returns a fresh token at each call: a zero byte and 16 random ones.
         jitter: Returns a random number between 0 and 1 at each call.
 
-    Each ``publish``, ``subscribe``, ``flush`` and ``ask`` has a ticket; a ``Done`` event with that ticket follows,
-    at the latest at the deadline given.
+    Each ``publish``, ``request``, ``subscribe``, ``flush`` and ``ask`` has a ticket; a ``Done`` event with that ticket
+    follows, at the latest at the deadline given.
     """
 
     def __init__(
@@ -46,23 +47,24 @@ class ClientSession:
         self._options = options
         self._random_token = random_token
         self.state = State.NEW
-        self.outgoing = Outgoing(identity.client, options.window)
+        self._events: list[Event] = []
+        self._tickets = Tickets(self._events)
+        self._done = self._tickets.done
+        self.outgoing = Outgoing(identity.client, options.window, self._done)
         self._subscriptions = Subscriptions()
         self.inbox = Inbox(self._subscriptions)
-        self._tickets = Tickets()
-        self._questions = Questions()
+        self._questions = Questions(self._done)
+        self.requests = Requests(self._subscriptions, self.inbox.malformed, self._send, self._done)
         self._liveness = Liveness(options, jitter)
         self._is_blocked = False
         self.reason = "no connection was made yet"
-        self._closed_by: MezzengerError | None = None
         self._actions: list[Action] = []
-        self._events: list[Event] = []
 
     # What the application asks for.
 
     def start(self, now: float) -> None:
         """Begin to connect, once; raises ClientStopped if the session is closed."""
-        self._require_usable()
+        self._tickets.require_open()
         self.state = TRANSITIONS[self.state, "start"]
         self._connect(now)
 
@@ -77,16 +79,36 @@ class ClientSession:
             MessageTooLarge: It is above the server's limit; nothing was sent.
             ClientStopped: The session is closed.
         """
-        self._require_usable()
+        self._tickets.require_open()
         parcel = self.outgoing.pack(draft)
         if not draft.ack and not self.outgoing.held and self._may_send(now):
             self.outgoing.sent(parcel)
             self._actions.append(Send(parcel.frame))
             return None
-        parcel.ticket = self._new_ticket(deadline)
+        parcel.ticket = self._tickets.issue(deadline)
         self.outgoing.held.append(parcel)
         self._send_held(now)
         return parcel.ticket
+
+    def request(self, draft: Draft, now: float, deadline: float, *, elsewhere: bool = False) -> int:
+        """Ask one subscriber of a name; the ticket is done when what its callback returned is here.
+
+        Args:
+            draft: One message, with ``ack=0``.
+            now: The time.
+            deadline: When nobody waits for it any more.
+            elsewhere: Not this client, for its callbacks wait for this.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit; nothing was sent.
+            ClientStopped: The session is closed.
+        """
+        self._tickets.require_open()
+        frame = self.outgoing.pack(draft).frame
+        ticket = self._tickets.issue(deadline)
+        self.requests.ask(ticket, Asked(draft.name, frame, deadline, deadline - now, elsewhere))
+        self._send_held(now)
+        return ticket
 
     def flush(self, now: float, deadline: float) -> int:
         """Return a ticket that is done when the server has all that was published before.
@@ -96,7 +118,7 @@ class ClientSession:
         Raises:
             ClientStopped: The session is closed.
         """
-        ticket = self._new_ticket(deadline)
+        ticket = self._tickets.issue(deadline)
         self.outgoing.flush(ticket)
         self._send_held(now)
         return ticket
@@ -108,9 +130,9 @@ class ClientSession:
             AlreadySubscribed: It was asked for before.
             ClientStopped: The session is closed.
         """
-        self._require_usable()
+        self._tickets.require_open()
         self._subscriptions.require_new(name)
-        ticket = self._new_ticket(deadline)
+        ticket = self._tickets.issue(deadline)
         self._subscriptions.add(name, ticket)
         if self.state is State.OPEN:
             self._request([name])
@@ -123,7 +145,7 @@ class ClientSession:
             NotSubscribed: It was not asked for.
             ClientStopped: The session is closed.
         """
-        self._require_usable()
+        self._tickets.require_open()
         ticket = self._subscriptions.remove(name)
         if ticket is not None:
             self._done(ticket, NotSubscribed(f"{name!r} was unsubscribed before the server had answered"))
@@ -135,7 +157,7 @@ class ClientSession:
         Raises:
             ClientStopped: The session is closed.
         """
-        ticket = self._new_ticket(deadline)
+        ticket = self._tickets.issue(deadline)
         question = self._questions.ask(make, ticket)
         if self.state is State.OPEN:
             self._send(question)
@@ -157,10 +179,9 @@ class ClientSession:
         if self.state is State.CLOSED:
             return
         self.state = TRANSITIONS[self.state, "close"]
-        self._closed_by = error
+        self.requests.close()
         self._actions.append(Disconnect())
-        for ticket in self._tickets.waiting():
-            self._done(ticket, error or ClientStopped("the client was stopped before this was done"))
+        self._tickets.close(error)
 
     # What happens outside.
 
@@ -201,6 +222,7 @@ class ClientSession:
         self._subscriptions.disconnected()
         self.inbox.disconnected()
         self.outgoing.disconnected()
+        self.requests.disconnected(reason)
         self._actions = [Disconnect()]
         self._liveness.lost(now)
 
@@ -209,7 +231,7 @@ class ClientSession:
         for ticket in self._tickets.expired(now):
             self._give_up(ticket)
         self._send_held(now)
-        due = self._due()
+        due = self._liveness.due(self.state)
         if due is None or now < due:
             return
         if self.state is State.RECONNECTING:
@@ -224,7 +246,7 @@ class ClientSession:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        first, due = self._tickets.next_deadline(), self._due()
+        first, due = self._tickets.next_deadline(), self._liveness.due(self.state)
         return due if first is None or (due is not None and due < first) else first
 
     def take_actions(self) -> list[Action]:
@@ -239,9 +261,9 @@ class ClientSession:
 
     def take_events(self) -> list[Event]:
         """Return what the shell must pass on, in order."""
-        events = self._events
+        events = self._events[:]
         if events:
-            self._events = []
+            self._events.clear()
         return events
 
     # The connection.
@@ -256,7 +278,7 @@ class ClientSession:
     def _on_command(self, command: commands.ServerCommand, last_frame: bytes, now: float) -> None:
         match command:
             case commands.Welcome():
-                self._on_welcome(command)
+                self.outgoing.limit(command.max_message_size)
             case commands.Linked():
                 self._on_linked()
             case commands.Goodbye():
@@ -265,19 +287,24 @@ class ClientSession:
                 self._on_subscribed(command)
             case commands.Confirm():
                 for sequence in command.sequences:
-                    self._settle(sequence, None)
+                    self.outgoing.settle(sequence)
             case commands.Refuse():
-                self._settle(command.sequence, Rejected(command.reason, command.text))
+                self.outgoing.settle(command.sequence, Rejected(command.reason, command.text))
             case commands.Deliver():
                 self._arrived(self.inbox.deliver(command, last_frame))
             case commands.Pong():
-                self._on_pong(command)
+                self.outgoing.ponged(command.number)
             case _:
-                self._on_answer(command)
+                self._on_answer(command, now)
 
-    def _on_welcome(self, command: commands.Welcome) -> None:
-        for parcel, error in self.outgoing.limit(command.max_message_size):
-            self._done(parcel.ticket, error)
+    def _on_answer(self, command: commands.Answer | commands.OfRequests | commands.Declined, now: float) -> None:
+        match command:
+            case commands.Serve() | commands.Withdraw() | commands.Response():
+                self._arrived(self.requests.receive(command, now))
+            case commands.Declined():
+                pass  # no client joins a group yet
+            case _:
+                self._questions.answered(command)
 
     def _on_linked(self) -> None:
         if self.state is not State.CONNECTING:
@@ -295,12 +322,6 @@ class ClientSession:
             self.lost(command.text, now)
         else:
             self.close(Rejected(command.reason, f"{self._options.server} does not serve this client: {command.text}"))
-
-    def _due(self) -> float | None:
-        """When the connection needs something, if nothing happens before."""
-        if self.state is State.OPEN:
-            return self._liveness.ask_or_give_up()
-        return self._liveness.deadline if self.state in {State.CONNECTING, State.RECONNECTING} else None
 
     def _ping(self, now: float) -> int:
         number = self.outgoing.next_ping()
@@ -342,45 +363,17 @@ class ClientSession:
             self._actions.append(Send(parcel.frame))
             if not parcel.ack:
                 self._done(parcel.ticket)
+        self.requests.send_held(now)
         for flush in self.outgoing.ready_flushes():
             flush.ping = self._ping(now)
 
-    def _settle(self, sequence: int, error: MezzengerError | None) -> None:
-        parcel = self.outgoing.settle(sequence)
-        if parcel is not None:
-            self._done(parcel.ticket, error)
-
-    def _on_pong(self, command: commands.Pong) -> None:
-        for flush in self.outgoing.ponged(command.number):
-            count = self.outgoing.take_uncertain()
-            text = f"the connection broke while {count} messages with ack=0 were under way; they may be lost"
-            self._done(flush.ticket, ServerUnreachable(text) if count else None)
-
-    def _on_answer(self, answer: commands.Answer) -> None:
-        ticket = self._questions.answered(answer)
-        if ticket is None:
-            return
-        if isinstance(answer, commands.Failed):
-            self._done(ticket, Rejected(answer.reason, answer.text))
-        else:
-            self._done(ticket, answer=answer)
-
     # Tickets.
 
-    def _require_usable(self) -> None:
-        if self.state is State.CLOSED:
-            # One error is raised many times; its traceback must not grow each time.
-            raise (self._closed_by or ClientStopped("the client was stopped; make a new one")).with_traceback(None)
-
-    def _new_ticket(self, deadline: float) -> int:
-        self._require_usable()
-        return self._tickets.issue(deadline)
-
-    def _done(self, ticket: int, error: MezzengerError | None = None, answer: commands.Answer | None = None) -> None:
-        self._tickets.redeem(ticket)
-        self._events.append(Done(ticket, error, answer))
-
     def _give_up(self, ticket: int) -> None:
+        timeout = self.requests.withdraw(ticket)
+        if timeout is not None:
+            self._done(ticket, timeout)
+            return
         may_be_stored = self._withdraw(ticket)
         cause = "it is slow to answer" if self.state is State.OPEN else self.reason
         suffix = "; the message may have been stored all the same" if may_be_stored else ""
@@ -388,6 +381,7 @@ class ClientSession:
         self._done(ticket, ServerUnreachable(text))
 
     def _withdraw(self, ticket: int) -> bool:
+        self.requests.withdraw(ticket)
         self._questions.withdraw(ticket)
         name = self._subscriptions.waits_with(ticket)
         if name is not None:

@@ -1,19 +1,51 @@
 """Numbers for what somebody waits for, and when each wait is over."""
 
 import heapq
+from typing import Final
+
+from mezzenger.errors import ClientStopped, MezzengerError
+from mezzenger.protocol.commands import Answer
+from mezzenger.protocol.events import Done, Event
+from mezzenger.protocol.wire import Contents
+
+_SPARE: Final = 64
+"""Deadlines of tickets that are done which are kept at most, beside as many as there are tickets."""
 
 
 class Tickets:
-    """The tickets that are not done, with their deadlines."""
+    """The tickets that are not done, with their deadlines.
 
-    def __init__(self) -> None:
+    Args:
+        events: What is done is told there.
+    """
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+        self._closed_by: MezzengerError | None = None
         self._last = 0
         self._waiting: set[int] = set()
         self._deadlines: list[tuple[float, int]] = []
 
+    def require_open(self) -> None:
+        """Do nothing unless ``close`` was called; then raise the error that it was given, or ClientStopped."""
+        if self._closed_by is not None:
+            # One error is raised many times; its traceback must not grow each time.
+            raise self._closed_by.with_traceback(None)
+
+    def close(self, error: MezzengerError | None) -> None:
+        """Issue no more tickets; all that are not done fail."""
+        self._closed_by = error or ClientStopped("the client was stopped; make a new one")
+        for ticket in sorted(self._waiting):
+            self.done(ticket, error or ClientStopped("the client was stopped before this was done"))
+
     def issue(self, deadline: float) -> int:
-        """Return a new ticket."""
+        """Return a new ticket; raises as ``require_open``."""
+        self.require_open()
         self._last += 1
+        if len(self._deadlines) > 2 * len(self._waiting) + _SPARE:
+            # Behind a deadline that is near, those of what is done long before would pile up.
+            self._deadlines = [(moment, number) for moment, number in self._deadlines if number in self._waiting]
+            heapq.heapify(self._deadlines)
         self._waiting.add(self._last)
         heapq.heappush(self._deadlines, (deadline, self._last))
         return self._last
@@ -25,9 +57,10 @@ class Tickets:
         self._waiting.remove(ticket)
         return True
 
-    def waiting(self) -> list[int]:
-        """Return all tickets that are not done, oldest first."""
-        return sorted(self._waiting)
+    def done(self, ticket: int, error: MezzengerError | None = None, answer: Answer | Contents | None = None) -> None:
+        """Tell that what a ticket stands for is done, or failed."""
+        self.redeem(ticket)
+        self._events.append(Done(ticket, error, answer))
 
     def expired(self, now: float) -> list[int]:
         """Return the tickets whose deadline has come; each is returned once."""

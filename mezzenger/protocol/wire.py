@@ -28,7 +28,7 @@ from mezzenger import codecs
 from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import MAX_NAME_BYTES, check_name
-from mezzenger.protocol.commands import ClientCommand, Command, ServerCommand
+from mezzenger.protocol.commands import MAX_SECONDS, ClientCommand, Command, ServerCommand
 
 VERSION: Final = 1
 FLAG_ACK: Final = 1
@@ -37,9 +37,6 @@ MAX_BATCH: Final = 4096
 """Keeps a Nack of every message below the smallest ``max_message_size``."""
 FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 """More than a data frame without headers adds to its payload."""
-
-MAX_SECONDS: Final = 1e9
-"""The longest ttl or delay: some 31 years."""
 
 _SEPARATOR = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
@@ -119,7 +116,7 @@ _decode_server_command = msgspec.msgpack.Decoder(ServerCommand).decode
 
 def encode_data(
     name: str,
-    items: Sequence[tuple[float, bytes]],
+    items: Sequence[tuple[float, Buffer]],
     *,
     ack: int,
     codec: int,
@@ -210,6 +207,11 @@ def _read_name(raw: bytes) -> str:
         raise ProtocolError("name", f"a data frame's name cannot be used: {error}") from None
 
 
+def name_of(frame: bytes) -> str:
+    """Return the name of a data frame that was read before."""
+    return frame[: frame.index(_SEPARATOR)].decode()
+
+
 def verify_digest(frame: Buffer) -> None:
     """Check that a data frame arrived as it was written.
 
@@ -235,6 +237,27 @@ def read_extra(frame: Buffer, header: Header) -> Extra:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
 
 
+def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
+    """Return each message of a batch as a frame of its own; each keeps its sequence, and so its id.
+
+    Raises:
+        ProtocolError: The frame is malformed.
+    """
+    extra = read_extra(frame, header)
+    return tuple(
+        encode_data(
+            header.name,
+            [(item.timestamp, item.payload)],
+            ack=header.ack,
+            codec=header.codec,
+            client=header.client,
+            sequence=header.sequence + index,
+            extra=extra,
+        )
+        for index, item in enumerate(Contents(header, extra, frame, *_read_table(frame, header)).items)
+    )
+
+
 def read_contents(frame: Buffer) -> Contents:
     """Read and check a whole data frame, so that nothing later on can fail but the payload's codec.
 
@@ -244,9 +267,14 @@ def read_contents(frame: Buffer) -> Contents:
     header = read_header(frame)
     verify_digest(frame)
     extra = NO_EXTRA if header.extra_start == header.body_start else read_extra(frame, header)
+    return Contents(header, extra, frame, *_read_table(frame, header))
+
+
+def _read_table(frame: Buffer, header: Header) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the offsets of a frame's messages, and the bounds of their payloads."""
     start, end = header.body_start, len(frame) - _DIGEST.size
     if not header.batch:
-        return Contents(header, extra, frame, (0,), (start, end))
+        return (0,), (start, end)
     count = header.messages
     first = start + count * _ITEM_SIZE
     if first > end:
@@ -255,7 +283,7 @@ def read_contents(frame: Buffer) -> Contents:
     bounds = list(accumulate(table[count:], initial=first))
     if bounds[-1] != end:
         raise ProtocolError("truncated", f"the messages of a batch end at {bounds[-1]}, its frame at {end}")
-    return Contents(header, extra, frame, table[:count], bounds)
+    return table[:count], bounds
 
 
 def is_control(frame: Buffer) -> bool:

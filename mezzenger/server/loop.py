@@ -305,7 +305,7 @@ class ServerLoop:
                 case Load():
                     self._broker.loaded(query, await self._storage.read(query), self._now())
                 case Sweep():
-                    self._broker.swept(await self._storage.sweep(query))
+                    self._broker.swept(await self._storage.sweep(query), self._now())
                 case Find():
                     self._broker.found(query, await self._storage.find(query))
         except StorageFull as error:
@@ -357,7 +357,8 @@ class ServerLoop:
 
     def _is_busy(self) -> bool:
         is_storing = bool(self._changes or self._queries) or self._is_storing
-        return is_storing or bool(self._outboxes) or self._broker.stats().in_flight > 0
+        stats = self._broker.stats()
+        return is_storing or bool(self._outboxes) or stats.in_flight > 0 or stats.open_requests > 0
 
 
 def _describe(effect: Effect) -> str:

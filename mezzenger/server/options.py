@@ -5,9 +5,12 @@ from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import BrokerOptions
-from mezzenger.broker.deliveries import DeliveryOptions
+from mezzenger.broker.fates import DeliveryOptions
+from mezzenger.broker.memberships import GroupOptions
+from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
+from mezzenger.queues import queue_of
 from mezzenger.settings import ChannelSettings, ServerSettings
 from mezzenger.storage.base import Storage
 from mezzenger.storage.memory import MemoryStorage
@@ -25,8 +28,15 @@ def broker_options(settings: ServerSettings, channels: Mapping[str, ChannelSetti
         connection=ConnectionOptions(settings.max_message_size, settings.heartbeat_timeout, settings.max_peers),
         delivery=DeliveryOptions(settings.credit, settings.send_queue, settings.max_dead_letters, by_name),
         room=RoomOptions(settings.max_pending, pending_limit(settings), by_name),
+        requests=RequestOptions(settings.max_requests, settings.max_message_size),
+        groups=GroupOptions(settings.max_groups, group_queues(channels)),
         max_names=settings.max_names,
     )
+
+
+def group_queues(channels: Mapping[str, ChannelSettings]) -> tuple[str, ...]:
+    """Return the queues of the groups that are there from the start."""
+    return tuple(queue_of(pattern, group) for pattern, channel in channels.items() for group in channel.groups)
 
 
 def socket_options(settings: ServerSettings) -> ServerSocketOptions:

@@ -9,9 +9,17 @@ from pydantic_core import InitErrorDetails
 from mezzenger.errors import InvalidName
 from mezzenger.patterns import check_pattern
 from mezzenger.policy import Overflow
+from mezzenger.queues import check_group
 from mezzenger.settings.resend import ChannelResendSettings, ResendSettings
 from mezzenger.settings.section import Section, conflict
 from mezzenger.units import Duration, Size
+
+
+def _check_group(group: str) -> str:
+    try:
+        return check_group(group)
+    except InvalidName as error:
+        raise ValueError(error) from None
 
 
 class ChannelSettings(Section):
@@ -32,6 +40,9 @@ class ChannelSettings(Section):
     )
     max_pending_size: Size | None = Field(
         None, ge=1, description="Unacknowledged bytes of one name kept at most; null is without limit."
+    )
+    groups: tuple[Annotated[str, AfterValidator(_check_group)], ...] = Field(
+        (), description="Groups for this name or pattern that are there before their first member comes."
     )
     overflow: Overflow | None = Field(
         None, description="What happens to a publish beyond these two; null is as in server.overflow."

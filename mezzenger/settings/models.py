@@ -72,6 +72,10 @@ class ServerSettings(Section):
     )
     max_dead_letters: int = Field(100_000, ge=0, description="Frames kept as dead letters at most; 0 keeps none.")
     max_names: int = Field(100_000, ge=1, description="Names that one client may subscribe to.")
+    max_requests: int = Field(
+        10_000, ge=1, description="Requests of one client, or to one client, that are not answered yet."
+    )
+    max_groups: int = Field(10_000, ge=1, description="Groups that there may be at once.")
     max_peers: int = Field(10_000, ge=1, description="Clients that may be connected at once.")
     send_queue: int = Field(100_000, ge=1, description="Frames queued for one subscriber; beyond it some are left out.")
     send_queue_size: Size = Field(

@@ -2,16 +2,19 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
 from mezzenger.broker.effects import (
+    AddGroup,
+    Adopt,
     Attempt,
     Bury,
     Change,
     Discard,
+    DropGroup,
     Forget,
     Know,
     Offered,
@@ -21,6 +24,7 @@ from mezzenger.broker.effects import (
     Settle,
     Store,
 )
+from mezzenger.storage.queues import add_names, change_queues
 
 _OFFSET: Final = 2**63
 """SQLite's numbers are signed; client ids and sequences, which are not, are written less this, which keeps their
@@ -57,9 +61,30 @@ def make_changes(database: sqlite3.Connection, changes: Sequence[Change], names:
     Raises:
         sqlite3.Error: They cannot be made.
     """
+    for part in _parts(changes):
+        if isinstance(part, AddGroup | DropGroup | Adopt):
+            change_queues(database, part, names)
+        else:
+            _make(database, part, names)
+
+
+def _parts(changes: Sequence[Change]) -> Iterator[list[Change] | AddGroup | DropGroup | Adopt]:
+    """Yield what can be made at once, and between it what concerns all of a queue."""
+    part: list[Change] = []
+    for change in changes:
+        if isinstance(change, AddGroup | DropGroup | Adopt):
+            yield part
+            yield change
+            part = []
+        else:
+            part.append(change)
+    yield part
+
+
+def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[str, int]) -> None:
     _know(database, [change for change in changes if isinstance(change, Know | Refusal | Forget)])
     stores = _of(changes, Store)
-    _add_names(database, {store.name for store in stores}, names)
+    add_names(database, {store.name for store in stores}, names)
     _store(database, stores, names)
     # What leaves comes after what was stored, and what is put back among it after what left it.
     _requeue(database, _of(changes, Requeue))
@@ -86,12 +111,6 @@ def unsigned(number: int) -> int:
 
 def _of(changes: Iterable[Change], kind: type[T]) -> list[T]:
     return [change for change in changes if isinstance(change, kind)]
-
-
-def _add_names(database: sqlite3.Connection, wanted: set[str], names: dict[str, int]) -> None:
-    for name in wanted - names.keys():
-        cursor = database.execute("INSERT INTO name (name) VALUES (?)", (name,))
-        names[name] = cursor.lastrowid or 0
 
 
 def _store(database: sqlite3.Connection, stores: Sequence[Store], names: dict[str, int]) -> None:

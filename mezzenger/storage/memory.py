@@ -7,10 +7,12 @@ from itertools import islice
 from typing import Final
 
 from mezzenger.broker.effects import (
+    Adopt,
     Attempt,
     Bury,
     Change,
     Discard,
+    DropGroup,
     Find,
     Load,
     Offered,
@@ -21,7 +23,8 @@ from mezzenger.broker.effects import (
     Sweep,
 )
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept, Waiting
-from mezzenger.protocol.commands import ListDead, ShowDead
+from mezzenger.protocol.commands import DropDead, ListDead, ResendDead, ShowDead
+from mezzenger.protocol.wire import name_of
 
 _FIND_FRAMES: Final = 100
 _SPARE: Final = 1024
@@ -57,21 +60,30 @@ class MemoryStorage:
         """Make the changes that concern frames; what is known of publishers need not outlive the broker."""
         for change in changes:
             match change:
-                case Store():
-                    self._store(change)
-                case Settle():
-                    self._take(change.number)
-                case Attempt(number, attempts, indexes, due, error):
-                    frames = self._names[self._name_of[number]].frames
-                    frames[number] = frames[number]._replace(attempts=attempts, indexes=indexes, due=due, error=error)
-                case Bury():
-                    self._bury(change)
-                case Requeue():
-                    self._requeue(change)
-                case Discard():
-                    del self._dead[change.number]
-                case Offered() if change.name in self._names:
-                    self._names[change.name].offered = change.number
+                case DropGroup():
+                    self._drop(change.name)
+                case Adopt():
+                    self._adopt(change)
+                case _:
+                    self._change(change)
+
+    def _change(self, change: Change) -> None:
+        match change:
+            case Store():
+                self._store(change)
+            case Settle():
+                self._take(change.number)
+            case Attempt(number, attempts, indexes, due, error):
+                frames = self._names[self._name_of[number]].frames
+                frames[number] = frames[number]._replace(attempts=attempts, indexes=indexes, due=due, error=error)
+            case Bury():
+                self._bury(change)
+            case Requeue():
+                self._requeue(change)
+            case Discard():
+                del self._dead[change.number]
+            case Offered() if change.name in self._names:
+                self._names[change.name].offered = change.number
 
     async def read(self, load: Load) -> Sequence[Stored]:
         """Return the next frames of a name."""
@@ -104,11 +116,13 @@ class MemoryStorage:
             case ListDead(name=name, after=after):
                 numbers = (number for number in sorted(self._dead) if number > after)
                 letters = (self._dead[number] for number in numbers)
-                return list(islice((one for one in letters if name in {None, one.name}), _FIND_FRAMES))
+                return list(islice((one for one in letters if name in {None, name_of(one.frame)}), _FIND_FRAMES))
             case ShowDead(number=number):
                 return [self._dead[number]] if number in self._dead else []
-            case question:
-                return [self._dead[number]._replace(frame=b"") for number in question.numbers if number in self._dead]
+            case ResendDead(numbers=numbers) | DropDead(numbers=numbers):
+                return [self._dead[number]._replace(frame=b"") for number in numbers if number in self._dead]
+            case _:
+                return []
 
     async def close(self) -> None:
         """Do nothing."""
@@ -152,6 +166,20 @@ class MemoryStorage:
         else:
             dead = self._dead.pop(requeue.former)
             self._add(Stored(requeue.number, dead.name, requeue.messages, dead.frame, indexes=dead.indexes))
+
+    def _drop(self, queue: str) -> None:
+        for number in self._names.pop(queue, _Name()).frames:
+            del self._name_of[number]
+        self._delayed = {number: row for number, row in self._delayed.items() if row.name != queue}
+
+    def _adopt(self, adopt: Adopt) -> None:
+        former = self._names.pop(adopt.name, _Name())
+        heir = self._names.setdefault(adopt.heir, _Name())
+        for number, row in former.frames.items():
+            heir.frames[number] = row._replace(name=adopt.heir)
+            self._name_of[number] = adopt.heir
+        heir.frames = dict(sorted(heir.frames.items()))
+        heir.offered = max(heir.offered, former.offered)
 
     def _ended(self, heap: list[tuple[float, int]], now: float) -> Iterator[Stored]:
         """Yield, and forget the moments of, the rows whose moment has come and that are still there."""

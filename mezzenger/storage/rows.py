@@ -14,7 +14,7 @@ from mezzenger.broker.effects import Find, Load, Sweep
 from mezzenger.broker.restored import Dead, KnownPublisher, Restored, Stored, Swept, Total, Waiting
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import DropDead, ListDead, ShowDead
+from mezzenger.protocol.commands import DropDead, ListDead, ResendDead, ShowDead
 from mezzenger.storage.changes import unsigned
 
 FIND_FRAMES: Final = 100
@@ -39,12 +39,13 @@ class DamagedRowError(Exception):
 
 def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restored:
     """Return what a broker must know, and put the ids of the names into ``names``."""
-    database.execute("DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0")
+    # A group is there whether something waits for it or not.
+    database.execute("DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND NOT is_group")
     totals = []
-    for id_, *total in database.execute(
-        "SELECT id, name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
+    for id_, is_group, name, *counts in database.execute(
+        "SELECT id, is_group, name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
     ):
-        totals.append(Total(*total))
+        totals.append(Total(name, bool(is_group), *counts))
         names[totals[-1].name] = id_
     refused: defaultdict[int, set[int]] = defaultdict(set)
     for client, sequence in database.execute("SELECT client, sequence FROM refused"):
@@ -144,16 +145,20 @@ def find(database: sqlite3.Connection, find: Find) -> list[Dead]:
     """
     match find.question:
         case ListDead(name=name, after=after):
-            where, values = "number > ? AND (? IS NULL OR name.name = ?)", (min(after, _MAX_NUMBER), name, name)
-            letters = map(_dead, _dead_rows(database, where, values))
+            # By the frame: the queue of a group has another name.
+            begin = None if name is None else f"{name}|".encode()
+            where = "number > ? AND (?2 IS NULL OR substr(frame, 1, length(?2)) = ?2)"
+            letters = map(_dead, _dead_rows(database, where, (min(after, _MAX_NUMBER), begin)))
             return list(_up_to(FIND_FRAMES, FIND_SIZE, letters, lambda letter: letter.size))
         case ShowDead(number=number):
             return _dead_with(database, [number], with_frames=True)
         case DropDead(numbers=numbers):
             # Damaged ones too: it is the way to be rid of them.
             return _dead_with(database, numbers, is_checked=False)
-        case question:
-            return _dead_with(database, question.numbers)
+        case ResendDead(numbers=numbers):
+            return _dead_with(database, numbers)
+        case _:
+            return []
 
 
 def _dead_with(

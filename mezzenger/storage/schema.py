@@ -8,7 +8,7 @@ from typing import Final
 from mezzenger.errors import StorageError
 
 APPLICATION_ID: Final = 0x4D5A4752
-VERSION: Final = 2
+VERSION: Final = 3
 
 TABLES: Final = """
 CREATE TABLE name (
@@ -21,7 +21,8 @@ CREATE TABLE name (
     delayed INTEGER NOT NULL DEFAULT 0,
     delayed_size INTEGER NOT NULL DEFAULT 0,
     dead INTEGER NOT NULL DEFAULT 0,
-    dead_size INTEGER NOT NULL DEFAULT 0
+    dead_size INTEGER NOT NULL DEFAULT 0,
+    is_group INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE message (
     number INTEGER PRIMARY KEY,
@@ -64,7 +65,8 @@ CREATE TABLE refused (client INTEGER, sequence INTEGER, PRIMARY KEY (client, seq
 CREATE TABLE last_number (number INTEGER NOT NULL) STRICT;
 INSERT INTO last_number VALUES (0);
 """
-"""``name`` counts what is in ``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
+"""``name`` has the queues; a queue is called as the messages are, or ``PATTERN|GROUP``. It counts what is in
+``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
 not look at the messages. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
 is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``publisher.seen`` is the last number when
 the client came, so that the clients can be put in order."""

@@ -1,14 +1,16 @@
 """Drives a ``Broker`` in tests: plays the peers, the store, the sockets and the clock."""
 
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
+from mezzenger.broker.fates import DeliveryOptions
+from mezzenger.broker.memberships import GroupOptions
+from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
@@ -17,10 +19,16 @@ from mezzenger.protocol.commands import (
     Command,
     Deliver,
     DropDead,
+    DropGroup,
     Failure,
     Goodbye,
+    Groups,
+    GroupState,
     Hello,
+    Join,
+    Leave,
     ListDead,
+    ListGroups,
     Nack,
     ResendDead,
     ServerCommand,
@@ -89,13 +97,15 @@ class Driver:
     def __init__(self, **options: Any) -> None:
         self.now = START
         room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
+        groups = GroupOptions(options.pop("max_groups", 1000), options.pop("groups", ()))
         max_names = options.pop("max_names", 100_000)
+        requests = RequestOptions(options.pop("max_requests", 100), LIMIT)
         connection = ConnectionOptions(LIMIT, LINK_TIMEOUT, options.pop("max_peers", 1000))
         rules = options.pop("rules", ())
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), max_names)
+        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), requests, groups, max_names)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []
@@ -168,11 +178,12 @@ class Driver:
         client: int | None = None,
         ttl: float | None = None,
         delay: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Let a peer publish; return the frame."""
         client = client_of(peer) if client is None else client
         items = [(1.5, payload) for payload in payloads]
-        extra = Extra(ttl=ttl, delay=delay)
+        extra = Extra(ttl=ttl, delay=delay, headers=dict(headers or {}))
         frame = encode_data(name, items, ack=ack, codec=1, client=client, sequence=sequence, extra=extra)
         self.give(peer, frame)
         return frame
@@ -203,6 +214,41 @@ class Driver:
 
     def unsubscribe(self, peer: bytes, name: str = "a") -> None:
         self.say(peer, Unsubscribe(name))
+
+    def join_group(
+        self,
+        peer: bytes,
+        name: str = "a",
+        group: str = "g",
+        *,
+        request: int = 1,
+        prefetch: int = 2,
+        max_runtime: float | None = None,
+        order_by: str | None = None,
+    ) -> None:
+        """Let a peer be a member of a group."""
+        self.say(peer, Join(request, name, group, prefetch, max_runtime, order_by))
+
+    def member(self, peer: bytes, name: str = "a", group: str = "g", **options: Any) -> None:
+        """Let a peer be linked and be a member of a group; forget what it was answered, but for deliveries."""
+        if peer not in self.broker._peers:
+            self.join(peer)
+        self.join_group(peer, name, group, **options)
+        self.look()
+        self._sent[peer] = [command for command in self._sent[peer] if isinstance(command, Deliver)]
+
+    def leave_group(self, peer: bytes, name: str = "a", group: str = "g") -> None:
+        self.say(peer, Leave(name, group))
+
+    def list_groups(self, peer: bytes, after: str = "", request: int = 1) -> list[GroupState]:
+        """Return the groups as a peer is told them."""
+        self.say(peer, ListGroups(request, after))
+        (answer,) = self.sent(peer)
+        assert isinstance(answer, Groups)
+        return answer.groups
+
+    def drop_group(self, peer: bytes, name: str = "a", group: str = "g", request: int = 1) -> None:
+        self.say(peer, DropGroup(request, name, group))
 
     def list_dead(self, peer: bytes, name: str | None = None, after: int = 0, request: int = 1) -> None:
         self.say(peer, ListDead(request, name, after))
@@ -323,7 +369,7 @@ class Driver:
         queries, self.queries = self.queries, []
         for query in queries:
             if isinstance(query, Sweep):
-                self.broker.swept(at_once(self.storage.sweep(query)))
+                self.broker.swept(at_once(self.storage.sweep(query)), self.now)
             else:
                 self.broker.found(query, at_once(self.storage.find(query)))
 

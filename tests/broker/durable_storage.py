@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mezzenger.broker.effects import Change, Forget, Know, Refusal, Requeue, Store
+from mezzenger.broker.effects import AddGroup, Change, DropGroup, Forget, Know, Refusal, Requeue, Store
 from mezzenger.broker.restored import KnownPublisher, Restored, Stored, Total
 from mezzenger.storage.memory import MemoryStorage
 
@@ -16,13 +16,14 @@ class DurableStorage(MemoryStorage):
         super().__init__()
         self.last_number = 0
         self.publishers: dict[int, KnownPublisher] = {}
+        self.groups: set[str] = set()
 
     async def open(self) -> Restored:
         # A sweep of the last run may have taken moments out, and not been heard of.
         rows = self.rows().values()
         self._expiring = sorted((row.expires, row.number) for row in rows if row.expires is not None)
         self._due = sorted((row.due, row.number) for row in self._delayed.values() if row.due is not None)
-        names = {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
+        names = self.groups | {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
         moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
         return Restored(
             self.last_number,
@@ -37,7 +38,7 @@ class DurableStorage(MemoryStorage):
         for kept in (self._delayed, self._dead):
             frames = [row.frame for row in kept.values() if row.name == name]
             counts += [len(frames), sum(map(len, frames))]
-        return Total(name, *counts)
+        return Total(name, name in self.groups, *counts)
 
     async def commit(self, changes: Sequence[Change]) -> None:
         await super().commit(changes)
@@ -51,6 +52,10 @@ class DurableStorage(MemoryStorage):
                 case Requeue():
                     assert change.number > self.last_number
                     self.last_number = change.number
+                case AddGroup():
+                    self.groups.add(change.name)
+                case DropGroup():
+                    self.groups.remove(change.name)
                 case Know():
                     known = self.publishers.pop(change.client, KnownPublisher(change.client, b"", 0, frozenset()))
                     self.publishers[change.client] = known._replace(key=change.key)

@@ -335,7 +335,7 @@ class TestWhileLoading:
         driver.publish(C, 4)
         (store,) = driver.commit()
         assert store.is_offered
-        assert driver.sent(A) == [Deliver(4, 1, None)]
+        assert driver.sent(A) == [Deliver(4, 1, None, None)]
 
     def test_the_store_has_nothing(self) -> None:
         """A store that has nothing of what was counted is believed; nothing of the name is remembered."""

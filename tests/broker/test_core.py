@@ -125,7 +125,7 @@ class TestHello:
         assert driver.malformed == {"hello": 1}
         driver.publish(A, 1)
         driver.commit()
-        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None)]
+        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None, None)]
 
     def test_the_same_client_again(self) -> None:
         """A client on a new connection takes over, and what its former connection had in hand is redelivered."""

@@ -124,11 +124,11 @@ class TestAck:
         driver.stored(A, 2, payloads=[b"1", b"2"])
         driver.nack(A, 2, 1)
         driver.wait(1.0)
-        assert driver.sent(A) == [Deliver(1, 1, None), Deliver(2, 1, None), Deliver(2, 2, [1])]
+        assert driver.sent(A) == [Deliver(1, 1, None, None), Deliver(2, 1, None, None), Deliver(2, 2, [1], None)]
         driver.ack(A, 2)
         assert driver.delivered(B) == [1]
         driver.ack(B, 1)
-        assert driver.sent(B) == [Deliver(2, 2, None)]
+        assert driver.sent(B) == [Deliver(2, 2, None, None)]
         assert in_flight(driver) == 1
         driver.wait(1000.0)
         assert driver.all_sent() == {}
@@ -144,7 +144,7 @@ class TestAck:
         driver.ack(B, 1)
         driver.ack(B, 2)
         driver.ack(A, 1)
-        assert driver.sent(A) == [Deliver(1, 1, None), Deliver(2, 1, None)]
+        assert driver.sent(A) == [Deliver(1, 1, None, None), Deliver(2, 1, None, None)]
 
     def test_what_was_settled_by_another_costs_no_credit(self) -> None:
         """Who unsubscribes has nothing of that name in hand any more, also of what another has settled."""
@@ -297,7 +297,7 @@ class TestSendQueue:
         driver.ack(B, 3)
         assert driver.dropped == {}
         assert driver.broker.stats().pending == 0
-        assert driver.broker._deliveries._behind == set()
+        assert driver.broker._deliveries._subscribers._behind == set()
 
     def test_many_wait(self) -> None:
         """A peer catches up with a long queue in time that grows with its length, not with its square."""

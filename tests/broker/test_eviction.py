@@ -49,7 +49,7 @@ class TestMemory:
         assert held(driver) == []
         assert Attempt(1, 1, (1,), error="no") in driver.changes
         driver.join(B, "a")
-        assert driver.sent(B) == [Deliver(1, 2, [1])]
+        assert driver.sent(B) == [Deliver(1, 2, [1], None)]
 
     @pytest.mark.parametrize("leave", [Driver.sink, lambda driver, peer: driver.broker.unreachable(peer, driver.now)])
     def test_gone(self, leave: Callable[[Driver, bytes], None]) -> None:

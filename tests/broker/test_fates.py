@@ -165,7 +165,7 @@ class Fates(RuleBasedStateMachine):
             case Load():
                 self.broker.loaded(query, at_once(self.storage.read(query)), self.driver.now)
             case Sweep():
-                self.broker.swept(at_once(self.storage.sweep(query)))
+                self.broker.swept(at_once(self.storage.sweep(query)), self.driver.now)
             case Find():
                 self.broker.found(query, at_once(self.storage.find(query)))
         self.look()

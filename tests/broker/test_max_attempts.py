@@ -258,6 +258,6 @@ def test_a_late_failure_counts() -> None:
     driver.unsubscribe(A)
     driver.nack(A, 1, 0)
     driver.join(C, "a")
-    assert driver.sent(C) == [Deliver(1, 2, None)]
+    assert driver.sent(C) == [Deliver(1, 2, None, None)]
     driver.nack(C, 1, 0)
     assert counts(driver) == (0, 1, 1)

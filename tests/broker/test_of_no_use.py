@@ -87,7 +87,7 @@ def test_a_clock_that_was_set_back() -> None:
     driver.join(B, "a")
     assert driver.delivered(B) == []
     driver.wait(1.5)
-    assert driver.sent(A) == [Deliver(1, 2, None)]
+    assert driver.sent(A) == [Deliver(1, 2, None, None)]
     driver.nack(A, 1, 0)
     driver.nack(B, 1, 0)
     driver.wait(1.4)

@@ -47,7 +47,7 @@ class TestStored:
         assert driver.storing == [Store(1, 65, 7, "a", 2, frame, is_offered=True)]
         assert (driver.broker.stats().stored, driver.broker.stats().pending) == (0, 0)
         driver.commit()
-        assert driver.sent(A) == [Confirm([7]), Deliver(1, 1, None)]
+        assert driver.sent(A) == [Confirm([7]), Deliver(1, 1, None, None)]
         assert driver.frames == {1: frame}
         assert (driver.broker.stats().stored, driver.broker.stats().pending) == (2, 1)
         assert driver.published == []
@@ -60,7 +60,7 @@ class TestStored:
         driver.publish(A, 5)
         driver.publish(C, 2)
         driver.commit()
-        deliveries = [Deliver(1, 1, None), Deliver(2, 1, None), Deliver(3, 1, None)]
+        deliveries = [Deliver(1, 1, None, None), Deliver(2, 1, None, None), Deliver(3, 1, None, None)]
         assert driver.all_sent() == {A: [Confirm([5]), *deliveries], B: deliveries, C: [Confirm([1, 2])]}
 
     def test_numbers_rise(self) -> None:
@@ -78,7 +78,7 @@ class TestStored:
         driver.look()
         driver.sink(A)
         driver.commit()
-        assert driver.all_sent() == {B: [Deliver(1, 1, None)]}
+        assert driver.all_sent() == {B: [Deliver(1, 1, None, None)]}
 
     def test_an_empty_commit(self) -> None:
         """A commit of settlements alone confirms nothing."""
@@ -171,7 +171,7 @@ class TestSentAgain:
         assert driver.all_sent() == {}
         assert len(driver.storing) == 1
         driver.commit()
-        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None)]
+        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None, None)]
         assert driver.broker.stats().repeated == 0
 
     def test_after_it_was_stored(self) -> None:
@@ -226,7 +226,7 @@ class TestRefused:
         assert driver.malformed == {"client": 1}
         driver.publish(B, 1)
         driver.commit()
-        assert driver.sent(B) == [Confirm([1]), Deliver(1, 1, None)]
+        assert driver.sent(B) == [Confirm([1]), Deliver(1, 1, None, None)]
 
     def test_draining(self) -> None:
         """A server that stops takes no more publishes and does not answer them; what it took, it confirms."""
@@ -236,7 +236,7 @@ class TestRefused:
         driver.publish(A, 2)
         driver.give(A, damaged(3))
         driver.commit()
-        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None)]
+        assert driver.sent(A) == [Confirm([1]), Deliver(1, 1, None, None)]
         driver.publish(A, 1)
         assert driver.all_sent() == {}
         driver.ack(A, 1)

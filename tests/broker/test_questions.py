@@ -42,7 +42,7 @@ class TestLooking:
         assert driver.storage._dead[1].frame
         driver.list_dead(C, request=7)
         size = driver.broker.stats().dead_size
-        letter = Letter(1, "a", 67, 1, 1.5, 2, size, 1, START, "max_attempts", "no", None, None)
+        letter = Letter(1, "a", 67, 1, 1.5, 2, size, 1, START, "max_attempts", "no", None, None, None)
         leave(driver, Letters(7, [letter]))
         assert bury in driver.changes
 
@@ -122,7 +122,7 @@ class TestResending:
         driver.look()
         driver.restart()
         driver.join(B, "a")
-        assert driver.sent(B) == [Deliver(number + 1, 1, [1])]
+        assert driver.sent(B) == [Deliver(number + 1, 1, [1], None)]
         driver.ack(B, number + 1)
         assert driver.broker.stats().acked == 1
 

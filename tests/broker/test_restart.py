@@ -59,7 +59,7 @@ class TestFrames:
         driver.wait(0.9)
         assert driver.sent(A) == []
         driver.wait(0.1)
-        assert driver.sent(A) == [Deliver(1, 2, [0, 2])]
+        assert driver.sent(A) == [Deliver(1, 2, [0, 2], None)]
         driver.ack(A, 1)
         driver.look()
         assert driver.settled == [1]

@@ -17,15 +17,15 @@ class TestNack:
         driver.stored(A, 1, payloads=[b"0", b"1", b"2"])
         driver.wait(0.5)
         driver.nack(A, 1, 2, 0)
-        assert driver.sent(A) == [Deliver(1, 1, None)]
+        assert driver.sent(A) == [Deliver(1, 1, None, None)]
         assert (driver.broker.stats().acked, driver.broker.stats().nacked, in_flight(driver)) == (1, 1, 0)
         driver.wait(0.9)
         assert driver.all_sent() == {}
         driver.wait(0.1)
-        assert driver.sent(A) == [Deliver(1, 2, [0, 2])]
+        assert driver.sent(A) == [Deliver(1, 2, [0, 2], None)]
         driver.nack(A, 1, 1, 2)
         driver.wait(2.0)
-        assert driver.sent(A) == [Deliver(1, 3, [2])]
+        assert driver.sent(A) == [Deliver(1, 3, [2], None)]
         driver.ack(A, 1)
         driver.look()
         assert driver.settled == [1]
@@ -36,12 +36,12 @@ class TestNack:
         driver = joined(A)
         driver.stored(A, 1, payloads=[b"0", b"1"])
         for attempt, pause in enumerate([1.0, 2.0, 4.0, 5.0], start=1):
-            assert driver.sent(A) == [Deliver(1, attempt, None)]
+            assert driver.sent(A) == [Deliver(1, attempt, None, None)]
             driver.nack(A, 1, 0, 1)
             driver.wait(pause - 0.01)
             assert driver.all_sent() == {}
             driver.wait(0.01)
-        assert driver.sent(A) == [Deliver(1, 5, None)]
+        assert driver.sent(A) == [Deliver(1, 5, None, None)]
         assert driver.broker.stats().acked == 0
 
     def test_nothing_that_is_left(self) -> None:
@@ -80,9 +80,9 @@ class TestNack:
         driver.nack(A, 1, 0, 2)
         assert driver.malformed == {"nack": 1}
         assert (driver.broker.stats().nacked, in_flight(driver)) == (0, 1)
-        assert driver.sent(A) == [Deliver(1, 1, None)]
+        assert driver.sent(A) == [Deliver(1, 1, None, None)]
         driver.wait(1.0)
-        assert driver.sent(A) == [Deliver(1, 2, None)]
+        assert driver.sent(A) == [Deliver(1, 2, None, None)]
         driver.ack(A, 1)
         assert driver.delivered(A) == [2]
 
@@ -107,7 +107,7 @@ class TestUnsubscribe:
         driver.nack(B, 1, 0)
         driver.all_sent()
         driver.unsubscribe(A)
-        assert driver.all_sent() == {B: [Deliver(1, 2, None)]}
+        assert driver.all_sent() == {B: [Deliver(1, 2, None, None)]}
         assert in_flight(driver) == 1
 
     def test_the_last_of_several_who_leave(self) -> None:
@@ -120,7 +120,7 @@ class TestUnsubscribe:
         driver.unsubscribe(A)
         assert driver.all_sent() == {}
         driver.unsubscribe(B)
-        assert driver.all_sent() == {C: [Deliver(1, 2, None)]}
+        assert driver.all_sent() == {C: [Deliver(1, 2, None, None)]}
 
     def test_gone_after_another_left(self) -> None:
         """When one who has it in hand is gone and the other has left, it goes to a third at once."""
@@ -130,7 +130,7 @@ class TestUnsubscribe:
         driver.unsubscribe(A)
         driver.all_sent()
         driver.sink(B)
-        assert driver.all_sent() == {C: [Deliver(1, 2, None)]}
+        assert driver.all_sent() == {C: [Deliver(1, 2, None, None)]}
 
     def test_a_late_ack(self) -> None:
         """An ack after Unsubscribe still settles, whether nobody or another has the entry by then."""
@@ -154,10 +154,10 @@ class TestUnsubscribe:
         driver.nack(A, 1, 1)
         assert driver.next_round is None
         driver.join(B, "a")
-        assert driver.sent(B) == [Deliver(1, 2, [1])]
+        assert driver.sent(B) == [Deliver(1, 2, [1], None)]
         driver.nack(A, 1, 0)
         driver.wait(2.0)
-        assert driver.sent(B) == [Deliver(1, 3, [1])]
+        assert driver.sent(B) == [Deliver(1, 3, [1], None)]
 
     @pytest.mark.parametrize("leave", [Driver.unsubscribe, Driver.sink])
     def test_what_a_late_ack_settled(self, leave: Callable[[Driver, bytes], None]) -> None:
@@ -225,7 +225,7 @@ def test_a_peer_that_is_gone(leave: Callable[[Driver], None]) -> None:
     driver.ack(B, 3)
     driver.all_sent()
     leave(driver)
-    assert driver.all_sent() == {B: [Deliver(2, 2, None)]}
+    assert driver.all_sent() == {B: [Deliver(2, 2, None, None)]}
     assert driver.settled == [3]
     driver.wait(1.0)
     assert driver.attempts(B) == [(1, 2)]

@@ -56,7 +56,7 @@ class TestSubscribe:
         driver.broker.surfaced(token_of("sync"))
         assert driver.all_sent() == {}
 
-    @pytest.mark.parametrize("name", ["", "a|b", "x" * 256, "a\x00", "a.*", ">"])
+    @pytest.mark.parametrize("name", ["", "a|b", "x" * 256, "a\x00"])
     def test_a_bad_name(self, name: str) -> None:
         """A name that cannot be used is counted; nothing of that request is done or answered."""
         driver = joined(A, names=())

@@ -7,13 +7,16 @@ from contextlib import contextmanager
 import pytest
 
 from mezzenger import Channel, ClientSettings
-from mezzenger.client.dispatch import Dispatcher, Handler
+from mezzenger.client.dispatch import Dispatcher
+from mezzenger.client.handlers import Handler
 from mezzenger.client.payloads import Payloads
+from mezzenger.client.responder import Responder
 from mezzenger.codecs import JSON, PICKLE, RAW
 from mezzenger.errors import UntrustedPayload
 from mezzenger.message import Message
-from mezzenger.protocol.commands import Failure
+from mezzenger.protocol.commands import Failure, Raised
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.wire import encode_data, read_contents
 
 SECONDS = 5.0
@@ -29,6 +32,7 @@ class Handled:
 
     def __init__(self) -> None:
         self.failures: list[list[Failure]] = []
+        self.responses: list[Draft | Raised] = []
         self.changed = threading.Condition()
 
     def take(self, _delivery: Delivery, failures: list[Failure]) -> None:
@@ -36,9 +40,14 @@ class Handled:
             self.failures.append(failures)
             self.changed.notify_all()
 
+    def respond(self, response: Draft | Raised) -> None:
+        with self.changed:
+            self.responses.append(response)
+            self.changed.notify_all()
+
     def wait_for(self, count: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.failures) >= count, SECONDS)
+            assert self.changed.wait_for(lambda: len(self.failures) + len(self.responses) >= count, SECONDS)
 
 
 @contextmanager
@@ -52,8 +61,11 @@ def dispatching(
         while not is_over():
             roused.wait(0.01)
 
+    payloads = Payloads(ClientSettings())
+    responder = Responder(payloads, begins=lambda _: True, respond=lambda _, response: handled.respond(response))
     dispatcher = Dispatcher(
-        Payloads(ClientSettings()),
+        payloads,
+        responder,
         limit,
         handled=handled.take,
         ignored=lambda _: None,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mezzenger import Mezzenger, MezzengerServer, ServerSettings
-from mezzenger.client.dispatch import describe
+from mezzenger.client.failures import describe
 from mezzenger.errors import InvalidMessage, InvalidName, NoDeadLetter
 from mezzenger.message import Message
 from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS

@@ -141,8 +141,8 @@ MUTANTS: Final = (
         "P4",
         "send_message returns though the server has refused the message",
         "protocol/session.py",
-        "self._settle(command.sequence, Rejected(command.reason, command.text))",
-        "self._settle(command.sequence, None)",
+        "self.outgoing.settle(command.sequence, Rejected(command.reason, command.text))",
+        "self.outgoing.settle(command.sequence)",
         (_PUBLISHING,),
     ),
     Mutant(

@@ -143,8 +143,8 @@ MUTANTS: Final = (
         "P7",
         "after a crash, what was read and delivered comes again as if for the first time",
         "storage/rows.py",
-        "    if rows:\n        # After a crash",
-        "    if False:\n        # After a crash",
+        "        if rows:\n            # After a crash",
+        "        if False:\n            # After a crash",
         (f"{_SQLITE}::TestFrames", f"{_CONTRACT}::TestAttempts"),
     ),
     Mutant(
@@ -197,8 +197,8 @@ MUTANTS: Final = (
         "P8",
         "without a persist_file, what was acknowledged is kept",
         "storage/memory.py",
-        "                case Settle():\n                    self._take(change.number)\n",
-        "                case Settle():\n                    pass\n",
+        "            case Settle():\n                self._take(change.number)\n",
+        "            case Settle():\n                pass\n",
         (f"{_CONTRACT}::TestSettling",),
     ),
 )

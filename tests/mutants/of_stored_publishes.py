@@ -16,8 +16,8 @@ MUTANTS: Final = (
         "P2",
         "a publish is confirmed when it is handed to the store, not when it is stored",
         "broker/intake.py",
-        "        self._room.taken(name, messages, size)\n",
-        "        self._room.taken(name, messages, size)\n"
+        "        self._room.taken(queue, messages, size)\n",
+        "        self._room.taken(queue, messages, size)\n"
         "        self._answer_client(header.client, Confirm([header.sequence]))\n",
         (f"{_PUBLISHERS}::TestStored",),
     ),
@@ -26,8 +26,8 @@ MUTANTS: Final = (
         "P2",
         "a publish that the store could not take is confirmed",
         "broker/intake.py",
-        "            self._refuse(store.client, store.sequence, reason, text)\n",
-        "            self._answer_client(store.client, Confirm([store.sequence]))\n",
+        "            self._refuse(client, sequence, reason, text)\n",
+        "            self._answer_client(client, Confirm([sequence]))\n",
         (f"{_PUBLISHERS}::TestNotStored",),
     ),
     Mutant(
@@ -197,7 +197,7 @@ MUTANTS: Final = (
         "P8",
         "the limit of messages of one name does not count what is being stored",
         "broker/room.py",
-        "pending + self._messages[name], policy.max_pending",
+        "pending + self._messages[queue], policy.max_pending",
         "pending, policy.max_pending",
         (_OVERFLOW,),
     ),

@@ -23,7 +23,15 @@ from mezzenger.protocol.events import Action, Delivery, Done, Event, Send
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, SessionOptions, State
-from mezzenger.protocol.wire import Extra, decode_client_command, encode_command, encode_data, is_control, read_contents
+from mezzenger.protocol.wire import (
+    Contents,
+    Extra,
+    decode_client_command,
+    encode_command,
+    encode_data,
+    is_control,
+    read_contents,
+)
 
 IDENTITY: Final = Identity(client=77, key=b"k" * 16)
 OPTIONS: Final = SessionOptions(
@@ -118,7 +126,7 @@ class Driver:
 
     def deliver(self, number: int, frame: bytes, *, attempt: int = 1, indexes: list[int] | None = None) -> None:
         """Let the server deliver a data frame."""
-        self.session.receive([encode_command(Deliver(number, attempt, indexes)), frame], self.now)
+        self.session.receive([encode_command(Deliver(number, attempt, indexes, None)), frame], self.now)
 
     def pong(self) -> None:
         """Answer every ping that was sent and that no test has looked at."""
@@ -166,7 +174,14 @@ class Driver:
         assert len({event.ticket for event in done}) == len(done)
         return {event.ticket: event.error for event in done}
 
-    def answers(self) -> dict[int, Answer | None]:
+    def returned(self) -> dict[int, bytes]:
+        """Return the payloads that requests have brought since this was asked last, and that nothing else was done."""
+        results = self.answers()
+        payloads = {ticket: one.items[0].payload for ticket, one in results.items() if isinstance(one, Contents)}
+        assert len(payloads) == len(results)
+        return {ticket: bytes(payload) for ticket, payload in payloads.items()}
+
+    def answers(self) -> dict[int, Answer | Contents | None]:
         """Return what the server answered to what was done since this was asked last, and that nothing failed."""
         self._events += self.session.take_events()
         done = [event for event in self._events if isinstance(event, Done)]

@@ -1,5 +1,6 @@
 """Commands: each comes back as it was sent, from the end that may send it, and nothing else is taken for one."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, get_args
 
@@ -12,6 +13,8 @@ from mezzenger.errors import ConfigurationError, ProtocolError
 from mezzenger.message import MAX_NAME_BYTES
 from mezzenger.protocol.commands import (
     MAX_ERROR_CHARACTERS,
+    MAX_PREFETCH,
+    MAX_SECONDS,
     NAMES_PER_SUBSCRIBE,
     NUMBERS_PER_QUESTION,
     TOKEN_BYTES,
@@ -20,27 +23,42 @@ from mezzenger.protocol.commands import (
     Command,
     Completed,
     Confirm,
+    Declined,
     Deliver,
     DropDead,
+    DropGroup,
     Failed,
     Failure,
     Goodbye,
+    Groups,
+    GroupState,
     Hello,
+    Join,
+    Leave,
     Letter,
     Letters,
     Linked,
     ListDead,
+    ListGroups,
     Nack,
     Ping,
     Pong,
+    Raised,
     Refuse,
+    Request,
     ResendDead,
+    Respond,
+    Response,
+    Returned,
+    Serve,
     ServerCommand,
     ShowDead,
     Subscribe,
     Subscribed,
+    Unserved,
     Unsubscribe,
     Welcome,
+    Withdraw,
 )
 from mezzenger.protocol.wire import decode_client_command, decode_server_command, encode_command, is_control
 from mezzenger.settings import ServerSettings
@@ -56,6 +74,9 @@ KEY: Final = b"k" * 16
 NUMBERS: Final = st.integers(0, LARGEST)
 TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 TOKENS: Final = st.binary(min_size=TOKEN_BYTES, max_size=TOKEN_BYTES)
+TIMEOUTS: Final = st.floats(0, MAX_SECONDS, exclude_min=True)
+FRAMES: Final = st.binary(max_size=50)
+RESPONSES: Final = st.builds(Returned, FRAMES) | st.builds(Raised, TEXTS, TEXTS, TEXTS)
 TIMES: Final = st.floats(allow_nan=False)
 FAILURES: Final = st.builds(Failure, NUMBERS, TEXTS)
 LETTERS: Final = st.builds(
@@ -74,13 +95,24 @@ LETTERS: Final = st.builds(
     indexes=st.none() | st.lists(NUMBERS),
     frame=st.none() | st.binary(max_size=50),
 )
-LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame")
-WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame"]
+GROUP_STATES: Final = st.builds(GroupState, TEXTS, TEXTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame", None)
+WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame", None]
 
 CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Hello: st.builds(Hello, NUMBERS, NUMBERS, st.binary(min_size=16, max_size=16), TOKENS, NUMBERS),
     Subscribe: st.builds(Subscribe, NUMBERS, st.lists(TEXTS), TOKENS),
     Unsubscribe: st.builds(Unsubscribe, TEXTS),
+    Join: st.builds(
+        Join,
+        NUMBERS,
+        TEXTS,
+        TEXTS,
+        st.integers(1, MAX_PREFETCH),
+        st.none() | st.floats(min_value=0.001, max_value=1e9),
+        st.none() | TEXTS.filter(bool),
+    ),
+    Leave: st.builds(Leave, TEXTS, TEXTS),
     Ack: st.builds(Ack, st.lists(NUMBERS)),
     Nack: st.builds(Nack, NUMBERS, st.lists(FAILURES, min_size=1)),
     Ping: st.builds(Ping, NUMBERS),
@@ -88,6 +120,10 @@ CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     ShowDead: st.builds(ShowDead, NUMBERS, NUMBERS),
     ResendDead: st.builds(ResendDead, NUMBERS, st.lists(NUMBERS)),
     DropDead: st.builds(DropDead, NUMBERS, st.lists(NUMBERS)),
+    Request: st.builds(Request, NUMBERS, TIMEOUTS, st.booleans(), FRAMES),
+    Respond: st.builds(Respond, NUMBERS, RESPONSES),
+    ListGroups: st.builds(ListGroups, NUMBERS, TEXTS),
+    DropGroup: st.builds(DropGroup, NUMBERS, TEXTS, TEXTS),
 }
 SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Welcome: st.builds(Welcome, NUMBERS, NUMBERS),
@@ -96,11 +132,16 @@ SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Subscribed: st.builds(Subscribed, NUMBERS),
     Confirm: st.builds(Confirm, st.lists(NUMBERS)),
     Refuse: st.builds(Refuse, NUMBERS, TEXTS, TEXTS),
-    Deliver: st.builds(Deliver, NUMBERS, st.integers(1, LARGEST), st.none() | st.lists(NUMBERS)),
+    Deliver: st.builds(Deliver, NUMBERS, st.integers(1, LARGEST), st.none() | st.lists(NUMBERS), st.none() | TEXTS),
+    Declined: st.builds(Declined, NUMBERS, TEXTS, TEXTS),
+    Groups: st.builds(Groups, NUMBERS, st.lists(GROUP_STATES, max_size=3)),
     Pong: st.builds(Pong, NUMBERS),
     Letters: st.builds(Letters, NUMBERS, st.lists(LETTERS, max_size=3)),
     Completed: st.builds(Completed, NUMBERS, NUMBERS),
     Failed: st.builds(Failed, NUMBERS, TEXTS, TEXTS),
+    Serve: st.builds(Serve, NUMBERS, TIMEOUTS, FRAMES),
+    Withdraw: st.builds(Withdraw, NUMBERS),
+    Response: st.builds(Response, NUMBERS, RESPONSES | st.builds(Unserved, TEXTS, TEXTS)),
 }
 
 # One of each, and what travels.
@@ -108,6 +149,9 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Hello(1, LARGEST, KEY, TOKEN, 3), ["hello", 1, LARGEST, KEY, TOKEN, 3]),
     (Subscribe(7, ["a", "caf\xe9"], TOKEN), ["subscribe", 7, ["a", "caf\xe9"], TOKEN]),
     (Unsubscribe("a"), ["unsubscribe", "a"]),
+    (Join(7, "a.*", "g", 64, None, None), ["join", 7, "a.*", "g", 64, None, None]),
+    (Join(7, "a", "g", 1, 1.5, "customer"), ["join", 7, "a", "g", 1, 1.5, "customer"]),
+    (Leave("a.*", "g"), ["leave", "a.*", "g"]),
     (Ack([4, 70000]), ["ack", [4, 70000]]),
     (Nack(4, [Failure(0, "KeyError: 'x'"), Failure(2, "")]), ["nack", 4, [[0, "KeyError: 'x'"], [2, ""]]]),
     (Ping(9), ["ping", 9]),
@@ -116,6 +160,11 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (ShowDead(3, LARGEST), ["show_dead", 3, LARGEST]),
     (ResendDead(3, [4, 5]), ["resend_dead", 3, [4, 5]]),
     (DropDead(3, []), ["drop_dead", 3, []]),
+    (Request(3, 1.5, True, b"frame"), ["request", 3, 1.5, True, b"frame"]),
+    (Respond(3, Returned(b"frame")), ["respond", 3, ["returned", b"frame"]]),
+    (Respond(3, Raised("KeyError", "'x'", "line 1")), ["respond", 3, ["raised", "KeyError", "'x'", "line 1"]]),
+    (ListGroups(3, "a|g"), ["list_groups", 3, "a|g"]),
+    (DropGroup(3, "a", "g"), ["drop_group", 3, "a", "g"]),
 ]
 SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Welcome(1, 65536), ["welcome", 1, 65536]),
@@ -124,13 +173,20 @@ SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Subscribed(7), ["subscribed", 7]),
     (Confirm([1, 2, LARGEST]), ["confirm", [1, 2, LARGEST]]),
     (Refuse(3, "storage", "disk full"), ["refuse", 3, "storage", "disk full"]),
-    (Deliver(5, 1, None), ["deliver", 5, 1, None]),
-    (Deliver(5, 2, [0, 3]), ["deliver", 5, 2, [0, 3]]),
+    (Deliver(5, 1, None, None), ["deliver", 5, 1, None, None]),
+    (Deliver(5, 2, [0, 3], "a.*|g"), ["deliver", 5, 2, [0, 3], "a.*|g"]),
+    (Declined(7, "order_by", "by another header"), ["declined", 7, "order_by", "by another header"]),
     (Pong(9), ["pong", 9]),
+    (Groups(3, [GroupState("a", "g", 2, 5, 500, 1, 3)]), ["groups", 3, [["a", "g", 2, 5, 500, 1, 3]]]),
     (Letters(3, []), ["letters", 3, []]),
     (Letters(3, [LETTER]), ["letters", 3, [WRITTEN_LETTER]]),
     (Completed(3, 4), ["done", 3, 4]),
     (Failed(3, "storage", "damaged"), ["failed", 3, "storage", "damaged"]),
+    (Serve(4, 1.5, b"frame"), ["serve", 4, 1.5, b"frame"]),
+    (Withdraw(4), ["withdraw", 4]),
+    (Response(3, Returned(b"")), ["response", 3, ["returned", b""]]),
+    (Response(3, Raised("KeyError", "'x'", "")), ["response", 3, ["raised", "KeyError", "'x'", ""]]),
+    (Response(3, Unserved("limit", "too many")), ["response", 3, ["unserved", "limit", "too many"]]),
 ]
 SAMPLES: Final = CLIENT_SAMPLES + SERVER_SAMPLES
 
@@ -209,6 +265,9 @@ class TestLimits:
             Nack(0, [Failure(0, "\U0001f600" * MAX_ERROR_CHARACTERS)]),
             ResendDead(0, [LARGEST] * NUMBERS_PER_QUESTION),
             DropDead(0, [0] * NUMBERS_PER_QUESTION),
+            Request(0, MAX_SECONDS, elsewhere=False, frame=b""),
+            Request(LARGEST, 5e-324, elsewhere=True, frame=bytes(2**20)),
+            Respond(LARGEST, Raised(*["\xe9" * MAX_ERROR_CHARACTERS] * 3)),
         ],
         ids=lambda command: type(command).__name__,
     )
@@ -221,7 +280,7 @@ class TestLimits:
         [
             Goodbye("\xe9" * 64, "\xe9" * MAX_ERROR_CHARACTERS, retry=True),
             Refuse(LARGEST, "", "x" * MAX_ERROR_CHARACTERS),
-            Deliver(0, 1, []),
+            Deliver(0, 1, [], None),
             Confirm([]),
         ],
         ids=lambda command: type(command).__name__,
@@ -274,6 +333,20 @@ class TestLimits:
             ["resend_dead", 1, [1] * (NUMBERS_PER_QUESTION + 1)],
             ["drop_dead", 1, [1] * (NUMBERS_PER_QUESTION + 1)],
             ["drop_dead", -1, []],
+            ["request", -1, 1.0, False, b""],
+            ["request", 1, 0.0, False, b""],
+            ["request", 1, -1.0, False, b""],
+            ["request", 1, math.nan, False, b""],
+            ["request", 1, 2 * MAX_SECONDS, False, b""],
+            ["request", 1, 1.0, 0, b""],
+            ["request", 1, 1.0, False, "text"],
+            ["respond", -1, ["returned", b""]],
+            ["respond", 1, ["returned", None]],
+            ["respond", 1, ["returned", b"", b""]],
+            ["respond", 1, ["raised", "x", "x"]],
+            ["respond", 1, ["raised", "x", "x" * (MAX_ERROR_CHARACTERS + 1), "x"]],
+            ["respond", 1, ["unserved", "gone", ""]],
+            ["respond", 1, None],
         ],
         ids=ascii,
     )
@@ -306,6 +379,13 @@ class TestLimits:
             ["letters", 1, None],
             ["done", 1, -1],
             ["failed", 1, "x" * 65, ""],
+            ["serve", -1, 1.0, b""],
+            ["serve", 1, 0.0, b""],
+            ["serve", 1, 1.0, None],
+            ["withdraw", -1],
+            ["response", -1, ["returned", b""]],
+            ["response", 1, ["unserved", "x" * 65, ""]],
+            ["response", 1, ["gone"]],
         ],
         ids=ascii,
     )

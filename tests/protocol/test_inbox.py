@@ -31,7 +31,7 @@ LARGEST: Final = 2**64 - 1
 
 def deliver(inbox: Inbox, number: int = 1, *, sequence: int = 1, indexes: list[int] | None = None) -> Delivery | None:
     """Deliver a frame."""
-    return inbox.deliver(Deliver(number, 1, indexes), data_frame(sequence=sequence))
+    return inbox.deliver(Deliver(number, 1, indexes, None), data_frame(sequence=sequence))
 
 
 def shown(delivery: Delivery | None) -> Delivery:
@@ -130,7 +130,7 @@ def test_a_name_counts_when_the_frame_comes() -> None:
 def test_messages_that_are_there_may_be_meant(indexes: list[int] | None) -> None:
     """A delivery may mean any messages of its batch."""
     frame = data_frame(payloads=[b"0", b"1", b"2"])
-    assert shown(Inbox({"a"}).deliver(Deliver(1, 1, indexes), frame)).indexes == indexes
+    assert shown(Inbox({"a"}).deliver(Deliver(1, 1, indexes, None), frame)).indexes == indexes
 
 
 @pytest.mark.parametrize("indexes", [[3], [0, 3], [LARGEST]])
@@ -138,9 +138,9 @@ def test_messages_that_are_not_there_are_refused(indexes: list[int]) -> None:
     """A delivery that means messages beyond its batch is malformed: no callback could be given them."""
     inbox = Inbox({"a"})
     frame = data_frame(payloads=[b"0", b"1", b"2"])
-    assert inbox.deliver(Deliver(1, 1, indexes), frame) is None
+    assert inbox.deliver(Deliver(1, 1, indexes, None), frame) is None
     assert inbox.malformed == {"command": 1}
-    assert inbox.deliver(Deliver(2, 1, None), frame) is not None
+    assert inbox.deliver(Deliver(2, 1, None, None), frame) is not None
 
 
 @pytest.mark.parametrize("command", [Linked(), Welcome(1, 2), Pong(3)])
@@ -154,7 +154,7 @@ def test_a_command_is_read(command: Command) -> None:
 def test_a_delivery_has_two_frames() -> None:
     """The command and the data frame."""
     inbox = Inbox(set())
-    command = Deliver(1, 1, None)
+    command = Deliver(1, 1, None, None)
     assert inbox.read([encode_command(command), b"whatever"]) == command
     assert inbox.malformed == {}
 
@@ -170,9 +170,9 @@ def test_a_delivery_has_two_frames() -> None:
         [b"?" + encode_command(Linked())[1:]],
         [encode_command(Linked()), b""],
         [encode_command(Linked()), b"", b""],
-        [encode_command(Deliver(1, 1, None))],
-        [encode_command(Deliver(1, 1, None)), b"", b""],
-        [data_frame(), encode_command(Deliver(1, 1, None))],
+        [encode_command(Deliver(1, 1, None, None))],
+        [encode_command(Deliver(1, 1, None, None)), b"", b""],
+        [data_frame(), encode_command(Deliver(1, 1, None, None))],
     ],
     ids=ascii,
 )
@@ -191,4 +191,4 @@ def test_any_frames_are_read_or_counted(frames: Sequence[bytes]) -> None:
     assert (inbox.read(frames) is None) is (inbox.malformed.total() == 1)
     for number, frame in enumerate(frames):
         assert inbox.broadcast(frame) is None
-        assert inbox.deliver(Deliver(number, 1, None), frame) is None
+        assert inbox.deliver(Deliver(number, 1, None, None), frame) is None

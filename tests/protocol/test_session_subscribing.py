@@ -394,7 +394,7 @@ def test_malformed_frames_harm_nothing() -> None:
     driver.session.receive([b"rubbish"], driver.now)
     driver.session.receive([damaged], driver.now)
     driver.session.receive([encode_command(Linked())[1:]], driver.now)
-    driver.session.receive([encode_command(Deliver(1, 1, None))], driver.now)
+    driver.session.receive([encode_command(Deliver(1, 1, None, None))], driver.now)
     driver.session.broadcast(b"", driver.now)
     driver.session.broadcast(damaged, driver.now)
     driver.deliver(1, damaged)

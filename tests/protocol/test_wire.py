@@ -14,11 +14,10 @@ from xxhash import xxh3_64_intdigest
 from mezzenger.codecs import BY_NUMBER
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES, check_headers, check_name
-from mezzenger.protocol.commands import Ping
+from mezzenger.protocol.commands import MAX_SECONDS, Ping
 from mezzenger.protocol.wire import (
     FRAME_OVERHEAD,
     MAX_BATCH,
-    MAX_SECONDS,
     VERSION,
     Extra,
     Header,

@@ -229,7 +229,7 @@ class Client:
             assert not is_late, f"no answer though connected: {error}"
             self._clock.tell(f"failed: {type(error).__name__}", error)
         then = self._questions.pop(event.ticket, None)
-        if then is not None and event.answer is not None:
+        if then is not None and isinstance(event.answer, Answer):
             then(event.answer)
         name = self.subscribing.pop(event.ticket, None)
         if name is not None and isinstance(error, ServerUnreachable):

@@ -5,8 +5,10 @@ from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.deliveries import DeliveryOptions
 from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
+from mezzenger.broker.fates import DeliveryOptions
+from mezzenger.broker.memberships import GroupOptions
+from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.errors import StorageError
 from mezzenger.protocol.commands import is_token
@@ -36,6 +38,8 @@ OPTIONS: Final = BrokerOptions(
     connection=ConnectionOptions(max_message_size=2**20, link_timeout=2.0, max_peers=1000),
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
     room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
+    requests=RequestOptions(max_requests=6, max_message_size=2**20),
+    groups=GroupOptions(max_groups=1000),
     max_names=1000,
 )
 
@@ -290,7 +294,7 @@ class Server:
                 self.broker.loaded(query, self.storage._read(self.storage._rows.read_waiting, query), self.now)
                 self._clock.tell("load", query.name)
             case Sweep():
-                self.broker.swept(self.storage._read(self.storage._rows.sweep, query))
+                self.broker.swept(self.storage._read(self.storage._rows.sweep, query), self.now)
                 self._clock.tell("sweep")
             case Find():
                 self.broker.found(query, self.storage._read(rows.find, query))

@@ -1,18 +1,18 @@
 """A broker or store that breaks a promise is caught by the simulation, and the error tells how to replay that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pytest
 
-from mezzenger.broker import core, deliveries
+from mezzenger.broker import core, deliveries, members, subscribers
 from mezzenger.broker.backlog import Backlog
-from mezzenger.broker.deliveries import Deliveries
 from mezzenger.broker.entry import Entry
+from mezzenger.broker.fates import Fates
 from mezzenger.broker.intake import Intake
 from mezzenger.broker.overflow import Publication
 from mezzenger.broker.publishers import Publisher
-from mezzenger.broker.room import Room
+from mezzenger.broker.room import Copy, Room
 from mezzenger.broker.sweeper import Sweeper
 from mezzenger.policy import Policy
 from mezzenger.protocol.commands import Confirm
@@ -27,8 +27,8 @@ Break = Callable[[pytest.MonkeyPatch], None]
 def confirm_at_once(patch: pytest.MonkeyPatch) -> None:
     store = Intake._store
 
-    def confirm(self: Intake, publication: Publication) -> None:
-        store(self, publication)
+    def confirm(self: Intake, publication: Publication, copies: Sequence[Copy]) -> None:
+        store(self, publication, copies)
         self._answer_client(publication.header.client, Confirm([publication.header.sequence]))
 
     patch.setattr(Intake, "_store", confirm)
@@ -39,11 +39,13 @@ def take_what_is_held_for_stored(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_at_restart_what_expires(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(core.Broker, "restored", lambda self, restored: self._intake.restored(restored))
+    take_in = core.Broker.restored
+    patch.setattr(core.Broker, "restored", lambda self, restored: take_in(self, restored._replace(next_moment=None)))
 
 
 def deliver_what_has_expired(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(deliveries, "_has_expired", lambda entry, now: False)
+    for module in (deliveries, subscribers, members):
+        patch.setattr(module, "has_expired", lambda entry, now: False)
 
 
 def expire_early(patch: pytest.MonkeyPatch) -> None:
@@ -65,23 +67,23 @@ def resend_all_of_a_batch(patch: pytest.MonkeyPatch) -> None:
 
 
 def bury_twice(patch: pytest.MonkeyPatch) -> None:
-    bury = Deliveries._bury
+    bury = Fates.bury
 
-    def count_again(self: Deliveries, entry: Entry, *reason: Any) -> None:
+    def count_again(self: Fates, entry: Entry, *reason: Any) -> None:
         bury(self, entry, *reason)
-        self._counters.buried += entry.left
+        self.counters.buried += entry.left
 
-    patch.setattr(Deliveries, "_bury", count_again)
+    patch.setattr(Fates, "bury", count_again)
 
 
 def attempt_once_more(patch: pytest.MonkeyPatch) -> None:
-    exhausted = Deliveries._is_exhausted
+    exhausted = Fates.is_exhausted
 
-    def one_later(self: Deliveries, entry: Entry) -> bool:
+    def one_later(self: Fates, entry: Entry) -> bool:
         is_last = entry.attempts > self._options.policies.of(entry.name).max_attempts
         return is_last and exhausted(self, entry)
 
-    patch.setattr(Deliveries, "_is_exhausted", one_later)
+    patch.setattr(Fates, "is_exhausted", one_later)
 
 
 def drop_the_newest(patch: pytest.MonkeyPatch) -> None:

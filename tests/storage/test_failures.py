@@ -15,7 +15,7 @@ from mezzenger.broker.effects import Attempt, Change, Offered, Origin
 from mezzenger.broker.restored import Swept
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.storage.files import Files
-from mezzenger.storage.schema import APPLICATION_ID
+from mezzenger.storage.schema import APPLICATION_ID, VERSION
 from mezzenger.storage.seal import make_seal
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.storage.driver import Driver, know, reopened, requeue, settle, sqlite, store
@@ -103,22 +103,22 @@ class TestNotOurs:
     def test_a_database_that_only_says_whose_it_is(self, file: Path) -> None:
         """Tables or not."""
         with closing(sqlite3.connect(file)) as database:
-            database.execute("PRAGMA user_version = 3")
+            database.execute(f"PRAGMA user_version = {VERSION + 1}")
         refused(file, "another program")
 
     def test_another_version(self, file: Path) -> None:
         """What a later Mezzenger made is left to it."""
         reopened(file)
         with closing(sqlite3.connect(file)) as database:
-            database.execute("PRAGMA user_version = 3")
+            database.execute(f"PRAGMA user_version = {VERSION + 1}")
         seal_anew(file)
-        refused(file, "has schema version 3; this server knows version 2")
+        refused(file, f"has schema version {VERSION + 1}; this server knows version {VERSION}")
 
     def test_tables_are_missing(self, file: Path) -> None:
         """It says it is ours, and is not."""
         with closing(sqlite3.connect(file)) as database:
             database.executescript(
-                f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2;"
+                f"PRAGMA journal_mode = WAL; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
             )
         refused(file, "the index 'dead_of_name' is missing or changed")
 
@@ -273,7 +273,7 @@ class TestFull:
         assert driver.numbers("new") == [3]
         assert driver.numbers("b") == [2, 4]
         driver.close()
-        assert sorted(total[:2] for total in reopened(file).totals) == [("a", 1), ("b", 2), ("new", 1)]
+        assert sorted((total.name, total.frames) for total in reopened(file).totals) == [("a", 1), ("b", 2), ("new", 1)]
 
     def test_what_needs_no_space_goes_on(self, driver: Driver) -> None:
         """Subscribers go on reading and settling."""

@@ -223,11 +223,11 @@ class TestReopening:
         size = len(frames[0].frame)
         commit(file, know(), *frames, *delayed)
         large = [len(frame.frame) for frame in delayed]
-        assert reopened(file).totals == [Total("a", 5, 5, 5 * size, 2, sum(large), 0, 0)]
+        assert reopened(file).totals == [Total("a", False, 5, 5, 5 * size, 2, sum(large), 0, 0)]
         commit(file, bury(frames[0]), bury(frames[1]), bury(frames[2]), settle(frames[3]))
-        assert reopened(file).totals == [Total("a", 1, 1, size, 2, sum(large), 3, 3 * size)]
+        assert reopened(file).totals == [Total("a", False, 1, 1, size, 2, sum(large), 3, 3 * size)]
         commit(file, requeue(frames[0], 8), discard(frames[1]), requeue(delayed[0], 9, Origin.DELAYED))
-        assert reopened(file).totals == [Total("a", 3, 3, 2 * size + large[0], 1, large[1], 1, size)]
+        assert reopened(file).totals == [Total("a", False, 3, 3, 2 * size + large[0], 1, large[1], 1, size)]
         assert reopened(file).last_number == 9
 
     def test_a_name_with_nothing_that_waits(self, file: Path) -> None:

@@ -45,8 +45,8 @@ class TestTotals:
         commit(file, know(), first, second)
         commit(file, other, settle(first))
         assert sorted(reopened(file).totals) == [
-            Total("a", 1, 1, len(second.frame)),
-            Total("b", 1, 2, len(other.frame)),
+            Total("a", False, 1, 1, len(second.frame)),
+            Total("b", False, 1, 2, len(other.frame)),
         ]
 
     def test_a_name_without_frames_is_not_among_them(self, file: Path) -> None:

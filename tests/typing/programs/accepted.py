@@ -69,6 +69,8 @@ mc.send_messages(opened, (Opened(at=1, by=name) for name in ("Ann", "Bob")))
 
 # Without a channel, anything.
 mc.send_message("events", Event(at=1.5))
+answer: str = mc.request(events, Opened(at=1.5, by="Ann"), timeout=1)
+mc.request("events", object(), headers={"a": "b"})
 mc.send_message("events", object(), headers={"a": "b"})
 mc.send_messages("events", [1, "two"])
 

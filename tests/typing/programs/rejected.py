@@ -40,6 +40,7 @@ mc.send_message(opened, Event(at=1))  # E: incompatible type "Event"; expected "
 mc.send_message(orders, {"id": "x"})  # E: incompatible type "dict[str, str]"; expected "Order
 mc.send_message(readings, ["x"])  # E: List item 0 has incompatible type "str"; expected "float"
 mc.send_message(texts_or_numbers, 1.5)  # E: incompatible type "float"; expected "int | str
+mc.request(events, {"at": 1})  # E: incompatible type "dict[str, int]"; expected "Event
 mc.send_messages(events, ["x"])  # E: List item 0 has incompatible type "str"; expected "Event
 mc.send_messages(events, Event(at=1))  # E: has incompatible type "Event"; expected "Iterable[Event
 mc.send_message(5, "x")  # E: No overload variant of "send_message" of "Mezzenger" matches argument types "int", "str"

@@ -1,0 +1,81 @@
+"""The frames of a group that can be given out, and those that wait behind another one of the same key."""
+
+import heapq
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The frames of one key: one of them at a time is given out, and must be done before the next."""
+
+    head: int
+    behind: list[int] = field(default_factory=list)
+    """A heap."""
+
+
+class Ready:
+    """Numbers of frames, oldest first.
+
+    A frame without a key stands for itself. Of those with the same key only the oldest can be given out; the next one
+    follows when it is ``done``, however often it was put back in between.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._present: set[int] = set()
+        self._lanes: dict[str, _Lane] = {}
+        self._keys: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def hold(self, number: int, key: str | None) -> bool:
+        """Let a frame take its place among those of its key; return whether it is the one that can be given out."""
+        if key is None:
+            return True
+        self._keys[number] = key
+        lane = self._lanes.setdefault(key, _Lane(number))
+        if lane.head == number:
+            return True
+        heapq.heappush(lane.behind, number)
+        return False
+
+    def put(self, number: int, key: str | None) -> None:
+        """Have a frame given out, when it is its turn."""
+        if self.hold(number, key):
+            self._push(number)
+
+    def pop(self) -> int:
+        """Return the oldest frame that can be given out, and that was settled meanwhile for all that is known here."""
+        number = heapq.heappop(self._numbers)
+        self._present.remove(number)
+        return number
+
+    def key(self, number: int) -> str | None:
+        """Return the key of a frame that was put and is not done."""
+        return self._keys.get(number)
+
+    def done(self, number: int) -> None:
+        """Take note that a frame will not come again: the next one of its key can be given out."""
+        key = self._keys.pop(number, None)
+        if key is None or self._lanes[key].head != number:
+            return
+        lane = self._lanes[key]
+        while lane.behind:
+            lane.head = heapq.heappop(lane.behind)
+            if lane.head in self._keys:
+                self._push(lane.head)
+                return
+        del self._lanes[key]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._numbers.clear()
+        self._present.clear()
+        self._lanes.clear()
+        self._keys.clear()
+
+    def _push(self, number: int) -> None:
+        if number not in self._present:
+            self._present.add(number)
+            heapq.heappush(self._numbers, number)
