@@ -85,6 +85,9 @@ def decode_payload(codec: Codec, name: str, data: Buffer) -> object:
     try:
         return codec.loads(data)
     except Exception as error:
-        raise PayloadNotDecodable(
-            f"message {name!r}: {len(data)} bytes of {codec.name} cannot be decoded: {error}"
-        ) from error
+        raise not_decodable(codec, name, data, error) from error
+
+
+def not_decodable(codec: Codec, name: str, data: Buffer, error: Exception) -> PayloadNotDecodable:
+    """Return the error that tells why a payload cannot be read."""
+    return PayloadNotDecodable(f"message {name!r}: {len(data)} bytes of {codec.name} cannot be decoded: {error}")

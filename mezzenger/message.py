@@ -33,11 +33,12 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidName(f"a message name must be a str, not {type(name).__name__}: {name!r}")
-    return _check_name(name)
+    return check_text(name)
 
 
 @lru_cache(maxsize=65536)
-def _check_name(name: str) -> str:
+def check_text(name: str) -> str:
+    """Do the same for what is a ``str`` for certain; costs no call of a Python function for a name that was seen."""
     check_characters(name, "message name")
     tokens = name.split(".")
     if "*" in tokens or tokens[-1] == ">":

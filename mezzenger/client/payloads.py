@@ -8,7 +8,7 @@ from typing import Any, Final
 from mezzenger import codecs
 from mezzenger.channel import Channel
 from mezzenger.errors import UntrustedPayload
-from mezzenger.message import Message, check_name, received_message
+from mezzenger.message import Message, check_name, check_text, received_message
 from mezzenger.protocol.events import Delivery
 from mezzenger.settings import ClientSettings
 
@@ -24,6 +24,7 @@ class Payloads:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.codec = codecs.BY_NAME[settings.codec]
+        self._number = self.codec.number
         self._dumps = self.codec.dumps
         self._is_large = False
         self._server = settings.server_address
@@ -49,17 +50,31 @@ class Payloads:
             PayloadNotEncodable: The codec cannot write it.
             PayloadInvalid: It is not of the channel's type.
         """
-        if isinstance(msg_name, Channel):
-            return msg_name.encode(payload)
+        return msg_name.encode(payload) if isinstance(msg_name, Channel) else self._encode(msg_name, payload)[1]
+
+    def written(self, msg_name: str | Channel[Any], payload: object) -> tuple[str, bytes, int]:
+        """Return under which name, as which bytes and with which codec's number one payload is sent.
+
+        Raises:
+            InvalidName: The name cannot be used for sending.
+            PayloadNotEncodable: The codec cannot write it.
+            PayloadInvalid: It is not of the channel's type.
+        """
+        if msg_name.__class__ is str:
+            return self._encode(check_text(msg_name), payload)
+        name, codec = self.outlet(msg_name)
+        return name, self.encode(msg_name, payload), codec.number
+
+    def _encode(self, name: str, payload: object) -> tuple[str, bytes, int]:
         try:
             encoded = self._dumps(payload)
         except Exception as error:
-            raise codecs.not_encodable(self.codec, msg_name, payload, error) from error
+            raise codecs.not_encodable(self.codec, name, payload, error) from error
         if (len(encoded) > _LARGE) is not self._is_large:
             # The next one will be much like this one.
             self._is_large = not self._is_large
             self._dumps = self.codec.dumps_large if self._is_large else self.codec.dumps
-        return encoded
+        return name, encoded, self._number
 
     def reader(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.
@@ -79,10 +94,17 @@ class Payloads:
         source = frame if len(frame) < len(offsets) * _SMALL else memoryview(frame)
 
         decode = None if channel is None else channel.decode
+        loads = codec.loads
 
         def read(index: int) -> "Message[object]":
             encoded = source[bounds[index] : bounds[index + 1]]
-            payload = decode(encoded, codec) if decode else codecs.decode_payload(codec, name, encoded)
+            if decode:
+                payload = decode(encoded, codec)
+            else:
+                try:
+                    payload = loads(encoded)
+                except Exception as error:
+                    raise codecs.not_decodable(codec, name, encoded, error) from error
             timestamp, id_ = created + offsets[index] / 1e6, f"{prefix}{sequence + index}"
             return received_message(name, payload, ack, timestamp, id_, attempt, headers, encoded)
 

@@ -151,12 +151,11 @@ class Mezzenger:
         engine = self._engine
         if not engine.is_usable:
             engine.check_usable()
-        name, codec = self._payloads.outlet(msg_name)
-        encoded = self._payloads.encode(msg_name, payload)
+        name, encoded, codec = self._payloads.written(msg_name, payload)
         if ack is _NO_ACK and headers is None and ttl is None and delay is None:
-            engine.gather(name, encoded, codec.number)
+            engine.gather(name, encoded, codec)
         else:
-            engine.send(name, (time.time(), encoded), codec.number, ack, extra_of(ack, headers, ttl, delay))
+            engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay))
 
     @overload
     def send_messages(

@@ -7,12 +7,12 @@ first message has waited for a millisecond. The order of each name is kept.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-MAX_MESSAGES: Final = 256
-"""Of all that waits."""
 MAX_PAYLOAD: Final = 16_384
 """Bytes of a payload; what is larger gains nothing by company."""
-MAX_GATHERED: Final = 32_768
-"""Bytes of all that waits, but for the last message: any server takes them in one frame."""
+ROOM: Final = 40_960
+"""Bytes of all that waits but the last message, overheads counted: any server takes them in one frame."""
+OVERHEAD: Final = 32
+"""Bytes that a message counts beside its payload, so that a batch has no more than some 1,300 of them."""
 GAP: Final = 50e-6
 """Seconds from the end of one call to the next one of the same burst, at most; an answer to an answer takes longer."""
 LONGEST: Final = 1e-3
@@ -30,6 +30,9 @@ class Batch(NamedTuple):
     """With which all of them are written."""
 
 
+_NONE: Final = Batch("", [], -1)
+
+
 class Gathering:
     """What waits to be sent."""
 
@@ -37,33 +40,41 @@ class Gathering:
         self._batches: dict[str, Batch] = {}
         self._last_one: list[Batch] = []
         """A message that does not go into a batch, and leaves with all that waits, behind it."""
-        self._messages = 0
-        self._size = 0
+        self._room = ROOM
         self._last = -GAP
+        self._latest = _NONE
+        """The batch into which the last message went; the next one is likely to go there, too."""
         self.deadline: float | None = None
         """When what waits must leave; None if nothing does."""
 
     def take(self, name: str, item: Item, codec: int, now: float) -> float:
         """Take in a message; return the deadline, which is over if all that waits must leave now."""
-        size = len(item[1])
         is_burst = now - self._last < GAP
         self._last = now
+        size = len(item[1])
+        batch = self._latest
+        if name is not batch[0] or codec != batch[2] or size > MAX_PAYLOAD:
+            if size > MAX_PAYLOAD or not self._finds(name, codec):
+                self._last_one = [Batch(name, [item], codec)]
+                self.deadline = now
+                return now
+            batch = self._latest
+        batch[1].append(item)
+        self._room -= size + OVERHEAD
+        deadline = self.deadline
+        if not is_burst or self._room <= 0:
+            self.deadline = deadline = now
+        elif deadline is None:
+            self.deadline = deadline = now + LONGEST
+        return deadline
+
+    def _finds(self, name: str, codec: int) -> bool:
+        """Find the batch of a name, and return whether what is written with that codec may go into it."""
         batch = self._batches.get(name)
-        if size > MAX_PAYLOAD or (batch is not None and batch.codec != codec):
-            self._last_one = [Batch(name, [item], codec)]
-            self.deadline = now
-            return now
         if batch is None:
-            self._batches[name] = Batch(name, [item], codec)
-        else:
-            batch.items.append(item)
-        self._messages += 1
-        self._size += size
-        if not is_burst or self._messages >= MAX_MESSAGES or self._size >= MAX_GATHERED:
-            self.deadline = now
-        elif self.deadline is None:
-            self.deadline = now + LONGEST
-        return self.deadline
+            batch = self._batches[name] = Batch(name, [], codec)
+        self._latest = batch
+        return batch.codec == codec
 
     def sent(self, now: float) -> None:
         """Take note that the call which had to send has done so; it may have taken longer than a gap."""
@@ -73,6 +84,7 @@ class Gathering:
         """Return, and forget, all that waits, in order of each name."""
         batches = [*self._batches.values(), *self._last_one]
         self._batches, self._last_one = {}, []
-        self._messages = self._size = 0
+        self._latest = _NONE
+        self._room = ROOM
         self.deadline = None
         return batches

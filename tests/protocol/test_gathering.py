@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mezzenger.message import MAX_NAME_BYTES
-from mezzenger.protocol.gathering import GAP, LONGEST, MAX_GATHERED, MAX_MESSAGES, MAX_PAYLOAD, Batch, Gathering
-from mezzenger.protocol.wire import encode_data
+from mezzenger.protocol.gathering import GAP, LONGEST, MAX_PAYLOAD, OVERHEAD, ROOM, Batch, Gathering
+from mezzenger.protocol.wire import MAX_BATCH, encode_data
 
 SOON = GAP / 2
+MAX_MESSAGES = ROOM // (8 + OVERHEAD)
+"""Of 8 bytes each."""
 ONE, OTHER = 1, 2
 """Numbers of codecs."""
 
@@ -82,18 +84,20 @@ def test_a_full_batch_is_due(name: str) -> None:
 
 def test_many_bytes_are_due() -> None:
     """So they must when they are many bytes, of whatever names; the next ones are counted anew."""
-    count = MAX_GATHERED // MAX_PAYLOAD
-    gathering, now = burst(count - 1, MAX_PAYLOAD)
+    count = ROOM // (MAX_PAYLOAD + OVERHEAD)
+    gathering, now = burst(count, MAX_PAYLOAD)
     assert gathering.take("b", item(1, MAX_PAYLOAD), ONE, now) == now
     gathering.take_all()
     assert gathering.take("b", item(1, MAX_PAYLOAD), ONE, now) == now + LONGEST
 
 
-def test_any_server_takes_a_batch() -> None:
+@pytest.mark.parametrize("size", [8, 200, MAX_PAYLOAD])
+def test_any_server_takes_a_batch(size: int) -> None:
     """The largest that can be gathered is below the smallest limit that a server may have."""
-    gathering, now = burst(MAX_MESSAGES - 1, (MAX_GATHERED - 1) // (MAX_MESSAGES - 1))
+    gathering, now = burst((ROOM - 1) // (size + OVERHEAD), size)
     assert gathering.take("a", item(1, MAX_PAYLOAD), ONE, now) == now
     ((name, items, _),) = gathering.take_all()
+    assert len(items) <= MAX_BATCH
     assert len(encode_data(name * MAX_NAME_BYTES, items, ack=0, codec=1, client=1, sequence=1)) < 64 * 2**10
 
 
