@@ -80,13 +80,14 @@ class ClientSession:
             ClientStopped: The session is closed.
         """
         self._tickets.require_open()
-        parcel = self.outgoing.pack(draft)
-        if not draft.ack and not self.outgoing.held and self._may_send(now):
-            self.outgoing.sent(parcel)
-            self._actions.append(Send(parcel.frame))
+        outgoing = self.outgoing
+        if not draft.ack and not outgoing.held and self._may_send(now):
+            self._actions.append(Send(outgoing.write(draft)))
+            outgoing.sent(len(draft.items))
             return None
+        parcel = outgoing.pack(draft)
         parcel.ticket = self._tickets.issue(deadline)
-        self.outgoing.held.append(parcel)
+        outgoing.held.append(parcel)
         self._send_held(now)
         return parcel.ticket
 

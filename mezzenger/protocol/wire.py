@@ -48,6 +48,7 @@ _LARGE: Final = 64 * 2**10
 _MAX_HEAD: Final = MAX_NAME_BYTES + 1 + _HEADER.size
 _MAX_OFFSET = 2**32 - 1
 _MAX_TIMESTAMP = 1e11
+_FLAGS_OF_ONE: Final = frozenset({0, FLAG_ACK})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for malformed bytes, text that is not UTF-8, and values nested without end."""
 
@@ -66,6 +67,10 @@ class Header(NamedTuple):
     timestamp: float
     extra_start: int
     body_start: int
+
+
+_new_header = tuple.__new__
+"""Makes a named tuple without the function in Python that its class has for it."""
 
 
 class Item(NamedTuple):
@@ -171,32 +176,48 @@ def read_header(frame: Buffer) -> Header:
         raise ProtocolError("name", "a data frame starts with a name of 1 to 255 bytes and '|'")
     start = end + 1
     body_start = start + _HEADER.size
-    if len(frame) < body_start + _DIGEST.size:
+    room = len(frame) - _DIGEST.size - body_start
+    if room < 0:
         raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its header")
     version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(head, start)
+    # One condition for what is almost always so.
+    if not (
+        version == VERSION
+        and flags in _FLAGS_OF_ONE
+        and count == 1
+        and codec in codecs.BY_NUMBER
+        and extra <= room
+        and 0 <= timestamp <= _MAX_TIMESTAMP
+    ):
+        _check_header(version, flags, codec, count, timestamp)
+        if extra > room:
+            raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
+    return _new_header(
+        Header,
+        (
+            _read_name(head[:end]),
+            flags & FLAG_ACK,
+            count > 1,
+            codec,
+            count,
+            client,
+            sequence,
+            timestamp,
+            body_start,
+            body_start + extra,
+        ),
+    )
+
+
+def _check_header(version: int, flags: int, codec: int, count: int, timestamp: float) -> None:
     if version != VERSION:
         raise ProtocolError("version", f"frame version {version} is not known here; this is version {VERSION}")
     if flags > FLAG_ACK | FLAG_BATCH or count == 0 or (count > 1) != bool(flags & FLAG_BATCH) or count > MAX_BATCH:
         raise ProtocolError("flags", f"flags {flags} do not go with {count} messages")
     if codec not in codecs.BY_NUMBER:
         raise ProtocolError("codec", f"codec number {codec} is not known here")
-    if len(frame) < body_start + extra + _DIGEST.size:
-        raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
     if not 0 <= timestamp <= _MAX_TIMESTAMP:
         raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
-    ack: Literal[0, 1] = 1 if flags & FLAG_ACK else 0
-    return Header(
-        _read_name(head[:end]),
-        ack,
-        bool(flags & FLAG_BATCH),
-        codec,
-        count,
-        client,
-        sequence,
-        timestamp,
-        body_start,
-        body_start + extra,
-    )
 
 
 @lru_cache(maxsize=65536)

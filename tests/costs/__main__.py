@@ -47,6 +47,9 @@ def profile(_frame: FrameType, event: str, _argument: object) -> None:
         steps[threading.current_thread().name] += 1
 
 
+NAMES: Final = [f"costs.{number}" for number in range(MESSAGES)]
+
+
 class Clock:
     """Stands for the clock by which messages are gathered: else the counting itself would end every burst."""
 
@@ -67,6 +70,8 @@ class Subject:
         self._missing = 0
         self._is_complete = threading.Event()
         client.subscribe("costs", self._on_message)
+        for name in NAMES:
+            client.subscribe(name, self._on_message)
 
     def _on_message(self, _payload: bytes, _message: Message[bytes]) -> None:
         self._missing -= 1
@@ -83,6 +88,12 @@ class Subject:
         """Send as many as leave together."""
         for _ in range(MESSAGES):
             self._client.send_message("costs", PAYLOAD)
+        return MESSAGES
+
+    def names(self) -> int:
+        """Send as many, each with another name than the one before."""
+        for number in range(MESSAGES):
+            self._client.send_message(NAMES[number % len(NAMES)], PAYLOAD)
         return MESSAGES
 
     def stored(self) -> int:
@@ -126,8 +137,8 @@ def measure() -> dict[str, float]:
     ):
         subject = Subject(client, clock)
         subject.count(subject.lone, 1)
-        for work, messages in ((subject.lone, 1), (subject.burst, MESSAGES), (subject.stored, MESSAGES)):
-            for role, taken in subject.count(work, messages).items():
+        for work in (subject.lone, subject.burst, subject.names, subject.stored):
+            for role, taken in subject.count(work, 1 if work == subject.lone else MESSAGES).items():
                 figures[f"{work.__name__}, {role}"] = round(taken, 1)
     return figures
 

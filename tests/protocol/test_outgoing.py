@@ -121,7 +121,7 @@ def test_an_answer_shows_what_has_arrived() -> None:
     outgoing = with_window(2)
     numbers = []
     for _ in range(3):
-        outgoing.sent(pack(outgoing, b"1", b"2", ack=0))
+        outgoing.sent(pack(outgoing, b"1", b"2", ack=0).messages)
         numbers.append(outgoing.next_ping())
     outgoing.ponged(numbers[1])
     outgoing.disconnected()
@@ -134,7 +134,7 @@ def test_a_break_ends_all_pings() -> None:
     """A ping that was under way when the connection broke tells nothing any more; each loss is counted once."""
     outgoing = with_window(2)
     number = outgoing.next_ping()
-    outgoing.sent(pack(outgoing, ack=0))
+    outgoing.sent(pack(outgoing, ack=0).messages)
     outgoing.disconnected()
     assert outgoing.uncertain == 1
     outgoing.ponged(number)
