@@ -5,6 +5,7 @@ MezzengerError
 ├── InvalidName               a message name that cannot be used
 ├── InvalidMessage            ack, headers, ttl or delay that cannot be used
 ├── InvalidCallback           subscribe() was given something that cannot be called back
+├── InvalidMembership         subscribe() was told something of a member that cannot be
 ├── InvalidChannel            a channel whose type or codec cannot be used
 ├── PayloadError
 │   ├── PayloadNotEncodable   the sender's codec cannot write this object
@@ -58,6 +59,10 @@ class InvalidMessage(MezzengerError):
 
 class InvalidCallback(MezzengerError):
     """A callback that is not callable with ``(payload, msg_obj)``."""
+
+
+class InvalidMembership(MezzengerError):
+    """A ``prefetch``, ``max_runtime`` or ``order_by`` that cannot be, or one without a group."""
 
 
 class InvalidChannel(MezzengerError):

@@ -66,6 +66,11 @@ class PatternTable(Generic[T]):
         if not values:
             self._cut(self._root, pattern.split("."))
 
+    def discard(self, pattern: str, key: Hashable) -> None:
+        """Take out what was added with this pattern and key, if it is there."""
+        if key in (self._wild if is_wild(pattern) else self._exact).get(pattern, ()):
+            self.remove(pattern, key)
+
     def match(self, name: str) -> tuple[T, ...]:
         """Return what belongs to the name itself, then what belongs to patterns that match it; each key only once."""
         found = self._found.get(name)

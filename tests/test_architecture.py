@@ -40,6 +40,7 @@ LAYERS: Final = (
                 "queues",
                 "access",
                 "dead_letter",
+                "group_status",
             }
         ),
         mix=True,

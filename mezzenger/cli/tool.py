@@ -4,10 +4,11 @@ from typing import Final
 
 from typer import Typer
 
-from mezzenger.cli import bench, dead
+from mezzenger.cli import bench, dead, group
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.asyncapi import asyncapi
 from mezzenger.cli.pub import pub
+from mezzenger.cli.request import request
 from mezzenger.cli.store import store
 from mezzenger.cli.sub import sub
 
@@ -20,7 +21,9 @@ def main() -> None:
     application.callback()(_root)
     application.command(short_help="Send a message, or many.")(pub)
     application.command(short_help="Print messages as they come.")(sub)
+    application.command(short_help="Ask one subscriber, and print its answer.")(request)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
+    application.add_typer(_groups(), name="group", short_help="List or drop groups.")
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")
     application.command(short_help="Describe the channels of a module.")(asyncapi)
     application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
@@ -37,6 +40,14 @@ def _dead() -> Typer:
     return group
 
 
+def _groups() -> Typer:
+    application = new_application(is_group=True)
+    application.callback()(_all_groups)
+    application.command(short_help="List them.")(group.ls)
+    application.command(short_help="Forget one, and what waits for it.")(group.drop)
+    return application
+
+
 def _bench() -> Typer:
     group = new_application(is_group=True)
     group.callback()(_benchmarks)
@@ -49,6 +60,10 @@ def _bench() -> Typer:
 
 def _benchmarks() -> None:
     """Measure how fast a running server is, with clients on this machine."""
+
+
+def _all_groups() -> None:
+    """Look after groups, which stay when their members have gone."""
 
 
 def _dead_letters() -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mezzenger.client.failures import describe
-from mezzenger.client.handlers import Handler
+from mezzenger.client.handlers import Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.errors import InvalidCallback
@@ -73,7 +73,7 @@ class Dispatcher:
         self._ended = ended
         self._rest = rest
         self._rouse = rouse
-        self.handlers: dict[str, Handler] = {}
+        self.handlers = Handlers()
         self._queue: deque[Delivery] = deque()
         # Of messages with ack=0; each is changed by one thread at a time.
         self._queued = 0
@@ -148,36 +148,35 @@ class Dispatcher:
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header
         if delivery.served is not None:
-            self._responder.serve(delivery, delivery.served, self._handler_of(header.name))
+            self._responder.serve(delivery, delivery.served, self.handlers.responder(header.name))
             return
-        if header.name not in self.handlers:
+        if not self.handlers.of(header.name, delivery.group):
             self._ignored(delivery)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        failures = self._call(header.name, delivery, indexes)
+        failures = self._call(delivery, indexes)
         if header.ack:
             self._handled(delivery, failures)
 
-    def _handler_of(self, name: str) -> Handler | None:
-        return self.handlers.get(name)
-
-    def _call(self, name: str, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
-        """Run the callback for each message; return what went wrong with which."""
+    def _call(self, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
+        """Run the callbacks for each message; return what went wrong with which."""
         failures: list[Failure] = []
-        current: Handler | None = None
+        name = delivery.contents.header.name
+        version = -1
         for index in indexes:
-            # Asked each time: the callback may unsubscribe, and subscribe again with another type.
-            handler = self.handlers.get(name)
-            if handler is None:
+            # Asked each time: a callback may unsubscribe, and subscribe again with another type.
+            if version != self.handlers.version:
+                version = self.handlers.version
+                handlers = self.handlers.of(name, delivery.group)
+                calls = [(handler.callback, self._payloads.reader(delivery, handler.channel)) for handler in handlers]
+            if not calls:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))
                 continue
-            if handler is not current:
-                current, (callback, channel) = handler, handler
-                read = self._payloads.reader(delivery, channel)
+            self.received += 1
             try:
-                message = read(index)
-                self.received += 1
-                callback(message.payload, message)
+                for callback, read in calls:
+                    message = read(index)
+                    callback(message.payload, message)
             except BaseException as error:  # whatever a callback raises, the next message must be handled
                 self.failed += 1
                 logger.exception("message %r was not handled", name)

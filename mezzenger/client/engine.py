@@ -21,11 +21,13 @@ from mezzenger.client.responder import Responder
 from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
-from mezzenger.protocol.events import Delivery, Served
+from mezzenger.protocol.events import Delivery, Ended, Served
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, State
+from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import NO_EXTRA, Contents, Extra
+from mezzenger.queues import queue_of, split_queue
 from mezzenger.settings import ClientSettings
 
 logger = logging.getLogger("mezzenger.client")
@@ -65,6 +67,7 @@ class Engine:
             rouse=self._pump.rouse,
         )
         self._pump.arrived = self._dispatcher.put
+        self._pump.ended = self._on_ended
         self._gatherer = Gatherer(self._pump, lambda batch: self._draft(*batch), self.patience)
         self.gather: Callable[[str, bytes, int], None] = self._send_at_once
         """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be."""
@@ -135,12 +138,13 @@ class Engine:
 
     # Receiving.
 
-    def subscribe(self, name: str, handler: Handler) -> None:
+    def subscribe(self, name: str, handler: Handler, membership: Membership | None = None) -> None:
         """Subscribe, and wait until the subscription is active; if it fails, nothing is subscribed."""
+        queue = queue_of(name, membership and membership.group)
 
         def request(session: ClientSession, now: float) -> int:
-            ticket = session.subscribe(name, now + self.patience)
-            self._dispatcher.handlers[name] = handler
+            ticket = session.subscribe(name, now + self.patience, membership)
+            self._dispatcher.handlers.add(queue, handler)
             return ticket
 
         waiter = self._pump.submit(request)
@@ -149,15 +153,15 @@ class Engine:
         try:
             self._pump.wait(waiter)
         except BaseException:
-            self._dispatcher.handlers.pop(name, None)
+            self._dispatcher.handlers.remove(queue)
             raise
 
-    def unsubscribe(self, name: str) -> None:
+    def unsubscribe(self, name: str, group: str | None = None) -> None:
         """Have no more messages of a name given to its callback."""
 
         def request(session: ClientSession, _now: float) -> None:
-            session.unsubscribe(name)
-            del self._dispatcher.handlers[name]
+            session.unsubscribe(name, group)
+            self._dispatcher.handlers.remove(queue_of(name, group))
 
         self._pump.run(request)
 
@@ -251,6 +255,11 @@ class Engine:
                 session.requests.respond(served, Returned(session.outgoing.pack(response).frame))
 
         self._pump.run(respond)
+
+    def _on_ended(self, ended: Ended) -> None:
+        self._dispatcher.handlers.remove(ended.queue)
+        name, group = split_queue(ended.queue)
+        logger.error("the server does not take this client back into group %r of %r: %s", group, name, ended.error)
 
     def _on_ignored(self, delivery: Delivery) -> None:
         self._pump.run(lambda session, _now: session.inbox.dropped(delivery))

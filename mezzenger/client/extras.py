@@ -1,11 +1,25 @@
 """What travels beside a payload, checked before anything is sent."""
 
 from collections.abc import Mapping
+from typing import TypedDict
 
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import check_ack, check_headers
 from mezzenger.protocol.commands import MAX_SECONDS
 from mezzenger.protocol.wire import NO_EXTRA, Extra
+
+
+class RequestOptions(TypedDict, total=False):
+    """What may be said of a request beside the payload, for type checkers."""
+
+    headers: Mapping[str, str] | None
+
+
+class SendOptions(RequestOptions, total=False):
+    """What may be said of a message beside the payload, for type checkers."""
+
+    ttl: float | None
+    delay: float | None
 
 
 def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, delay: float | None) -> Extra:

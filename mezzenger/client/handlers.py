@@ -1,18 +1,66 @@
-"""What is called for the messages of a name."""
+"""Which callbacks a delivery is for."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mezzenger.channel import Channel
 from mezzenger.message import Message
+from mezzenger.pattern_table import PatternTable
+from mezzenger.queues import is_group, split_queue
 
 Callback = Callable[[Any, Message[Any]], object]
 """What a callback looks like when its payload's type is of no interest."""
 
 
 class Handler(NamedTuple):
-    """What is done with the messages of a name."""
+    """What is done with the messages of a subscription."""
 
     callback: Callback
     channel: Channel[Any] | None = None
     """Whose type their payloads must be of, if there is one."""
+
+
+class Handlers:
+    """The handlers of a client, by the queue of each subscription: ``PATTERN`` or ``PATTERN|GROUP``. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of_groups: dict[str, Handler] = {}
+        self._of_names: PatternTable[Handler] = PatternTable()
+        self._all: PatternTable[Handler] = PatternTable()
+        self.version = 0
+        """Another one whenever ``of`` may return something else than before."""
+
+    def add(self, queue: str, handler: Handler) -> None:
+        """Take in the handler of a subscription."""
+        with self._lock:
+            self._all.add(split_queue(queue)[0], queue, handler)
+            if is_group(queue):
+                self._of_groups[queue] = handler
+            else:
+                self._of_names.add(queue, queue, handler)
+            self.version += 1
+
+    def remove(self, queue: str) -> None:
+        """Take out the handler of a subscription, if it is there."""
+        with self._lock:
+            self._all.discard(split_queue(queue)[0], queue)
+            if is_group(queue):
+                self._of_groups.pop(queue, None)
+            else:
+                self._of_names.discard(queue, queue)
+            self.version += 1
+
+    def of(self, name: str, group: str | None) -> Sequence[Handler]:
+        """Return what handles a message: of a group's queue its handler, else those of all patterns that match."""
+        with self._lock:
+            if group is None:
+                return self._of_names.match(name)
+            handler = self._of_groups.get(group)
+        return () if handler is None else (handler,)
+
+    def responder(self, name: str) -> Handler | None:
+        """Return what answers a request: the handler of a subscription that matches its name, be it of a group."""
+        with self._lock:
+            return next(iter(self._all.match(name)), None)

@@ -17,7 +17,7 @@ from mezzenger.client.connection import Connection
 from mezzenger.client.sleep import Sleep
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
-from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.events import Delivery, Ended
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
@@ -79,6 +79,8 @@ class Pump:
         self._state = session.state
         self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
         """Is given what comes for callbacks, with the lock held, so it must not wait."""
+        self.ended: Callable[[Ended], None] = lambda _: None
+        """Is told of subscriptions that are active no more; likewise."""
         self.before_sleep: Callable[[], float | None] = lambda: None
         """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
 
@@ -350,6 +352,9 @@ class Pump:
         for event in self.session.take_events():
             if isinstance(event, Delivery):
                 arrived.append(event)
+                continue
+            if isinstance(event, Ended):
+                self.ended(event)
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:

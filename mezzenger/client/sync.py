@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
 from mezzenger.client.dispatch import check_callback
-from mezzenger.client.engine import Engine
-from mezzenger.client.extras import check_timeout, extra_of
+from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout, extra_of
+from mezzenger.client.groups import Groups
 from mezzenger.client.handlers import Callback, Handler
+from mezzenger.client.memberships import DEFAULT_PREFETCH, membership
 from mezzenger.client.stats import ClientStats
-from mezzenger.message import Message, check_name
+from mezzenger.client.tracing import new_engine
+from mezzenger.message import Message
+from mezzenger.patterns import check_pattern
 from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
@@ -26,7 +29,8 @@ _NO_ACK: Final = 0
 class Mezzenger:
     """A connection to the server, for sending and subscribing. Any thread may use it; a forked process may not.
 
-    Call ``stop()`` at the end, or use it as a context manager.
+    Call ``stop()`` at the end, or use it as a context manager. After that every method that needs the server raises
+    ``ClientStopped``; in a forked process they raise ``UsedAfterFork``.
 
     Args:
         server_address: Host name or address of the server.
@@ -66,10 +70,12 @@ class Mezzenger:
             auto_start=auto_start,
             verbose=verbose,
         )
-        self._engine = Engine(settings)
+        self._engine = new_engine(settings)
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
+        self.groups = Groups(self._engine.ask)
+        """The groups that the server keeps."""
         self._engine.connect()
 
     @classmethod
@@ -90,27 +96,11 @@ class Mezzenger:
     # Sending.
 
     @overload
-    def send_message(
-        self,
-        msg_name: str,
-        payload: object,
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
-    ) -> None: ...
+    def send_message(self, msg_name: str, payload: object, ack: int = 0, **options: Unpack[SendOptions]) -> None: ...
 
     @overload
     def send_message(
-        self,
-        msg_name: Channel[T],
-        payload: Fits[T],
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
+        self, msg_name: Channel[T], payload: Fits[T], ack: int = 0, **options: Unpack[SendOptions]
     ) -> None: ...
 
     def send_message(
@@ -145,8 +135,6 @@ class Mezzenger:
             MessageTooLarge: The server takes no message of this size.
             ServerUnreachable: It did not answer within ``send_timeout`` x (1 + ``connection_retries``).
             Rejected: It answered, and refused.
-            ClientStopped: ``stop()`` was called.
-            UsedAfterFork: This process did not make the client.
         """
         engine = self._engine
         if not engine.is_usable:
@@ -159,26 +147,12 @@ class Mezzenger:
 
     @overload
     def send_messages(
-        self,
-        msg_name: str,
-        payloads: Iterable[object],
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
+        self, msg_name: str, payloads: Iterable[object], ack: int = 0, **options: Unpack[SendOptions]
     ) -> int: ...
 
     @overload
     def send_messages(
-        self,
-        msg_name: Channel[T],
-        payloads: Iterable[Fits[T]],
-        ack: int = 0,
-        *,
-        headers: Mapping[str, str] | None = None,
-        ttl: float | None = None,
-        delay: float | None = None,
+        self, msg_name: Channel[T], payloads: Iterable[Fits[T]], ack: int = 0, **options: Unpack[SendOptions]
     ) -> int: ...
 
     def send_messages(
@@ -215,30 +189,18 @@ class Mezzenger:
         Raises:
             ServerUnreachable: It did not answer in time, or a connection broke while messages with ``ack=0`` were under
                 way, which may be lost then.
-            ClientStopped: ``stop()`` was called.
-            UsedAfterFork: This process did not make the client.
         """
         self._engine.check_usable()
         self._engine.flush(timeout)
 
     @overload
     def request(
-        self,
-        msg_name: str,
-        payload: object,
-        timeout: float | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
+        self, msg_name: str, payload: object, timeout: float | None = None, **options: Unpack[RequestOptions]
     ) -> Any: ...  # noqa: ANN401  # it is for the other program to say
 
     @overload
     def request(
-        self,
-        msg_name: Channel[T],
-        payload: Fits[T],
-        timeout: float | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
+        self, msg_name: Channel[T], payload: Fits[T], timeout: float | None = None, **options: Unpack[RequestOptions]
     ) -> Any: ...  # noqa: ANN401  # it is for the other program to say
 
     def request(
@@ -276,8 +238,6 @@ class Mezzenger:
             Rejected: The server refused: more than its ``max_requests`` are not answered, for example.
             ServerUnreachable: There was no connection in time; nothing was sent.
             PayloadNotDecodable: The answer cannot be read; UntrustedPayload: and must not be.
-            ClientStopped: ``stop()`` was called.
-            UsedAfterFork: This process did not make the client.
         """
         self._engine.check_usable()
         name, codec = self._payloads.outlet(msg_name)
@@ -290,57 +250,85 @@ class Mezzenger:
     # Receiving.
 
     @overload
-    def subscribe(self, msg_name: str, callback: Callback) -> None: ...
+    def subscribe(
+        self,
+        msg_name: str,
+        callback: Callback,
+        *,
+        group: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_runtime: float | None = None,
+        order_by: str | None = None,
+    ) -> None: ...
 
     @overload
-    def subscribe(self, msg_name: Channel[T], callback: Callable[[T, Message[T]], object]) -> None: ...
+    def subscribe(
+        self,
+        msg_name: Channel[T],
+        callback: Callable[[T, Message[T]], object],
+        *,
+        group: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_runtime: float | None = None,
+        order_by: str | None = None,
+    ) -> None: ...
 
-    def subscribe(self, msg_name: str | Channel[Any], callback: Callback) -> None:
-        """Have every message of a name given to a callback; none that is sent after this has returned is missed.
+    def subscribe(
+        self,
+        msg_name: str | Channel[Any],
+        callback: Callback,
+        *,
+        group: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_runtime: float | None = None,
+        order_by: str | None = None,
+    ) -> None:
+        """Have messages given to a callback; none that is sent after this has returned is missed.
 
         Callbacks run one at a time, on a thread of their own; they may use this client. A message with ``ack=1`` is
         acknowledged after its callback has returned; if it raises, the message comes again later.
 
         Args:
-            msg_name: Of the messages, or a channel. What is not of the channel's type is not given to the callback: it
-                counts as a message that it could not handle.
+            msg_name: Of the messages; or a pattern, in which ``*`` stands for one token between dots, and ``>`` at the
+                end for all that follow; or a channel. What is not of the channel's type is not given to the callback:
+                it counts as a message that it could not handle.
             callback: Called with the payload and the ``Message``. Without a channel, the type that it expects is not
                 checked.
+            group: Be one of its members: each message goes to one of them. The group stays when its members have
+                gone, and collects ``ack=1`` messages.
+            prefetch: As a member: ``ack=1`` messages that come before the first of them is acknowledged.
+            max_runtime: As a member: seconds after which another one may have what this one has not acknowledged; if
+                not given, never, as long as this process lives.
+            order_by: A header; messages with equal values of it come to one member, one after the other. All members
+                must say the same.
 
         Raises:
-            InvalidName: The name cannot be used.
+            InvalidName: The name, pattern or group cannot be used.
             InvalidCallback: The callback is not callable with two arguments, or is a coroutine function.
-            AlreadySubscribed: There is a callback for that name.
+            InvalidMembership: One of the others cannot.
+            AlreadySubscribed: There is a callback for that.
+            Rejected: The server does not take this client into the group.
             ServerUnreachable: The server did not answer in time; nothing is subscribed then.
-            ClientStopped: ``stop()`` was called.
-            UsedAfterFork: This process did not make the client.
         """
         self._engine.check_usable()
         channel = msg_name if isinstance(msg_name, Channel) else None
-        name = check_name(name_of(msg_name))
+        name = check_pattern(name_of(msg_name))
         check_callback(name, callback)
-        self._engine.subscribe(name, Handler(callback, channel))
+        self._engine.subscribe(name, Handler(callback, channel), membership(group, prefetch, max_runtime, order_by))
 
-    def unsubscribe(self, msg_name: str | Channel[Any]) -> None:
-        """Have no more messages of a name given to its callback; a call that is under way is finished.
+    def unsubscribe(self, msg_name: str | Channel[Any], *, group: str | None = None) -> None:
+        """Have no more messages of a name, pattern or group given to its callback; a call under way is finished.
 
         Raises:
             NotSubscribed: There is no callback for that name.
-            ClientStopped: ``stop()`` was called.
-            UsedAfterFork: This process did not make the client.
         """
         self._engine.check_usable()
-        self._engine.unsubscribe(name_of(msg_name))
+        self._engine.unsubscribe(name_of(msg_name), group)
 
     # Life.
 
     def start(self) -> None:
-        """Begin to receive; only needed with ``auto_start=False``, and does nothing if it was called before.
-
-        Raises:
-            ClientStopped: ``stop()`` was called.
-            UsedAfterFork: This process did not make the client.
-        """
+        """Begin to receive; only needed with ``auto_start=False``, and does nothing if it was called before."""
         self._engine.check_usable()
         self._engine.start()
 

@@ -68,8 +68,18 @@ class Delivery(NamedTuple):
     attempt: int
     indexes: Sequence[int] | None
     """Which messages of a batch; all of them where None."""
+    group: str | None = None
+    """The queue of the group as whose member the client has it; None if as a subscriber."""
     served: Served | None = None
     """The request that it is, whose sender waits for what the callback returns; None if it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A subscription that was active is so no more: the group does not take the client back."""
+
+    queue: str
+    error: MezzengerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +92,4 @@ class Done:
     """What the server said, if it was asked something; what a responder returned, if that was."""
 
 
-Event = Delivery | Done
+Event = Delivery | Ended | Done

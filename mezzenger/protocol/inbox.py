@@ -26,19 +26,22 @@ _FRAMES_OF_DELIVER: Final = 2
 _NACK_CHARACTERS: Final = 8192
 """Of error text in one command; UTF-8 may need four bytes for each."""
 
+Key = tuple[str | None, int, int]
+"""A frame, and the queue of the group as whose member the client has it."""
+
 
 class Inbox:
     """The subscriber's half of a session.
 
     Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone), the frames
-    handled of late, and the acks to send. A frame is known by its client id and first sequence, which stay the same
-    across connections and servers; the delivery number does not.
+    handled of late, and the acks to send. A frame is known by its group, client id and first
+    sequence, which stay the same across connections and servers; the delivery number does not.
     """
 
     def __init__(self, names: Container[str]) -> None:
         self._names = names
-        self._in_hand: dict[tuple[int, int], int | None] = {}
-        self._handled: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._in_hand: dict[Key, int | None] = {}
+        self._handled: OrderedDict[Key, None] = OrderedDict()
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
@@ -63,13 +66,15 @@ class Inbox:
 
     def deliver(self, command: Deliver, frame: bytes) -> Delivery | None:
         """Return the delivery if a callback should see it; if it was handled before, it is acknowledged again."""
-        contents = self._read_contents(frame)
+        contents = self._read_contents(frame, command.group)
         if contents is None:
             return None
         if command.indexes and max(command.indexes) >= contents.header.messages:
             self.malformed["command"] += 1
             return None
-        delivery = Delivery(contents, command.attempt, command.indexes)
+        delivery = Delivery(contents, command.attempt, command.indexes, command.group)
+        if not contents.header.ack:
+            return delivery  # for one member of a group; nobody waits for an answer
         key = _key(delivery)
         if key in self._handled:
             self._acks.append(command.delivery)
@@ -81,13 +86,13 @@ class Inbox:
         self.duplicates += 1
         return None
 
-    def _read_contents(self, frame: Buffer) -> wire.Contents | None:
+    def _read_contents(self, frame: Buffer, group: str | None = None) -> wire.Contents | None:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:
             self.malformed[error.reason] += 1
             return None
-        return contents if contents.header.name in self._names else None
+        return contents if (group or contents.header.name) in self._names else None
 
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
@@ -120,14 +125,15 @@ class Inbox:
         self._in_hand = dict.fromkeys(self._in_hand)
         self._acks.clear()
 
-    def _remember(self, key: tuple[int, int]) -> None:
+    def _remember(self, key: Key) -> None:
         self._handled[key] = None
         if len(self._handled) > REMEMBERED:
             self._handled.popitem(last=False)
 
 
-def _key(delivery: Delivery) -> tuple[int, int]:
-    return delivery.contents.header.client, delivery.contents.header.sequence
+def _key(delivery: Delivery) -> Key:
+    header = delivery.contents.header
+    return delivery.group, header.client, header.sequence
 
 
 def _shortened(failures: list[Failure]) -> list[Failure]:

@@ -6,7 +6,7 @@ which it came: who asked was told so.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mezzenger.errors import (
@@ -35,6 +35,7 @@ from mezzenger.protocol.commands import (
     fit_text,
 )
 from mezzenger.protocol.events import Delivery, Served
+from mezzenger.protocol.subscriptions import Subscriptions
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Requests:
     What it has asked is known by its ticket, which is also its number on the wire.
 
     Args:
-        names: What the client has subscribed to.
+        subscriptions: Of the client.
         malformed: What cannot be read is counted there, by reason.
         send: Sends a command.
         done: Is given the ticket of each request that has an end, with its error or the data frame that was returned.
@@ -64,12 +65,12 @@ class Requests:
 
     def __init__(
         self,
-        names: Container[str],
+        subscriptions: Subscriptions,
         malformed: Counter[str],
         send: Callable[[Command], None],
         done: Callable[[int, MezzengerError | None, wire.Contents | None], None],
     ) -> None:
-        self._names = names
+        self._subscriptions = subscriptions
         self._malformed = malformed
         self._send = send
         self._done = done
@@ -155,13 +156,13 @@ class Requests:
         try:
             contents = self._read(command.frame)
             name = contents.header.name
-            if name not in self._names:
+            if not self._subscriptions.serves(name):
                 raise NotSubscribed(f"the responder has unsubscribed from {name!r}; nothing was run")
         except MezzengerError as error:
             self._send(Respond(command.number, Raised(type(error).__name__, fit_text(str(error)), "")))
             return None
         served = self._serving[command.number] = Served(command.number, now + command.timeout)
-        return Delivery(contents, 1, None, served)
+        return Delivery(contents, 1, None, served=served)
 
     def _read(self, frame: bytes) -> wire.Contents:
         try:

@@ -8,18 +8,20 @@ only then calls ``tick``: a client that slept must see the answers before it cou
 from collections.abc import Callable, Sequence
 
 from mezzenger.codecs import Buffer
-from mezzenger.errors import MezzengerError, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.errors import MezzengerError, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Ignore, Listen, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Send
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
 from mezzenger.protocol.outgoing import Draft, Outgoing
 from mezzenger.protocol.questions import Questions
 from mezzenger.protocol.requests import Asked, Requests
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
-from mezzenger.protocol.subscriptions import Subscriptions, prefix_of
+from mezzenger.protocol.subscribing import Subscribing
+from mezzenger.protocol.subscriptions import Membership, Subscriptions
 from mezzenger.protocol.tickets import Tickets
+from mezzenger.queues import queue_of
 
 
 class ClientSession:
@@ -47,18 +49,26 @@ class ClientSession:
         self._options = options
         self._random_token = random_token
         self.state = State.NEW
+        self._actions: list[Action] = []
         self._events: list[Event] = []
         self._tickets = Tickets(self._events)
         self._done = self._tickets.done
         self.outgoing = Outgoing(identity.client, options.window, self._done)
         self._subscriptions = Subscriptions()
+        self._subscribing = Subscribing(
+            self._subscriptions,
+            self._actions.append,
+            self._send,
+            self._done,
+            self._events.append,
+            random_token,
+        )
         self.inbox = Inbox(self._subscriptions)
         self._questions = Questions(self._done)
         self.requests = Requests(self._subscriptions, self.inbox.malformed, self._send, self._done)
         self._liveness = Liveness(options, jitter)
         self._is_blocked = False
         self.reason = "no connection was made yet"
-        self._actions: list[Action] = []
 
     # What the application asks for.
 
@@ -124,33 +134,33 @@ class ClientSession:
         self._send_held(now)
         return ticket
 
-    def subscribe(self, name: str, deadline: float) -> int:
-        """Ask for the messages of ``name``; the ticket is done when none published from then on is missed.
+    def subscribe(self, name: str, deadline: float, membership: Membership | None = None) -> int:
+        """Ask for the messages of a name or pattern; the ticket is done when none published from then on is missed.
+
+        Args:
+            name: Or pattern.
+            deadline: When the ticket fails at the latest.
+            membership: As what the client is a member of a group; without it, it is a subscriber.
 
         Raises:
             AlreadySubscribed: It was asked for before.
             ClientStopped: The session is closed.
         """
         self._tickets.require_open()
-        self._subscriptions.require_new(name)
+        self._subscriptions.require_new(queue_of(name, membership and membership.group))
         ticket = self._tickets.issue(deadline)
-        self._subscriptions.add(name, ticket)
-        if self.state is State.OPEN:
-            self._request([name])
+        self._subscribing.subscribe(name, membership, ticket)
         return ticket
 
-    def unsubscribe(self, name: str) -> None:
-        """Ask for no more messages of ``name``.
+    def unsubscribe(self, name: str, group: str | None = None) -> None:
+        """Ask for no more messages of a name or pattern, as a subscriber or as a member of a group.
 
         Raises:
             NotSubscribed: It was not asked for.
             ClientStopped: The session is closed.
         """
         self._tickets.require_open()
-        ticket = self._subscriptions.remove(name)
-        if ticket is not None:
-            self._done(ticket, NotSubscribed(f"{name!r} was unsubscribed before the server had answered"))
-        self._forget_name(name)
+        self._subscribing.unsubscribe(name, group)
 
     def ask(self, make: Callable[[int], commands.Question], deadline: float) -> int:
         """Ask what ``make`` returns for a request number; the ticket is done when the server has answered.
@@ -220,11 +230,11 @@ class ClientSession:
         self.state = TRANSITIONS[self.state, "lost"]
         self.reason = reason
         self._is_blocked = False
-        self._subscriptions.disconnected()
+        self._subscribing.disconnected()
         self.inbox.disconnected()
         self.outgoing.disconnected()
         self.requests.disconnected(reason)
-        self._actions = [Disconnect()]
+        self._actions[:] = [Disconnect()]
         self._liveness.lost(now)
 
     def tick(self, now: float) -> None:
@@ -255,9 +265,9 @@ class ClientSession:
         if self.inbox.has_acks and self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
-        actions = self._actions
+        actions = self._actions[:]
         if actions:
-            self._actions = []
+            self._actions.clear()
         return actions
 
     def take_events(self) -> list[Event]:
@@ -284,8 +294,8 @@ class ClientSession:
                 self._on_linked()
             case commands.Goodbye():
                 self._on_goodbye(command, now)
-            case commands.Subscribed():
-                self._on_subscribed(command)
+            case commands.Subscribed() | commands.Declined():
+                self._subscribing.answered(command)
             case commands.Confirm():
                 for sequence in command.sequences:
                     self.outgoing.settle(sequence)
@@ -312,8 +322,7 @@ class ClientSession:
             return
         self.state = TRANSITIONS[self.state, "linked"]
         self._liveness.linked()
-        for names in self._subscriptions.all_names():
-            self._request(names)
+        self._subscribing.connected()
         self._actions += [Send(parcel.frame) for parcel in self.outgoing.unconfirmed.values()]
         for question in self._questions:
             self._send(question)
@@ -334,18 +343,6 @@ class ClientSession:
         return self.state is State.OPEN and not self._is_blocked and self._liveness.is_alive(now)
 
     # Subscriptions and deliveries.
-
-    def _request(self, names: list[str]) -> None:
-        command = self._subscriptions.request(names, self._random_token())
-        self._actions += [*(Listen(prefix_of(name)) for name in names), Listen(command.token)]
-        self._send(command)
-
-    def _on_subscribed(self, command: commands.Subscribed) -> None:
-        request = self._subscriptions.answered(command.request)
-        if request is not None:
-            self._actions.append(Ignore(request.token))
-            for ticket in self._subscriptions.activate(request):
-                self._done(ticket)
 
     def _arrived(self, delivery: Delivery | None) -> None:
         if delivery is not None:
@@ -384,16 +381,8 @@ class ClientSession:
     def _withdraw(self, ticket: int) -> bool:
         self.requests.withdraw(ticket)
         self._questions.withdraw(ticket)
-        name = self._subscriptions.waits_with(ticket)
-        if name is not None:
-            self._subscriptions.remove(name)
-            self._forget_name(name)
+        self._subscribing.withdraw(ticket)
         return self.outgoing.withdraw(ticket)
-
-    def _forget_name(self, name: str) -> None:
-        if self.state is State.OPEN:
-            self._actions.append(Ignore(prefix_of(name)))
-            self._send(commands.Unsubscribe(name))
 
     def _send(self, command: Command) -> None:
         self._actions.append(Send(wire.encode_command(command)))

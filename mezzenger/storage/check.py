@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mezzenger.errors import ProtocolError, StorageError
+from mezzenger.patterns import matches
 from mezzenger.protocol import wire
+from mezzenger.queues import split_queue
 from mezzenger.storage import wal
 from mezzenger.storage.files import Files, reading
 from mezzenger.storage.report import Finding
@@ -208,7 +210,7 @@ def _of_row(table: str, row: _FrameRow, names: dict[int, str], totals: _Totals) 
         yield Finding(what, f"is damaged: {error}", "its messages are lost")
         return
     totals.messages[name_id] += header.messages
-    if name != header.name:
+    if name is None or not matches(split_queue(name)[0], header.name):
         yield Finding(what, f"is of the name {header.name!r}", "it would be delivered under another name, or never")
     if attempts < 0 or number <= 0:
         yield Finding(what, f"has attempts {attempts}", "it is not marked rightly as a redelivery")

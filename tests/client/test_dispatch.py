@@ -73,7 +73,7 @@ def dispatching(
         rest=rest,
         rouse=roused.set,
     )
-    dispatcher.handlers["a"] = Handler(callback)
+    dispatcher.handlers.add("a", Handler(callback))
     dispatcher.start()
     try:
         yield dispatcher
@@ -123,7 +123,7 @@ def test_another_type_from_now_on() -> None:
 
     def take(payload: object, _message: Message[object]) -> None:
         read.append(payload)
-        dispatcher.handlers["a"] = Handler(take, Channel("a", str, codec="json"))
+        dispatcher.handlers.add("a", Handler(take, Channel("a", str, codec="json")))
 
     with dispatching(take, handled) as dispatcher:
         dispatcher.put([Delivery(read_contents(frame), 1, None)])

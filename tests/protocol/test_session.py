@@ -693,7 +693,7 @@ class AnyHistory(RuleBasedStateMachine):
         for event in self.session.take_events():
             if isinstance(event, Done):
                 assert self.deadlines.pop(event.ticket, None) is not None
-            else:
+            elif isinstance(event, Delivery):
                 self.deliveries.append(event)
 
     @invariant()

@@ -75,6 +75,9 @@ mc.send_message("events", object(), headers={"a": "b"})
 mc.send_messages("events", [1, "two"])
 
 
+mc.request(orders, {"id": 1, "items": []}, timeout=2, headers={"a": "b"})
+
+
 def on_event(payload: Event, msg_obj: Message[Event]) -> None: ...
 
 

@@ -44,6 +44,10 @@ mc.request(events, {"at": 1})  # E: incompatible type "dict[str, int]"; expected
 mc.send_messages(events, ["x"])  # E: List item 0 has incompatible type "str"; expected "Event
 mc.send_messages(events, Event(at=1))  # E: has incompatible type "Event"; expected "Iterable[Event
 mc.send_message(5, "x")  # E: No overload variant of "send_message" of "Mezzenger" matches argument types "int", "str"
+mc.request(events, "x")  # E: Argument 2 to "request" of "Mezzenger" has incompatible type "str"; expected "Event
+mc.send_message(events, Event(at=1), ttl="soon")  # E: No overload variant of "send_message" of "Mezzenger" matches
+mc.send_message("events", 1, headers={"a": 1})  # E: incompatible type "str": "int"; expected "str": "str"
+mc.send_message("events", 1, header=None)  # E: did you mean "headers"?
 events.encode("x")  # E: Argument 1 to "encode" of "Channel" has incompatible type "str"; expected "Event"
 
 

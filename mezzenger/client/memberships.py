@@ -1,0 +1,31 @@
+"""As what a client joins a group."""
+
+from typing import Final
+
+from mezzenger.errors import InvalidMembership
+from mezzenger.protocol.commands import MAX_PREFETCH
+from mezzenger.protocol.subscriptions import Membership
+from mezzenger.queues import check_group
+
+DEFAULT_PREFETCH: Final = 64
+
+
+def membership(group: str | None, prefetch: int, max_runtime: float | None, order_by: str | None) -> Membership | None:
+    """Return as what a client joins a group; None if it is to be a subscriber.
+
+    Raises:
+        InvalidName: The group cannot be called that.
+        InvalidMembership: One of the others cannot be, or there is no group.
+    """
+    if group is None:
+        if (prefetch, max_runtime, order_by) != (DEFAULT_PREFETCH, None, None):
+            raise InvalidMembership("prefetch, max_runtime and order_by are for members of a group; give group=, too")
+        return None
+    check_group(group)
+    if not isinstance(prefetch, int) or not 1 <= prefetch <= MAX_PREFETCH:
+        raise InvalidMembership(f"prefetch must be a number from 1 to {MAX_PREFETCH}, not {prefetch!r}")
+    if max_runtime is not None and not 0 < max_runtime < float("inf"):
+        raise InvalidMembership(f"max_runtime must be a number of seconds above 0, or None, not {max_runtime!r}")
+    if order_by is not None and (not isinstance(order_by, str) or not order_by):
+        raise InvalidMembership(f"order_by must be the name of a header, or None, not {order_by!r}")
+    return Membership(group, prefetch, max_runtime, order_by)
