@@ -32,8 +32,8 @@ _THREADS: Final = {
     _SUBSCRIBER: "mezzenger-callbacks",
 }
 
-steps: Counter[str] = Counter()
-"""By thread."""
+steps: Counter[int] = Counter()
+"""By the ident of the thread: its object is not to be had at the thread's end."""
 
 
 def trace(frame: FrameType, event: str, _argument: object) -> Callable[[FrameType, str, object], Any] | None:
@@ -42,14 +42,14 @@ def trace(frame: FrameType, event: str, _argument: object) -> Callable[[FrameTyp
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
     elif event == "opcode":
-        steps[threading.current_thread().name] += 1
+        steps[threading.get_ident()] += 1
     return trace
 
 
 def profile(_frame: FrameType, event: str, _argument: object) -> None:
     """Count the calls that leave Python; what ``sys.setprofile`` takes."""
     if event == "c_call":
-        steps[threading.current_thread().name] += 1
+        steps[threading.get_ident()] += 1
 
 
 class Clock:
@@ -119,8 +119,9 @@ class Subject:
             if not self._is_complete.wait(SECONDS):
                 raise TimeoutError(f"{self._missing} of {messages} messages have not come")
             self._client.flush()
-            for role, thread in _THREADS.items():
-                taken = (steps[thread] - before[thread]) / messages
+            idents = {thread.name: thread.ident or 0 for thread in threading.enumerate()}
+            for role, name in _THREADS.items():
+                taken = (steps[idents[name]] - before[idents[name]]) / messages
                 fewest[role] = min(taken, fewest.get(role, taken))
         return fewest
 
