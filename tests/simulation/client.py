@@ -212,6 +212,9 @@ class Client:
     def _after(self) -> None:
         if self.session.state is not State.OPEN:
             self._opened = self._clock.now
+            requests = self.session.requests
+            awaited = len(requests._sent) + len(requests._serving)
+            assert awaited == 0, f"{awaited} answers are awaited that cannot come any more"
         while self.is_alive and (actions := self.session.take_actions()):
             for action in actions:
                 self._do(action)
