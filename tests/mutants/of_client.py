@@ -87,8 +87,8 @@ MUTANTS: Final = (
         "P1",
         "messages of one name are sent as a batch though they are written with different codecs",
         "protocol/gathering.py",
-        "        elif batch.codec != codec:\n            return False\n",
-        "",
+        "        return batch.codec == codec\n",
+        "        return True\n",
         ("protocol/test_gathering.py",),
     ),
     Mutant(
