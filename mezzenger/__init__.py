@@ -38,6 +38,7 @@ from mezzenger.errors import (
 )
 from mezzenger.message import Message
 from mezzenger.protocol.states import State
+from mezzenger.retained_message import RetainedMessage
 from mezzenger.settings import (
     ChannelResendSettings,
     ChannelSettings,
@@ -87,6 +88,7 @@ __all__ = [
     "RequestLost",
     "RequestTimeout",
     "ResendSettings",
+    "RetainedMessage",
     "ServerSettings",
     "ServerUnreachable",
     "Settings",

@@ -19,7 +19,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 """Covariant: what takes a ``Message[object]`` takes any message, for nobody can put another payload into it."""
 
-_FIELDS: Final = {"name", "payload", "ack", "timestamp", "id", "attempt", "headers"}
+_FIELDS: Final = {"name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained"}
 
 _STAMP = struct.Struct("!Bd")
 
@@ -124,6 +124,8 @@ class Message(BaseModel, Generic[T_co]):
     """1 for the first delivery, more when the server sends it again."""
     headers: Annotated[Mapping[str, str], BeforeValidator(check_headers)] = Field(default_factory=dict)
     """Text that travels beside the payload."""
+    retained: bool = False
+    """Whether the server had kept it as the last of its name, and gave it to a subscriber that came later."""
 
     _encoded: Buffer | None = PrivateAttr(default=None)
     _deadline: float | None = PrivateAttr(default=None)
@@ -195,6 +197,8 @@ def received_message(  # noqa: PLR0917  # the fields of a message; names would b
     attempt: int,
     headers: Mapping[str, str],
     encoded: Buffer,
+    *,
+    retained: bool = False,
 ) -> Message[T]:
     """Build a message from a frame whose digest was verified, without validating each field again.
 
@@ -213,6 +217,7 @@ def received_message(  # noqa: PLR0917  # the fields of a message; names would b
             "id": id,
             "attempt": attempt,
             "headers": headers,
+            "retained": retained,
         },
     )
     # One set for all: nobody changes that of a message which cannot be changed.

@@ -9,6 +9,8 @@ from mezzenger.patterns import matches
 
 Overflow = Literal["reject", "drop_oldest", "dead_letter", "block"]
 """What happens to a publish that is beyond a limit."""
+Retain = Literal["last"]
+"""Which messages of a name are kept for subscribers to come."""
 
 _REMEMBERED_NAMES: Final = 65536
 
@@ -33,6 +35,8 @@ class Policy:
     """Their bytes."""
     overflow: Overflow
     """What happens to a publish beyond these two."""
+    retain: Retain | None = None
+    """What is kept for subscribers to come, if anything."""
 
     def pause(self, attempts: int, random: float) -> float:
         """Return the seconds between one attempt and the next, at most ``resend_max * (1 + resend_jitter)``.
@@ -61,6 +65,8 @@ class Policies:
         self._rules = tuple(rules)
         # Names come from publishers, who may make up any number of them.
         self._remembered = lru_cache(maxsize=_REMEMBERED_NAMES)(self._find)
+        self.retain_any = any(policy.retain for policy in (default, *(policy for _, policy in self._rules)))
+        """Whether anything is kept of any name for subscribers to come."""
 
     def of(self, name: str) -> Policy:
         """Return what applies to the messages of a name."""

@@ -40,6 +40,7 @@ LAYERS: Final = (
                 "queues",
                 "access",
                 "dead_letter",
+                "retained_message",
                 "group_status",
             }
         ),

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from mezzenger import MezzengerServer, ServerSettings
+from mezzenger import ChannelSettings, MezzengerServer, ServerSettings
 
 ROOT: Final = Path(__file__).parent.parent
 ADDRESS: Final = 'server_address="127.0.0.1"'
@@ -89,6 +89,26 @@ def test_typed_channels(server: MezzengerServer, tmp_path: Path) -> None:
         "order 2: {'milk': 1} for 1.20 euro",
         "could not be handled: 1",
     ]
+
+
+@pytest.mark.timeout(30)
+def test_a_dashboard_shows_what_was_sent_before(tmp_path: Path) -> None:
+    """The publisher has ended when the dashboard starts, and all values are there; Ctrl-C ends it."""
+    settings = ServerSettings(pub_port=0, recv_port=0, drain_timeout=0.5)
+    with MezzengerServer(settings, {"gauge.*": ChannelSettings(retain="last")}) as server:
+        assert finished("gauges.py", server, tmp_path) == ""
+        with start_example("dashboard.py", server, tmp_path) as dashboard:
+            try:
+                assert dashboard.stdout is not None
+                assert {dashboard.stdout.readline() for _ in range(3)} == {
+                    "gauge.boiler 71.5 (as it was)\n",
+                    "gauge.outside -3.0 (as it was)\n",
+                    "gauge.pressure 1.4 (as it was)\n",
+                }
+                dashboard.send_signal(signal.SIGINT)
+                dashboard.wait(TIMEOUT)
+            finally:
+                dashboard.kill()
 
 
 def test_tracing(server: MezzengerServer, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mezzenger.broker.intake import Intake
 from mezzenger.broker.peers import Peer
+from mezzenger.broker.retained import LastValues
 from mezzenger.broker.tokens import Tokens
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol.commands import (
@@ -36,6 +37,7 @@ class Connections:
     Args:
         options: Limits.
         intake: Knows the clients of old.
+        retained: Has something for those whose subscriptions become active.
         send: Sends a command to whoever has a routing id.
         take_back: Called with a peer that is gone, and the time.
     """
@@ -44,11 +46,13 @@ class Connections:
         self,
         options: ConnectionOptions,
         intake: Intake,
+        retained: LastValues,
         send: Callable[[bytes, Command], None],
         take_back: Callable[[Peer, float], None],
     ) -> None:
         self._options = options
         self._intake = intake
+        self._retained = retained
         self._send = send
         self._take_back = take_back
         self.peers: dict[bytes, Peer] = {}
@@ -89,23 +93,23 @@ class Connections:
             return
         publisher.peer = peer_id
         peer = self.peers[peer_id] = Peer(peer_id, hello.client, hello.token)
-        self._send(peer_id, Welcome(PROTOCOL_VERSION, self._options.max_message_size))
+        self._send(peer_id, Welcome(PROTOCOL_VERSION, self._options.max_message_size, self._retained.is_on))
         self._unlinked.append((now + self._options.link_timeout, peer))
-        self._tokens.expect(hello.token, lambda: self._on_linked(peer))
+        self._tokens.expect(hello.token, lambda _now: self._on_linked(peer), now)
 
     def require_unclaimed(self, sync_token: bytes) -> None:
         """Raise ProtocolError if somebody waits for this token already."""
         if sync_token in self._tokens:
             raise ProtocolError("token", "a Subscribe with a token that somebody waits for")
 
-    def await_sync(self, peer: Peer, command: Subscribe) -> None:
+    def await_sync(self, peer: Peer, command: Subscribe, now: float) -> None:
         """Answer a Subscribe as soon as its sync token has surfaced."""
         peer.sync_tokens.add(command.token)
-        self._tokens.expect(command.token, lambda: self._on_subscribed(peer, command))
+        self._tokens.expect(command.token, lambda now: self._on_subscribed(peer, command, now), now)
 
-    def surfaced(self, token: bytes) -> None:
+    def surfaced(self, token: bytes, now: float) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
-        self._tokens.surfaced(token)
+        self._tokens.surfaced(token, now)
 
     def sunk(self, token: bytes, now: float) -> None:
         """Take note that nobody is subscribed to a token any more: if it is a link token, that client is gone."""
@@ -146,6 +150,7 @@ class Connections:
         self._linked_by[peer.token] = peer
         self._send(peer.id, Linked())
 
-    def _on_subscribed(self, peer: Peer, command: Subscribe) -> None:
+    def _on_subscribed(self, peer: Peer, command: Subscribe, now: float) -> None:
         peer.sync_tokens.discard(command.token)
+        self._retained.subscribed(peer, command, now)
         self._send(peer.id, Subscribed(command.request))

@@ -24,6 +24,7 @@ from mezzenger.broker.effects import (
     Publish,
     Reply,
     Requeue,
+    Retain,
     Send,
     Store,
 )
@@ -34,6 +35,7 @@ from mezzenger.broker.peers import Peer
 from mezzenger.broker.publishers import MAX_REFUSED
 from mezzenger.broker.requests import RequestOptions, Requests
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
+from mezzenger.broker.retained import LastValues, RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters, Present, snapshot
@@ -48,12 +50,14 @@ from mezzenger.protocol.commands import (
     Command,
     Completed,
     DropDead,
+    DropRetained,
     Failed,
     Hello,
     Join,
     Leave,
     ListDead,
     ListGroups,
+    ListRetained,
     Nack,
     Ping,
     Pong,
@@ -74,6 +78,7 @@ class BrokerOptions:
     connection: ConnectionOptions
     delivery: DeliveryOptions
     room: RoomOptions
+    retained: RetainedOptions
     requests: RequestOptions
     groups: GroupOptions
     max_names: int
@@ -97,9 +102,12 @@ class Broker:
         self._counters = Counters()
         self._routing = Routing()
         self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
+        self._retained = LastValues(
+            options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
+        )
         self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects)
-        self._intake = Intake(options.room, self._routing, self._deliveries, self._send)
-        self._connections = Connections(options.connection, self._intake, self._send, self._take_back)
+        self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
+        self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
         self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
         self._memberships = Memberships(
@@ -110,7 +118,7 @@ class Broker:
             self._connections.answer,
         )
         self._subscribing = Subscribing(options.max_names, self._connections, self._deliveries, self._memberships)
-        self._sweeper = Sweeper(self._routing, self._deliveries, self._intake, self._effects)
+        self._sweeper = Sweeper(self._routing, self._deliveries, self._intake, self._retained)
         self._dead_letters = DeadLetters(
             self._deliveries.fates, self._intake, self._memberships, self._connections.answer
         )
@@ -123,6 +131,7 @@ class Broker:
         self._intake.restored(restored)
         self._memberships.restored(total for total in restored.totals if total.is_group)
         self._sweeper.note(restored.next_moment)
+        self._retained.restored(restored.retained)
 
     def receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
         """Take a multipart message from the ROUTER socket.
@@ -138,9 +147,9 @@ class Broker:
         self._after(now)
         return False
 
-    def surfaced(self, token: bytes) -> None:
+    def surfaced(self, token: bytes, now: float) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
-        self._connections.surfaced(token)
+        self._connections.surfaced(token, now)
 
     def sunk(self, token: bytes, now: float) -> None:
         """Take note that nobody is subscribed to a token any more: if it is a link token, that client is gone."""
@@ -176,6 +185,8 @@ class Broker:
                     self._dead_letters.stayed(change)
                 case Discard():
                     self._dead_letters.stayed(change)
+                case Retain():
+                    self._retained.commit_failed(change)
                 case Reply():
                     self._connections.answer(change.peer, Failed(change.request, reason, fit_text(text)))
                 case AddGroup():
@@ -210,6 +221,7 @@ class Broker:
         self._requests.tick(now)
         self._deliveries.tick(now)
         self._sweeper.tick(now)
+        self._retained.tick(now)
         self._after(now)
 
     def next_deadline(self) -> float | None:
@@ -219,6 +231,7 @@ class Broker:
             self._requests.next_deadline(),
             self._deliveries.pending.next_deadline(),
             self._sweeper.next_deadline(),
+            self._retained.next_deadline(),
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -239,6 +252,7 @@ class Broker:
             self._connections.dismiss(peer, "stopping", "the server is stopping", now)
         for queue in queues:
             self._deliveries.evict(queue)
+        self._retained.write(now)
 
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
@@ -250,7 +264,8 @@ class Broker:
     def stats(self) -> BrokerStats:
         """Return what was counted so far."""
         in_flight = sum(len(peer.in_flight) + len(peer.lent) for peer in self._peers.values())
-        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests))
+        kept = (len(self._retained), self._retained.size)
+        present = Present(len(self._peers), len(self._routing), in_flight, len(self._requests), *kept)
         return snapshot(self._counters, self._deliveries.pending, present)
 
     # What peers send.
@@ -295,6 +310,8 @@ class Broker:
                 self._requests.responded(peer, command)
             case ListDead() | ShowDead() | ResendDead() | DropDead():
                 self._dead_letters.ask(peer.id, command)
+            case ListRetained() | DropRetained():
+                self._retained.ask(peer.id, command)
             case ListGroups() | commands.DropGroup():
                 self._memberships.ask(peer, command)
             case _:
@@ -310,7 +327,9 @@ class Broker:
         if header.ack:
             self._on_stored_publish(peer, header, bytes(frame), now)
             return False
-        return self._broadcast(header, frame)
+        if self._retained.is_on:
+            self._retained.published(header.name, bytes(frame), now)
+        return self._broadcast(header, frame) and not self._retained.is_on
 
     def _broadcast(self, header: wire.Header, frame: Buffer) -> bool:
         """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group; return whether none is."""
@@ -344,6 +363,9 @@ class Broker:
     def _send(self, peer_id: bytes, command: Command) -> None:
         self._effects.append(Send(peer_id, (wire.encode_command(command),)))
 
+    def _next_number(self) -> int:
+        return self._intake.next_number()
+
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
         self._requests.lost(peer)
@@ -367,6 +389,8 @@ class Broker:
                 self._memberships.added(change)
             case DropGroup():
                 self._memberships.dropped(change)
+            case Retain():
+                self._retained.committed(change)
             case Reply():
                 self._connections.answer(change.peer, Completed(change.request, change.count))
 

@@ -10,11 +10,11 @@ from mezzenger.broker.restored import Dead
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     Command,
+    DeadQuestion,
     Failed,
     Letter,
     Letters,
     ListDead,
-    Question,
     ResendDead,
     ShowDead,
 )
@@ -47,7 +47,7 @@ class DeadLetters:
         self._leaving: dict[int, int] = {}
         """How many messages are in those that are being resent or dropped, by number."""
 
-    def ask(self, peer_id: bytes, question: Question) -> None:
+    def ask(self, peer_id: bytes, question: DeadQuestion) -> None:
         """Take a question of a peer."""
         self._effects.append(Find(peer_id, question))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mezzenger.codecs import Buffer
-from mezzenger.protocol.commands import Question
+from mezzenger.protocol.commands import DeadQuestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,13 @@ class Publish:
     """Send this data frame to all subscribers of its name over the XPUB socket."""
 
     frame: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Send this sync token over the XPUB socket, behind all that was published: its subscriber knows where it is."""
+
+    token: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,26 @@ class Discard:
     number: int
     name: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retain:
+    """Keep the last message of this data frame as that of its name, instead of one with a lower number."""
+
+    number: int
+    name: str
+    frame: bytes
+    expires: float | None = None
+    is_pending: bool = False
+    """Whether a stored frame with this number is to be acknowledged by the subscribers of the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unretain:
+    """Keep no message as the last of this name any more, unless it has a higher number."""
+
+    number: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +239,7 @@ class Find:
     """Read dead letters for a peer that has a question, and tell the broker: ``found``."""
 
     peer: bytes
-    question: Question
+    question: DeadQuestion
 
 
 Change = (
@@ -229,9 +256,11 @@ Change = (
     | Know
     | Refusal
     | Forget
+    | Retain
+    | Unretain
     | Reply
 )
 """What goes to the store, in this order."""
 Query = Load | Sweep | Find
 """What is read from the store, after all changes before it."""
-Effect = Send | Publish | Change | Query
+Effect = Send | Publish | Mark | Change | Query

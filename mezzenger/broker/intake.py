@@ -7,6 +7,7 @@ from mezzenger.broker.effects import Forget, Know, Origin, Refusal, Requeue, Sto
 from mezzenger.broker.overflow import Overflow, Publication
 from mezzenger.broker.publishers import MAX_REFUSED, Publisher, Publishers
 from mezzenger.broker.restored import Restored
+from mezzenger.broker.retained import LastValues
 from mezzenger.broker.room import Copy, Room, RoomOptions
 from mezzenger.broker.routing import Routing
 from mezzenger.errors import ProtocolError
@@ -26,6 +27,7 @@ class Intake:
         options: Limits.
         routing: Knows the queues in which a message is to be stored.
         deliveries: Is given what is stored.
+        retained: Is told of it, too.
         answer: Sends a command to a peer.
     """
 
@@ -34,11 +36,13 @@ class Intake:
         options: RoomOptions,
         routing: Routing,
         deliveries: Deliveries,
+        retained: LastValues,
         answer: Callable[[bytes, Command], None],
     ) -> None:
         self._policies = options.policies
         self._routing = routing
         self._deliveries = deliveries
+        self._retained = retained
         self._counters = deliveries.fates.counters
         self._effects = deliveries.fates.effects
         self._answer = answer
@@ -130,13 +134,15 @@ class Intake:
         for client, sequence in dict.fromkeys((store.client, store.sequence) for store in stores):
             self._refuse(client, sequence, reason, text)
 
-    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> None:
-        """Have a frame that was kept apart put among those to be delivered, behind all that are there."""
-        number = self._next_number()
+    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> int:
+        """Have a frame that was kept apart put among those to be delivered, behind all; return its new number."""
+        number = self.next_number()
         self._deliveries.requeuing(name, number, size)
         self._effects.append(Requeue(origin, former, number, name, messages, size))
+        return number
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
+        """Return a number above all that were given before."""
         self._last_number += 1
         return self._last_number
 
@@ -170,19 +176,25 @@ class Intake:
             self._effects.extend(Refusal(header.client, sequence) for sequence in sorted(publisher.refused))
         if publisher.keep(header.sequence):
             self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
+        numbers: dict[str, int] = {}
         for copy in copies:
             for frame in copy.frames:
-                self._store_frame(publication, copy.queue, frame, header.messages // len(copy.frames))
+                messages = header.messages // len(copy.frames)
+                numbers[copy.queue] = self._store_frame(publication, copy.queue, frame, messages)
+        if publication.due is None:
+            name = header.name
+            self._retained.storing(numbers.get(name), name, publication.frame, publication.expires)
 
-    def _store_frame(self, publication: Publication, queue: str, frame: bytes, messages: int) -> None:
+    def _store_frame(self, publication: Publication, queue: str, frame: bytes, messages: int) -> int:
         header, _, due, expires = publication
         size = len(frame)
         self._room.taken(queue, messages, size)
-        number = self._next_number()
+        number = self.next_number()
         is_offered = due is None and self._deliveries.storing(queue, number, size)
         self._effects.append(
             Store(number, header.client, header.sequence, queue, messages, frame, is_offered, due, expires)
         )
+        return number
 
     def _moments(self, name: str, extra: wire.Extra, now: float) -> tuple[float | None, float | None]:
         """Return when a frame is due, if not at once, and when it expires, if ever."""

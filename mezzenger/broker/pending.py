@@ -37,6 +37,8 @@ class Pending:
         """In bytes."""
         self.delayed = Kept()
         self.dead = Kept()
+        self.last: dict[str, int] = {}
+        """By name, the number of the last message that is kept for new subscribers, if that is pending for them."""
         self._sweep_settled: set[int] | None = None
         self._entries: dict[int, Entry] = {}
         self._backlogs: dict[str, Backlog] = {}
@@ -102,6 +104,7 @@ class Pending:
     def settle(self, entry: Entry) -> None:
         """Take out an entry for good."""
         del self._entries[entry.number]
+        self._settled(entry.queue, entry.number)
         entry.due = None
         backlog = self._backlogs[entry.queue]
         backlog.settle(entry)
@@ -114,6 +117,7 @@ class Pending:
 
     def settle_unseen(self, waiting: Waiting) -> None:
         """Take out for good what is not in memory."""
+        self._settled(waiting.name, waiting.number)
         backlog = self._count(waiting.name, -1, -waiting.messages, -waiting.size)
         if backlog.load is not None:
             backlog.settled.add(waiting.number)
@@ -205,6 +209,7 @@ class Pending:
     def adopt(self, queue: str, heir: str) -> None:
         """Put all of a quiet queue into another one; it is not in memory yet."""
         former = self._backlogs.pop(queue)
+        self.last.pop(queue, None)
         backlog = self._backlog(heir)
         backlog.adopt(former)
 
@@ -237,6 +242,10 @@ class Pending:
                 return due
             heapq.heappop(self._due)
         return None
+
+    def _settled(self, queue: str, number: int) -> None:
+        if self.last and self.last.get(queue) == number:
+            del self.last[queue]
 
     def _backlog(self, name: str) -> Backlog:
         backlog = self._backlogs.get(name)

@@ -32,6 +32,10 @@ class Waiting(NamedTuple):
     """How many of these are not handled yet."""
     size: int
     """Of its frame, in bytes."""
+    frame: bytes = b""
+    """Of what is due; not of what has expired."""
+    expires: float | None = None
+    """Likewise."""
 
 
 class Swept(NamedTuple):
@@ -64,6 +68,17 @@ class Dead(NamedTuple):
     def left(self) -> int:
         """How many of its messages are not handled; of one that is damaged, nobody knows."""
         return self.messages if self.indexes is None else len(self.indexes)
+
+
+class Kept(NamedTuple):
+    """A data frame of one message that is kept as the last of its name."""
+
+    number: int
+    """Rises with what is published; of two of a name the one with the higher number is the last."""
+    frame: bytes
+    expires: float | None = None
+    is_pending: bool = False
+    """Whether that frame, or the batch it was in, is still to be acknowledged."""
 
 
 class Total(NamedTuple):
@@ -103,3 +118,5 @@ class Restored(NamedTuple):
     """Those seen longest ago first."""
     next_moment: float | None = None
     """When the first of what waits expires or is due."""
+    retained: Sequence[tuple[str, Kept]] = ()
+    """Names, and their last messages."""

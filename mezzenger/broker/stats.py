@@ -31,6 +31,8 @@ class Counters:
     """Messages of dead letters that were put among what is to be delivered again."""
     discarded: int = 0
     """Messages of dead letters that were dropped."""
+    unretained: int = 0
+    """Messages that were not kept as the last of their names, for lack of room."""
     requests: int = 0
     """Those that were as the protocol has them."""
     responses: int = 0
@@ -63,6 +65,9 @@ class BrokerStats:
     dead: int
     """Dead letters."""
     dead_size: int
+    retained: int
+    """Names whose last message is kept."""
+    retained_size: int
     in_flight: int
     """Deliveries sent and not yet acknowledged."""
     open_requests: int
@@ -77,6 +82,7 @@ class BrokerStats:
     buried: int
     resent: int
     discarded: int
+    unretained: int
     requests: int
     responses: int
     unserved: Mapping[str, int]
@@ -92,6 +98,8 @@ class Present(NamedTuple):
     names: int
     in_flight: int
     open_requests: int
+    retained: int
+    retained_size: int
 
 
 def snapshot(counters: Counters, pending: Pending, present: Present) -> BrokerStats:
@@ -105,6 +113,8 @@ def snapshot(counters: Counters, pending: Pending, present: Present) -> BrokerSt
         delayed_size=pending.delayed.size,
         dead=pending.dead.frames,
         dead_size=pending.dead.size,
+        retained=present.retained,
+        retained_size=present.retained_size,
         in_flight=present.in_flight,
         open_requests=present.open_requests,
         published=counters.published,
@@ -117,6 +127,7 @@ def snapshot(counters: Counters, pending: Pending, present: Present) -> BrokerSt
         buried=counters.buried,
         resent=counters.resent,
         discarded=counters.discarded,
+        unretained=counters.unretained,
         requests=counters.requests,
         responses=counters.responses,
         unserved=dict(counters.unserved),

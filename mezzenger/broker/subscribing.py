@@ -59,7 +59,7 @@ class Subscribing:
         for name in command.names:
             if name not in peer.names:
                 self._deliveries.subscribe(peer, name, now)
-        self._connections.await_sync(peer, command)
+        self._connections.await_sync(peer, command, now)
 
     def _join(self, peer: Peer, join: Join, now: float) -> None:
         limit = self._max_names

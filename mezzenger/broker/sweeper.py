@@ -6,9 +6,10 @@ The store knows when; here is only the first of these moments. When it has come,
 from typing import Final
 
 from mezzenger.broker.deliveries import Deliveries
-from mezzenger.broker.effects import Effect, Origin, Requeue, Store, Sweep
+from mezzenger.broker.effects import Origin, Requeue, Store, Sweep
 from mezzenger.broker.intake import Intake
 from mezzenger.broker.restored import Swept, Waiting
+from mezzenger.broker.retained import LastValues
 from mezzenger.broker.routing import Routing
 from mezzenger.queues import is_group
 
@@ -24,14 +25,15 @@ class Sweeper:
         routing: Knows which groups there are.
         deliveries: Is told what has expired.
         intake: Takes in what is due.
-        effects: What is to be done is appended there.
+        retained: Is told of it, too.
     """
 
-    def __init__(self, routing: Routing, deliveries: Deliveries, intake: Intake, effects: list[Effect]) -> None:
+    def __init__(self, routing: Routing, deliveries: Deliveries, intake: Intake, retained: LastValues) -> None:
         self._routing = routing
         self._deliveries = deliveries
         self._intake = intake
-        self._effects = effects
+        self._retained = retained
+        self._effects = deliveries.fates.effects
         self._moment: float | None = None
         self._is_sweeping = False
 
@@ -68,7 +70,8 @@ class Sweeper:
             if waiting.number not in settled and self._is_there(waiting):
                 self._deliveries.expired(waiting, now)
         for waiting in filter(self._is_there, swept.due):
-            self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
+            number = self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
+            self._retained.due(waiting, number)
 
     def moved(self, requeue: Requeue) -> None:
         """Take note that the store has put what was due among what is to be delivered."""

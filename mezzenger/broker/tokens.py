@@ -15,26 +15,26 @@ class Tokens:
     """The tokens that are subscribed, and the ones that are waited for."""
 
     def __init__(self) -> None:
-        self._waited_for: dict[bytes, Callable[[], None]] = {}
+        self._waited_for: dict[bytes, Callable[[float], None]] = {}
         self._unclaimed: OrderedDict[bytes, None] = OrderedDict()
 
     def __contains__(self, token: bytes) -> bool:
         """Whether somebody waits for the token."""
         return token in self._waited_for
 
-    def expect(self, token: bytes, then: Callable[[], None]) -> None:
-        """Call ``then`` once, as soon as the token has surfaced; at once if it has."""
+    def expect(self, token: bytes, then: Callable[[float], None], now: float) -> None:
+        """Call ``then`` once with the time, as soon as the token has surfaced; at once if it has."""
         if token in self._unclaimed:
             del self._unclaimed[token]
-            then()
+            then(now)
         else:
             self._waited_for[token] = then
 
-    def surfaced(self, token: bytes) -> None:
+    def surfaced(self, token: bytes, now: float) -> None:
         """Take note that somebody subscribed to the token."""
         then = self._waited_for.pop(token, None)
         if then is not None:
-            then()
+            then(now)
             return
         self._unclaimed[token] = None
         if len(self._unclaimed) > MAX_UNCLAIMED:

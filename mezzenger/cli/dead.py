@@ -4,20 +4,18 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
 
 from mezzenger.cli.application import Config
-from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
-from mezzenger.cli.exits import BadInput, is_terminal, reported
+from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connected
+from mezzenger.cli.exits import BadInput, is_terminal
+from mezzenger.cli.times import local_time
 from mezzenger.client.sync import Mezzenger
 from mezzenger.dead_letter import DeadLetter
 from mezzenger.errors import PayloadError
 
-_COMMAND: Final = "mezzenger"
 _AT_ONCE: Final = 1000
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each dead letter.")]
@@ -38,7 +36,7 @@ def ls(
     retries: Retries = None,
 ) -> None:
     """List the dead letters, oldest first."""
-    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+    with connected(config, server, send_port, sub_port, timeout, retries) as client:
         letters = client.dead.list(name)
         if as_json:
             for letter in letters:
@@ -62,7 +60,7 @@ def show(
     retries: Retries = None,
 ) -> None:
     """Show a dead letter: its payloads, when and how often it was tried, and the error of the last attempt."""
-    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+    with connected(config, server, send_port, sub_port, timeout, retries) as client:
         letter = client.dead.show(number)
         payloads = _payloads(client, letter)
         if as_json:
@@ -90,7 +88,7 @@ def resend(
     retries: Retries = None,
 ) -> None:
     """Have dead letters delivered after all, as if they were sent anew."""
-    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+    with connected(config, server, send_port, sub_port, timeout, retries) as client:
         done = sum(client.dead.resend(*some) for some in _wanted(client, numbers, name, is_all=is_all))
         _report(done, "resent", numbers)
 
@@ -108,26 +106,9 @@ def drop(
     retries: Retries = None,
 ) -> None:
     """Forget dead letters for good."""
-    with _connected(config, server, send_port, sub_port, timeout, retries) as client:
+    with connected(config, server, send_port, sub_port, timeout, retries) as client:
         done = sum(client.dead.drop(*some) for some in _wanted(client, numbers, name, is_all=is_all))
         _report(done, "dropped", numbers)
-
-
-@contextmanager
-def _connected(  # noqa: PLR0917  # the options of a connection
-    config: str | None,
-    server: str | None,
-    send_port: int | None,
-    sub_port: int | None,
-    timeout: str | None,
-    retries: int | None,
-) -> Iterator[Mezzenger]:
-    with reported(_COMMAND):
-        settings = connection_settings(
-            config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
-        )
-        with Mezzenger(settings=settings) as client:
-            yield client
 
 
 def _wanted(
@@ -163,7 +144,7 @@ def _payloads(client: Mezzenger, letter: DeadLetter) -> list[object]:
 def _cells(letter: DeadLetter) -> list[str]:
     first_line = (letter.error.splitlines() or [""])[0]
     counts = [str(letter.messages), str(letter.attempts)]
-    return [str(letter.number), letter.name, *counts, _time(letter.buried), letter.reason, first_line]
+    return [str(letter.number), letter.name, *counts, local_time(letter.buried), letter.reason, first_line]
 
 
 def _print_table(letters: Sequence[DeadLetter]) -> None:
@@ -189,14 +170,10 @@ def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
         ("messages", str(letter.messages)),
         ("size", f"{letter.size} bytes"),
         ("attempts", str(letter.attempts)),
-        ("created", _time(letter.timestamp)),
-        ("dead since", _time(letter.buried)),
+        ("created", local_time(letter.timestamp)),
+        ("dead since", local_time(letter.buried)),
         ("reason", letter.reason),
     ]
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _json(letter: DeadLetter, **more: object) -> str:

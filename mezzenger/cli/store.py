@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mezzenger.storage.verify import Progress
 
 _COMMAND: Final = "mezzenger"
-_WORDS: Final = {"message": "waiting", "delayed": "delayed", "dead": "dead letters"}
+_WORDS: Final = {"message": "waiting", "delayed": "delayed", "dead": "dead letters", "retained": "last messages"}
 _MANY: Final = 20
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The server's persist_file.")]

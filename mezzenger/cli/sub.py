@@ -126,6 +126,7 @@ def _as_json(message: Message[Any]) -> str:
         "ack": message.ack,
         "timestamp": message.timestamp,
         "id": message.id,
+        "retained": message.retained,
         "attempt": message.attempt,
         "headers": dict(message.headers),
     }

@@ -4,7 +4,7 @@ from typing import Final
 
 from typer import Typer
 
-from mezzenger.cli import bench, dead, group
+from mezzenger.cli import bench, dead, group, retained
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.asyncapi import asyncapi
 from mezzenger.cli.pub import pub
@@ -24,6 +24,7 @@ def main() -> None:
     application.command(short_help="Ask one subscriber, and print its answer.")(request)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
     application.add_typer(_groups(), name="group", short_help="List or drop groups.")
+    application.add_typer(_retained(), name="retained", short_help="List or drop the last messages that are kept.")
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")
     application.command(short_help="Describe the channels of a module.")(asyncapi)
     application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
@@ -48,6 +49,14 @@ def _groups() -> Typer:
     return application
 
 
+def _retained() -> Typer:
+    application = new_application(is_group=True)
+    application.callback()(_last_messages)
+    application.command(short_help="List them.")(retained.ls)
+    application.command(short_help="Forget them.")(retained.drop)
+    return application
+
+
 def _bench() -> Typer:
     group = new_application(is_group=True)
     group.callback()(_benchmarks)
@@ -68,6 +77,10 @@ def _all_groups() -> None:
 
 def _dead_letters() -> None:
     """Look after dead letters: messages that no subscriber could handle in all their attempts."""
+
+
+def _last_messages() -> None:
+    """Look after last messages: of names that retain one, it is kept and given to each new subscriber at once."""
 
 
 def _root(version: Version = False) -> None:

@@ -150,7 +150,7 @@ class Dispatcher:
         if delivery.served is not None:
             self._responder.serve(delivery, delivery.served, self.handlers.responder(header.name))
             return
-        if not self.handlers.of(header.name, delivery.group):
+        if not self.handlers.of(header.name, delivery.group, delivery.wanted):
             self._ignored(delivery)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
@@ -167,7 +167,7 @@ class Dispatcher:
             # Asked each time: a callback may unsubscribe, and subscribe again with another type.
             if version != self.handlers.version:
                 version = self.handlers.version
-                handlers = self.handlers.of(name, delivery.group)
+                handlers = self.handlers.of(name, delivery.group, delivery.wanted)
                 calls = [(handler.callback, self._payloads.reader(delivery, handler.channel)) for handler in handlers]
             if not calls:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))

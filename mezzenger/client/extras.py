@@ -41,7 +41,7 @@ def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, del
         return NO_EXTRA
     # A number of another library may be a float, and yet nothing that can be written.
     seconds = [None if value is None else float(value) for value in (ttl, delay)]
-    return Extra(dict(headers or {}), *seconds)
+    return Extra(dict(headers or {}), ttl=seconds[0], delay=seconds[1])
 
 
 def check_timeout(timeout: float) -> None:

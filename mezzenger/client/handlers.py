@@ -27,6 +27,7 @@ class Handlers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._of_groups: dict[str, Handler] = {}
+        self._by_pattern: dict[str, Handler] = {}
         self._of_names: PatternTable[Handler] = PatternTable()
         self._all: PatternTable[Handler] = PatternTable()
         self.version = 0
@@ -40,6 +41,7 @@ class Handlers:
                 self._of_groups[queue] = handler
             else:
                 self._of_names.add(queue, queue, handler)
+                self._by_pattern[queue] = handler
             self.version += 1
 
     def remove(self, queue: str) -> None:
@@ -50,11 +52,20 @@ class Handlers:
                 self._of_groups.pop(queue, None)
             else:
                 self._of_names.discard(queue, queue)
+                self._by_pattern.pop(queue, None)
             self.version += 1
 
-    def of(self, name: str, group: str | None) -> Sequence[Handler]:
-        """Return what handles a message: of a group's queue its handler, else those of all patterns that match."""
+    def of(self, name: str, group: str | None, wanted: Sequence[str] | None = None) -> Sequence[Handler]:
+        """Return what handles a message: of a group's queue its handler, else those of all patterns that match.
+
+        Args:
+            name: Of the message.
+            group: The queue of a group, if it is for one.
+            wanted: The patterns that count, if not all do.
+        """
         with self._lock:
+            if wanted is not None:
+                return [self._by_pattern[pattern] for pattern in wanted if pattern in self._by_pattern]
             if group is None:
                 return self._of_names.match(name)
             handler = self._of_groups.get(group)

@@ -85,7 +85,7 @@ class Payloads:
         """
         header, extra, frame, offsets, bounds = delivery.contents
         name, ack, created, sequence = header.name, header.ack, header.timestamp, header.sequence
-        attempt, headers = delivery.attempt, extra.headers
+        attempt, headers, retained = delivery.attempt, extra.headers, delivery.is_retained
         prefix = _id_prefix(header.client)
         codec = codecs.BY_NUMBER[header.codec]
         if codec is codecs.PICKLE and not self._may_unpickle:
@@ -106,7 +106,7 @@ class Payloads:
                 except Exception as error:
                     raise codecs.not_decodable(codec, name, encoded, error) from error
             timestamp, id_ = created + offsets[index] / 1e6, f"{prefix}{sequence + index}"
-            return received_message(name, payload, ack, timestamp, id_, attempt, headers, encoded)
+            return received_message(name, payload, ack, timestamp, id_, attempt, headers, encoded, retained=retained)
 
         return read
 

@@ -13,6 +13,7 @@ from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout, 
 from mezzenger.client.groups import Groups
 from mezzenger.client.handlers import Callback, Handler
 from mezzenger.client.memberships import DEFAULT_PREFETCH, membership
+from mezzenger.client.retained import RetainedMessages
 from mezzenger.client.stats import ClientStats
 from mezzenger.client.tracing import new_engine
 from mezzenger.message import Message
@@ -76,6 +77,8 @@ class Mezzenger:
         """The messages that no subscriber could handle."""
         self.groups = Groups(self._engine.ask)
         """The groups that the server keeps."""
+        self.retained = RetainedMessages(self._engine.ask)
+        """The last messages that are kept for subscribers to come."""
         self._engine.connect()
 
     @classmethod

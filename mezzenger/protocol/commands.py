@@ -4,35 +4,87 @@ They travel as control frames over the client's DEALER and the server's ROUTER s
 them, ``docs/protocol.md`` shows who sends which, and when.
 """
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL_VERSION: Final = 1
-TOKEN_BYTES: Final = 17
-"""A zero byte, which no name starts with, and 16 random ones."""
-NAMES_PER_SUBSCRIBE: Final = 200
-"""Keeps the largest Subscribe below the smallest ``max_message_size``."""
-DELIVERIES_PER_ACK: Final = 4096
-"""Likewise for Ack."""
-NUMBERS_PER_QUESTION: Final = 1000
-"""Likewise for ResendDead and DropDead."""
-MAX_ERROR_CHARACTERS: Final = 4000
-MAX_SECONDS: Final = 1e9
-"""The longest ttl, delay or timeout: some 31 years."""
-MAX_PREFETCH: Final = 65_536
-"""Deliveries that a member of a group may have in hand."""
+from mezzenger.protocol.asking import (
+    Answer,
+    Completed,
+    DeadQuestion,
+    DropDead,
+    DropGroup,
+    DropRetained,
+    Failed,
+    Groups,
+    GroupState,
+    LastMessage,
+    LastMessages,
+    Letter,
+    Letters,
+    ListDead,
+    ListGroups,
+    ListRetained,
+    Question,
+    ResendDead,
+    RetainedQuestion,
+    ShowDead,
+)
+from mezzenger.protocol.command import (
+    DELIVERIES_PER_ACK,
+    MAX_ERROR_CHARACTERS,
+    MAX_PREFETCH,
+    MAX_SECONDS,
+    NAMES_PER_SUBSCRIBE,
+    NUMBERS_PER_QUESTION,
+    PROTOCOL_VERSION,
+    TOKEN_BYTES,
+    Command,
+    Key,
+    Number,
+    Seconds,
+    Text,
+    Token,
+    Word,
+)
 
-Number = Annotated[int, Meta(ge=0)]
-Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
-Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Word = Annotated[str, Meta(max_length=64)]
-Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
-Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
-
-
-class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of all commands."""
+__all__ = [
+    "DELIVERIES_PER_ACK",
+    "MAX_ERROR_CHARACTERS",
+    "MAX_PREFETCH",
+    "MAX_SECONDS",
+    "NAMES_PER_SUBSCRIBE",
+    "NUMBERS_PER_QUESTION",
+    "PROTOCOL_VERSION",
+    "TOKEN_BYTES",
+    "Answer",
+    "Command",
+    "Completed",
+    "DeadQuestion",
+    "DropDead",
+    "DropGroup",
+    "DropRetained",
+    "Failed",
+    "GroupState",
+    "Groups",
+    "Key",
+    "LastMessage",
+    "LastMessages",
+    "Letter",
+    "Letters",
+    "ListDead",
+    "ListGroups",
+    "ListRetained",
+    "Number",
+    "Question",
+    "ResendDead",
+    "RetainedQuestion",
+    "Seconds",
+    "ShowDead",
+    "Text",
+    "Token",
+    "Word",
+]
 
 
 class Hello(Command, tag="hello", frozen=True):
@@ -54,6 +106,8 @@ class Welcome(Command, tag="welcome", frozen=True):
 
     version: Number
     max_message_size: Number
+    retains: bool
+    """Whether the last message of some names is kept for subscribers to come."""
 
 
 class Linked(Command, tag="linked", frozen=True):
@@ -82,6 +136,13 @@ class Subscribed(Command, tag="subscribed", frozen=True):
     """S: the sync token has surfaced, or the group has you as a member; from here on you miss nothing."""
 
     request: Number
+
+
+class Retained(Command, tag="retained", frozen=True):
+    """S: the data frames behind this one were the last of their names when your sync token surfaced; no ack, please."""
+
+    request: Number
+    """Of the Subscribe that asked for the names."""
 
 
 class Unsubscribe(Command, tag="unsubscribe", frozen=True):
@@ -180,123 +241,6 @@ class Pong(Command, tag="pong", frozen=True):
     number: Number
 
 
-class ListDead(Command, tag="list_dead", frozen=True):
-    """C: which dead letters are there? Ask again, behind the last one, until there are no more."""
-
-    request: Number
-    name: str | None
-    """Of this name only."""
-    after: Number
-    """Of numbers above this one."""
-
-
-class ShowDead(Command, tag="show_dead", frozen=True):
-    """C: what is in this dead letter?"""
-
-    request: Number
-    number: Number
-
-
-class ResendDead(Command, tag="resend_dead", frozen=True):
-    """C: deliver these dead letters after all."""
-
-    request: Number
-    numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
-
-
-class DropDead(Command, tag="drop_dead", frozen=True):
-    """C: forget these dead letters."""
-
-    request: Number
-    numbers: Annotated[list[Number], Meta(max_length=NUMBERS_PER_QUESTION)]
-
-
-class ListGroups(Command, tag="list_groups", frozen=True):
-    """C: which groups are there? Ask again, behind the last one, until there are no more."""
-
-    request: Number
-    after: str
-    """Of queues, as ``PATTERN|GROUP``, that come after this one."""
-
-
-class DropGroup(Command, tag="drop_group", frozen=True):
-    """C: forget this group, which has no members, and what waits for it."""
-
-    request: Number
-    name: str
-    group: str
-
-
-class GroupState(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A group, and how it fares."""
-
-    name: str
-    group: str
-    members: Number
-    pending: Number
-    """Messages that wait, those in hand among them."""
-    pending_size: Number
-    """Bytes of their frames."""
-    in_hand: Number
-    """Frames that members have in hand."""
-    delayed: Number
-    """Messages that are not due yet."""
-
-
-class Groups(Command, tag="groups", frozen=True):
-    """S: these are the groups; an answer to ListGroups."""
-
-    request: Number
-    groups: list[GroupState]
-
-
-class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A dead letter."""
-
-    number: Number
-    name: str
-    client: Number
-    sequence: Number
-    timestamp: float
-    messages: Number
-    """How many are in it that were not handled."""
-    size: Number
-    """Of its data frame, in bytes."""
-    attempts: Number
-    buried: float
-    """When it became one, in Unix seconds."""
-    reason: Word
-    error: Text
-    indexes: list[Number] | None
-    """Which messages of the frame were not handled; None means all."""
-    frame: bytes | None
-    """The data frame, if it was asked for."""
-    group: str | None
-    """Whose members could not handle it; None if it was for subscribers."""
-
-
-class Letters(Command, tag="letters", frozen=True):
-    """S: these are the dead letters; an answer to ListDead or ShowDead."""
-
-    request: Number
-    letters: list[Letter]
-
-
-class Completed(Command, tag="done", frozen=True):
-    """S: that is done, with so many; an answer to ResendDead or DropDead."""
-
-    request: Number
-    count: Number
-
-
-class Failed(Command, tag="failed", frozen=True):
-    """S: that cannot be done; an answer to any of these."""
-
-    request: Number
-    reason: Word
-    text: Text
-
-
 class Returned(Struct, tag="returned", frozen=True, array_like=True, forbid_unknown_fields=True):
     """What came of a request: the responder's callback returned this."""
 
@@ -364,13 +308,22 @@ class Response(Command, tag="response", frozen=True):
     outcome: Outcome
 
 
-Question = ListDead | ShowDead | ResendDead | DropDead | ListGroups | DropGroup
-Answer = Letters | Groups | Completed | Failed
 OfRequests = Serve | Withdraw | Response
 """What the server says about requests."""
 ClientCommand = Hello | Subscribe | Unsubscribe | Join | Leave | Ack | Nack | Ping | Question | Request | Respond
 ServerCommand = (
-    Welcome | Linked | Goodbye | Subscribed | Declined | Confirm | Refuse | Deliver | Pong | Answer | OfRequests
+    Welcome
+    | Linked
+    | Goodbye
+    | Subscribed
+    | Declined
+    | Confirm
+    | Refuse
+    | Deliver
+    | Retained
+    | Pong
+    | Answer
+    | OfRequests
 )
 
 

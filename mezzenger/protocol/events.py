@@ -72,6 +72,10 @@ class Delivery(NamedTuple):
     """The queue of the group as whose member the client has it; None if as a subscriber."""
     served: Served | None = None
     """The request that it is, whose sender waits for what the callback returns; None if it is none."""
+    wanted: Sequence[str] | None = None
+    """The subscriptions, by name or pattern, whose callbacks it is for; None means all that match its name."""
+    is_retained: bool = False
+    """Whether the server had kept it as the last message of its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Deliveries on the subscriber's side: which are being handled, which were, and what to answer."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from mezzenger.codecs import Buffer
@@ -10,14 +10,19 @@ from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     DELIVERIES_PER_ACK,
     MAX_ERROR_CHARACTERS,
+    TOKEN_BYTES,
     Ack,
     Deliver,
     Failure,
     Nack,
+    Retained,
     ServerCommand,
     fit_text,
+    is_token,
 )
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.freshness import Freshness
+from mezzenger.protocol.subscriptions import Subscriptions
 
 REMEMBERED: Final = 10_000
 """How many handled frames a subscriber recognises when they are delivered again."""
@@ -33,15 +38,18 @@ Key = tuple[str | None, int, int]
 class Inbox:
     """The subscriber's half of a session.
 
-    Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone), the frames
-    handled of late, and the acks to send. A frame is known by its group, client id and first
-    sequence, which stay the same across connections and servers; the delivery number does not.
+    Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone, and as long
+    as it was not delivered but retained), the frames handled of late, and the acks to send. A frame is known by its
+    group, client id and first sequence, which stay the same across connections and servers; the delivery number does
+    not.
     """
 
-    def __init__(self, names: Container[str]) -> None:
-        self._names = names
+    def __init__(self, subscriptions: Subscriptions, freshness: Freshness) -> None:
+        self._subscriptions = subscriptions
+        self._freshness = freshness
         self._in_hand: dict[Key, int | None] = {}
-        self._handled: OrderedDict[Key, None] = OrderedDict()
+        self._handled: OrderedDict[Key, int] = OrderedDict()
+        """How many subscriptions had begun when each was handled."""
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
@@ -54,7 +62,8 @@ class Inbox:
             self.malformed[error.reason] += 1
             return None
         expected = _FRAMES_OF_DELIVER if isinstance(command, Deliver) else 1
-        if wire.is_control(frames[0]) and len(frames) == expected:
+        is_whole = len(frames) > 1 if isinstance(command, Retained) else len(frames) == expected
+        if wire.is_control(frames[0]) and is_whole:
             return command
         self.malformed["command"] += 1
         return None
@@ -62,7 +71,46 @@ class Inbox:
     def broadcast(self, frame: Buffer) -> Delivery | None:
         """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
         contents = self._read_contents(frame)
-        return contents and Delivery(contents, 1, None)
+        if contents is None:
+            return None
+        delivery = Delivery(contents, 1, None)
+        return self._freshness.published(delivery) if self._freshness.is_on else delivery
+
+    def kept(self, command: Retained, frames: Sequence[bytes]) -> Iterator[Delivery]:
+        """Yield the deliveries of retained messages that a callback should see; none of them needs an ack."""
+        for frame in frames:
+            contents = self._read_contents(frame)
+            if contents is None:
+                continue
+            wanted = self._freshness.kept(command.request, contents.header)
+            delivery = Delivery(contents, 1, None, wanted=self._not_handled(contents, wanted), is_retained=True)
+            if delivery.wanted:
+                if contents.header.ack:
+                    self._in_hand[_key(delivery)] = None
+                yield delivery
+            else:
+                self.duplicates += 1
+
+    def _not_handled(self, contents: wire.Contents, patterns: Sequence[str]) -> Sequence[str]:
+        """Return the subscriptions in which a retained message with ``ack=1`` was not given before."""
+        header, extra = contents.header, contents.extra
+        if not header.ack:
+            return patterns
+        handled = 0
+        # It may have come with its batch.
+        for sequence in {header.sequence, header.sequence - (extra.index or 0)}:
+            key = (None, header.client, sequence)
+            if key in self._in_hand:
+                return ()
+            handled = max(handled, self._handled.get(key, 0))
+        return [pattern for pattern in patterns if self._subscriptions.begun_at(pattern) > handled]
+
+    def arrived(self, command: Deliver | Retained, frames: Sequence[bytes]) -> Iterable[Delivery]:
+        """Return the deliveries that callbacks should see."""
+        if isinstance(command, Retained):
+            return self.kept(command, frames)
+        delivery = self.deliver(command, frames[0])
+        return [] if delivery is None else [delivery]
 
     def deliver(self, command: Deliver, frame: bytes) -> Delivery | None:
         """Return the delivery if a callback should see it; if it was handled before, it is acknowledged again."""
@@ -90,15 +138,20 @@ class Inbox:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:
-            self.malformed[error.reason] += 1
+            token = bytes(frame[: TOKEN_BYTES + 1])
+            if is_token(token):
+                self._freshness.mark(token)
+            else:
+                self.malformed[error.reason] += 1
             return None
-        return contents if (group or contents.header.name) in self._names else None
+        return contents if (group or contents.header.name) in self._subscriptions else None
 
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
         key = _key(delivery)
         number = self._in_hand.pop(key, None)
         if failures:
+            self._remember_last(delivery, failures)
             return None if number is None else Nack(number, _shortened(failures))
         self._remember(key)
         if number is not None:
@@ -125,8 +178,16 @@ class Inbox:
         self._in_hand = dict.fromkeys(self._in_hand)
         self._acks.clear()
 
+    def _remember_last(self, delivery: Delivery, failures: list[Failure]) -> None:
+        """Of a batch that failed in part, remember its last message if that did not: it may be retained."""
+        header = delivery.contents.header
+        last = header.messages - 1
+        was_given = delivery.indexes is None or last in delivery.indexes
+        if self._freshness.is_on and was_given and all(failure.index != last for failure in failures):
+            self._remember((delivery.group, header.client, header.sequence + last))
+
     def _remember(self, key: Key) -> None:
-        self._handled[key] = None
+        self._handled[key] = self._subscriptions.begun
         if len(self._handled) > REMEMBERED:
             self._handled.popitem(last=False)
 

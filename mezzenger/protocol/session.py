@@ -11,7 +11,8 @@ from mezzenger.codecs import Buffer
 from mezzenger.errors import MezzengerError, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Ignore, Send
+from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
 from mezzenger.protocol.outgoing import Draft, Outgoing
@@ -55,15 +56,17 @@ class ClientSession:
         self._done = self._tickets.done
         self.outgoing = Outgoing(identity.client, options.window, self._done)
         self._subscriptions = Subscriptions()
+        self._freshness = Freshness(self._subscriptions)
         self._subscribing = Subscribing(
             self._subscriptions,
+            self._freshness,
             self._actions.append,
             self._send,
             self._done,
             self._events.append,
             random_token,
         )
-        self.inbox = Inbox(self._subscriptions)
+        self.inbox = Inbox(self._subscriptions, self._freshness)
         self._questions = Questions(self._done)
         self.requests = Requests(self._subscriptions, self.inbox.malformed, self._send, self._done)
         self._liveness = Liveness(options, jitter)
@@ -203,7 +206,7 @@ class ClientSession:
         self._liveness.heard(now)
         command = self.inbox.read(frames)
         if command is not None:
-            self._on_command(command, frames[-1], now)
+            self._on_command(command, frames, now)
         self._send_held(now)
 
     def broadcast(self, frame: Buffer, now: float) -> None:
@@ -242,6 +245,7 @@ class ClientSession:
         for ticket in self._tickets.expired(now):
             self._give_up(ticket)
         self._send_held(now)
+        self._subscribing.tick(now)
         due = self._liveness.due(self.state)
         if due is None or now < due:
             return
@@ -257,14 +261,15 @@ class ClientSession:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        first, due = self._tickets.next_deadline(), self._liveness.due(self.state)
-        return due if first is None or (due is not None and due < first) else first
+        moments = (self._tickets.next_deadline(), self._liveness.due(self.state), self._freshness.next_deadline())
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def take_actions(self) -> list[Action]:
         """Return what the shell must do now, in order."""
         if self.inbox.has_acks and self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
+        self._actions += map(Ignore, self._freshness.take_ended())
         actions = self._actions[:]
         if actions:
             self._actions.clear()
@@ -286,23 +291,24 @@ class ClientSession:
         me = self._identity
         self._send(commands.Hello(PROTOCOL_VERSION, me.client, me.key, token, self.outgoing.oldest()))
 
-    def _on_command(self, command: commands.ServerCommand, last_frame: bytes, now: float) -> None:
+    def _on_command(self, command: commands.ServerCommand, frames: Sequence[bytes], now: float) -> None:
         match command:
             case commands.Welcome():
                 self.outgoing.limit(command.max_message_size)
+                self._freshness.is_on = command.retains
             case commands.Linked():
                 self._on_linked()
             case commands.Goodbye():
                 self._on_goodbye(command, now)
             case commands.Subscribed() | commands.Declined():
-                self._subscribing.answered(command)
+                self._subscribing.answered(command, now + self._options.attempt_timeout)
             case commands.Confirm():
                 for sequence in command.sequences:
                     self.outgoing.settle(sequence)
             case commands.Refuse():
                 self.outgoing.settle(command.sequence, Rejected(command.reason, command.text))
-            case commands.Deliver():
-                self._arrived(self.inbox.deliver(command, last_frame))
+            case commands.Deliver() | commands.Retained():
+                self._events += self.inbox.arrived(command, frames[1:])
             case commands.Pong():
                 self.outgoing.ponged(command.number)
             case _:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from mezzenger.errors import MezzengerError, NotSubscribed, Rejected
 from mezzenger.protocol.commands import Command, Declined, Join, Leave, Subscribe, Subscribed, Unsubscribe
 from mezzenger.protocol.events import Action, Ended, Ignore, Listen
+from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.subscriptions import Membership, Subscriptions, prefix_of
 from mezzenger.queues import queue_of, split_queue
 
@@ -14,6 +15,7 @@ class Subscribing:
 
     Args:
         subscriptions: What there is.
+        freshness: Is told of sync tokens, and tells when one is of no use any more.
         act: Has the shell do something.
         send: Sends a command.
         done: Is given the ticket of each subscription that is active, or failed.
@@ -24,6 +26,7 @@ class Subscribing:
     def __init__(  # noqa: PLR0917  # both directions of a connection
         self,
         subscriptions: Subscriptions,
+        freshness: Freshness,
         act: Callable[[Action], None],
         send: Callable[[Command], None],
         done: Callable[[int, MezzengerError | None], None],
@@ -31,6 +34,7 @@ class Subscribing:
         random_token: Callable[[], bytes],
     ) -> None:
         self._subscriptions = subscriptions
+        self._freshness = freshness
         self._act = act
         self._send = send
         self._done = done
@@ -72,9 +76,15 @@ class Subscribing:
         """Take note that nothing more will be heard on this connection."""
         self._is_connected = False
         self._subscriptions.disconnected()
+        self._freshness.disconnected()
 
-    def answered(self, answer: Subscribed | Declined) -> None:
-        """Take what the server says to a request."""
+    def tick(self, now: float) -> None:
+        """Ask again for what the server has answered in vain."""
+        for names in self._freshness.overdue(now):
+            self._request(self._subscriptions.request(names, self._random_token))
+
+    def answered(self, answer: Subscribed | Declined, deadline: float) -> None:
+        """Take what the server says to a request; what is still to come after that is waited for until a deadline."""
         if isinstance(answer, Declined):
             self._declined(answer)
             return
@@ -82,7 +92,7 @@ class Subscribing:
         if request is None:
             return
         if isinstance(request, Subscribe):
-            self._act(Ignore(request.token))
+            self._freshness.answered(request, deadline)
         for ticket in self._subscriptions.waiting(request):
             self._done(ticket, None)
 
@@ -105,6 +115,7 @@ class Subscribing:
                 for name in request.names:
                     self._act(Listen(prefix_of(name)))
                 self._act(Listen(request.token))
+                self._freshness.requested(request)
             self._send(request)
 
     def _forget(self, queue: str) -> None:

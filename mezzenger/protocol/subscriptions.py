@@ -1,6 +1,6 @@
 """What a client has subscribed to, and for which of it the server has answered."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ class Subscription:
     membership: Membership | None
     ticket: int | None
     """Done, and then None, as soon as the subscription is active."""
+    begun: int
+    """Which one it is of all that were begun; the first is 1."""
     request: int = 0
     """The last command that asked for it."""
 
@@ -43,11 +45,13 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._by_queue: dict[str, Subscription] = {}
-        self._patterns: PatternTable[None] = PatternTable()
+        self._patterns: PatternTable[str] = PatternTable()
         self._all_patterns: PatternTable[None] = PatternTable()
         """Those of groups among them."""
         self._requests: dict[int, Subscribe | Join] = {}
         self._last_request = 0
+        self.begun = 0
+        """How many subscriptions were begun so far, those among them that have ended since."""
 
     def __contains__(self, queue: object) -> bool:
         """Whether messages of a name, or of a group's queue, are wanted."""
@@ -67,11 +71,20 @@ class Subscriptions:
     def add(self, name: str, membership: Membership | None, ticket: int) -> str:
         """Take in a subscription that somebody waits for; return its queue."""
         queue = queue_of(name, membership and membership.group)
-        self._by_queue[queue] = Subscription(membership, ticket)
+        self.begun += 1
+        self._by_queue[queue] = Subscription(membership, ticket, self.begun)
         self._all_patterns.add(name, queue, None)
         if membership is None:
-            self._patterns.add(name, queue, None)
+            self._patterns.add(name, queue, name)
         return queue
+
+    def matching(self, name: str) -> Sequence[str]:
+        """Return the names and patterns that are subscribed to, groups left aside, and match a name."""
+        return self._patterns.match(name)
+
+    def begun_at(self, pattern: str) -> int:
+        """Return which one of all that were begun the subscription to a name or pattern is."""
+        return self._by_queue[pattern].begun
 
     def remove(self, queue: str) -> int | None:
         """Take out a subscription; return the ticket of who still waits for it.

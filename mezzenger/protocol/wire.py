@@ -109,6 +109,8 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the message is of use."""
     delay: Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None = None
     """How long it is kept before it is first delivered."""
+    index: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] | None = None
+    """Which message of its batch this was, if it was taken out of one to be kept as the last of its name."""
 
 
 NO_EXTRA: Final = Extra()

@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Effect, Find, Know, Load, Publish, Query, Send, Settle, Store, Sweep
+from mezzenger.broker.effects import (
+    Change,
+    Effect,
+    Find,
+    Know,
+    Load,
+    Mark,
+    Publish,
+    Query,
+    Retain,
+    Send,
+    Settle,
+    Store,
+    Sweep,
+)
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
@@ -163,7 +177,7 @@ class ServerLoop:
             self._broker.malformed("subscription")
         elif is_token(prefix):
             if is_subscribed == b"\1":
-                self._broker.surfaced(prefix)
+                self._broker.surfaced(prefix, now)
             else:
                 self._broker.sunk(prefix, now)
 
@@ -205,6 +219,8 @@ class ServerLoop:
                 broadcast(self._sockets.xpub, effect.frame)
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
+            case Mark():
+                send(self._sockets.xpub, [effect.token])
             case Load() | Sweep() | Find():
                 self._queries.append(effect)
             case _:
@@ -276,9 +292,9 @@ class ServerLoop:
         try:
             await self._storage.commit(changes)
         except StorageFull as error:
-            self._refuse([change for change in changes if isinstance(change, Store)], str(error))
+            self._refuse([change for change in changes if isinstance(change, Store | Retain)], str(error))
             # The rest must not be forgotten: what was settled would be delivered again after a restart.
-            self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
+            self._changes[:0] = [change for change in changes if not isinstance(change, Store | Retain)]
             await asyncio.sleep(_FULL_SECONDS)
             return False
         except StorageError as error:
@@ -367,8 +383,9 @@ def _describe(effect: Effect) -> str:
             return f"publish {len(effect.frame)} bytes"
         case Send():
             return f"send {sum(map(len, effect.frames))} bytes in {len(effect.frames)} frames to {effect.peer.hex()}"
-        case Store():
-            return f"store {effect.name!r} as {effect.number}: {len(effect.frame)} bytes"
+        case Store() | Retain():
+            what = type(effect).__name__.lower()
+            return f"{what} {effect.name!r} as {effect.number}: {len(effect.frame)} bytes"
         case Settle():
             return f"settle {effect.number}"
         case Know():  # its key is secret

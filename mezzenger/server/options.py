@@ -8,6 +8,7 @@ from mezzenger.broker.core import BrokerOptions
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.requests import RequestOptions
+from mezzenger.broker.retained import RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.queues import queue_of
@@ -28,6 +29,7 @@ def broker_options(settings: ServerSettings, channels: Mapping[str, ChannelSetti
         connection=ConnectionOptions(settings.max_message_size, settings.heartbeat_timeout, settings.max_peers),
         delivery=DeliveryOptions(settings.credit, settings.send_queue, settings.max_dead_letters, by_name),
         room=RoomOptions(settings.max_pending, pending_limit(settings), by_name),
+        retained=RetainedOptions(settings.max_retained, settings.max_retained_size, by_name),
         requests=RequestOptions(settings.max_requests, settings.max_message_size),
         groups=GroupOptions(settings.max_groups, group_queues(channels)),
         max_names=settings.max_names,
@@ -84,4 +86,5 @@ def _policy(server: ServerSettings, channel: ChannelSettings) -> Policy:
         max_pending=channel.max_pending,
         max_pending_size=channel.max_pending_size,
         overflow=channel.overflow or server.overflow,
+        retain=channel.retain,
     )

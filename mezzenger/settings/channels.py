@@ -8,7 +8,7 @@ from pydantic_core import InitErrorDetails
 
 from mezzenger.errors import InvalidName
 from mezzenger.patterns import check_pattern
-from mezzenger.policy import Overflow
+from mezzenger.policy import Overflow, Retain
 from mezzenger.queues import check_group
 from mezzenger.settings.resend import ChannelResendSettings, ResendSettings
 from mezzenger.settings.section import Section, conflict
@@ -46,6 +46,9 @@ class ChannelSettings(Section):
     )
     overflow: Overflow | None = Field(
         None, description="What happens to a publish beyond these two; null is as in server.overflow."
+    )
+    retain: Retain | None = Field(
+        None, description="What a new subscriber of a name is given at once: its last message, or null for nothing."
     )
 
 

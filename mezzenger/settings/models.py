@@ -71,6 +71,8 @@ class ServerSettings(Section):
         "reject", description="What happens to a publish beyond these two: reject, drop_oldest, dead_letter or block."
     )
     max_dead_letters: int = Field(100_000, ge=0, description="Frames kept as dead letters at most; 0 keeps none.")
+    max_retained: int = Field(10_000, ge=0, description="Names whose last message is kept at most, where one retains.")
+    max_retained_size: Size = Field(64 * 2**20, ge=0, description="Bytes of these messages kept at most.")
     max_names: int = Field(100_000, ge=1, description="Names that one client may subscribe to.")
     max_requests: int = Field(
         10_000, ge=1, description="Requests of one client, or to one client, that are not answered yet."

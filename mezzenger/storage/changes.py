@@ -21,10 +21,12 @@ from mezzenger.broker.effects import (
     Origin,
     Refusal,
     Requeue,
+    Retain,
     Settle,
     Store,
 )
 from mezzenger.storage.queues import add_names, change_queues
+from mezzenger.storage.retained import retain
 
 _OFFSET: Final = 2**63
 """SQLite's numbers are signed; client ids and sequences, which are not, are written less this, which keeps their
@@ -84,7 +86,7 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change] | AddGroup | Drop
 def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[str, int]) -> None:
     _know(database, [change for change in changes if isinstance(change, Know | Refusal | Forget)])
     stores = _of(changes, Store)
-    add_names(database, {store.name for store in stores}, names)
+    add_names(database, {store.name for store in stores} | {one.name for one in _of(changes, Retain)}, names)
     _store(database, stores, names)
     # What leaves comes after what was stored, and what is put back among it after what left it.
     _requeue(database, _of(changes, Requeue))
@@ -93,10 +95,18 @@ def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[s
     database.executemany("DELETE FROM message WHERE number = ?", ((one.number,) for one in _of(changes, Settle)))
     database.executemany("DELETE FROM dead WHERE number = ?", ((one.number,) for one in _of(changes, Discard)))
     _count(database, changes, names)
+    number = retain(database, changes, names)
+    if number:
+        add_number(database, number)
     database.executemany(
         "UPDATE name SET offered = ? WHERE id = ?",
         ((number, names[name]) for name, number in _offered(changes).items() if name in names),
     )
+
+
+def add_number(database: sqlite3.Connection, number: int) -> None:
+    """Take note of a number that was given, so that no lower one is given again."""
+    database.execute("UPDATE last_number SET number = max(number, ?)", (number,))
 
 
 def signed(number: int) -> int:
@@ -135,7 +145,7 @@ def _store(database: sqlite3.Connection, stores: Sequence[Store], names: dict[st
         "UPDATE publisher SET stored = max(stored, ?) WHERE client = ?",
         ((signed(sequence), signed(client)) for client, sequence in sequences.items()),
     )
-    _number(database, stores[-1].number)
+    add_number(database, stores[-1].number)
 
 
 def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue]) -> None:
@@ -144,11 +154,7 @@ def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue]) -> None:
         database.execute(insert, (requeue.number, requeue.former))
         database.execute(delete, (requeue.former,))
     if requeues:
-        _number(database, requeues[-1].number)
-
-
-def _number(database: sqlite3.Connection, number: int) -> None:
-    database.execute("UPDATE last_number SET number = max(number, ?)", (number,))
+        add_number(database, requeues[-1].number)
 
 
 def _attempt(database: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:

@@ -22,7 +22,7 @@ from mezzenger.storage.verify import Progress, Verified, no_progress, verify
 from mezzenger.storage.wal import NO_LOG
 
 MAX_FINDINGS: Final = 1000
-_FRAME_TABLES: Final = ("message", "delayed", "dead")
+_FRAME_TABLES: Final = ("message", "delayed", "dead", "retained")
 _STEP: Final = 1000
 
 _decode_indexes = msgspec.msgpack.Decoder(tuple[int, ...]).decode
@@ -151,6 +151,7 @@ def _findings(database: sqlite3.Connection, frames: dict[str, int], progress: Pr
                     "a number may be given to two messages",
                 )
     yield from _of_counters(database, totals)
+    yield from _of_retained(names, totals["retained"])
     yield from _of_publishers(database, last_number)
 
 
@@ -184,6 +185,7 @@ _COLUMNS: Final = {
     "message": "number, name, attempts, indexes, frame, error",
     "delayed": "number, name, 0, NULL, frame, ''",
     "dead": "number, name, attempts, indexes, frame, error || reason",
+    "retained": "number, name, 0, NULL, frame, ''",
 }
 
 
@@ -229,7 +231,7 @@ def are_indexes(indexes: bytes, messages: int) -> bool:
 
 def _of_counters(database: sqlite3.Connection, totals: dict[str, _Totals]) -> Iterator[Finding]:
     query = "SELECT id, name, messages, frames, size, delayed, delayed_size, dead, dead_size FROM name"
-    message, delayed, dead = (totals[table] for table in _FRAME_TABLES)
+    message, delayed, dead, _ = (totals[table] for table in _FRAME_TABLES)
     for id_, name, *counts in database.execute(query):
         counted = [part[id_] for each in (message, delayed, dead) for part in (each.frames, each.size)]
         counted.insert(0, message.messages[id_])
@@ -238,6 +240,16 @@ def _of_counters(database: sqlite3.Connection, totals: dict[str, _Totals]) -> It
                 f"the counters of {name!r}",
                 f"say {counts}, and there are {counted} (messages; frames and bytes that wait, are delayed, are dead)",
                 "limits are applied wrongly, or messages are not looked for",
+            )
+
+
+def _of_retained(names: dict[int, str], total: _Totals) -> Iterator[Finding]:
+    for id_, frames in total.frames.items():
+        if frames > 1 or total.messages[id_] != frames:
+            yield Finding(
+                f"the last message of {names.get(id_)!r}",
+                f"is {frames} frames of {total.messages[id_]} messages",
+                "its subscribers may be given one that is not the last",
             )
 
 

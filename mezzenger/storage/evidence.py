@@ -8,7 +8,12 @@ from mezzenger.storage.records import Value, fresh_roots
 from mezzenger.storage.trees import Walk, read_rows
 
 _TRUSTED_KEY: Final = 16
-_INDEX_OF: Final = {"message": "message_of_name", "delayed": "delayed_due", "dead": "dead_of_name"}
+_INDEX_OF: Final = {
+    "message": "message_of_name",
+    "delayed": "delayed_due",
+    "dead": "dead_of_name",
+    "retained": "retained_of_name",
+}
 
 
 class KnownName(NamedTuple):

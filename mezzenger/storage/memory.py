@@ -108,7 +108,8 @@ class MemoryStorage:
         moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
         # What is due now waits to expire from now on.
         moments += [row.expires for row in due if row.expires is not None]
-        return Swept([_waiting(row) for row in expired], [_waiting(row) for row in due], min(moments, default=None))
+        due_rows = [_waiting(row)._replace(frame=row.frame, expires=row.expires) for row in due]
+        return Swept([_waiting(row) for row in expired], due_rows, min(moments, default=None))
 
     async def find(self, find: Find) -> Sequence[Dead]:
         """Return the dead letters that a question is about; of a list, its beginning."""

@@ -10,9 +10,10 @@ from mezzenger.storage.pages import Image
 from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, serials_of, values_of
 from mezzenger.storage.trees import read_payload
 
-__all__ = ["FRAME_TABLES", "Broken", "Row", "Value", "carve", "intact", "row_of", "row_or_broken"]
+__all__ = ["FRAME_TABLES", "RETAINED", "Broken", "Row", "Value", "carve", "intact", "row_of", "row_or_broken"]
 
-FRAME_TABLES: Final = ("message", "delayed", "dead")
+RETAINED: Final = "retained"
+FRAME_TABLES: Final = ("message", "delayed", "dead", RETAINED)
 
 _MAX_RECORD_HEADER: Final = 80
 """More bytes than the types of eight columns take."""
@@ -20,7 +21,7 @@ _MAX_RECORD_HEADER: Final = 80
 
 @dataclass(frozen=True)
 class Row:
-    """A row of ``message``, ``delayed`` or ``dead`` whose frame is intact."""
+    """A row of ``message``, ``delayed``, ``dead`` or ``retained`` whose frame is intact."""
 
     table: str
     number: int
@@ -100,7 +101,7 @@ def carve(image: Image, page: bytes) -> Iterator[Row]:
 
 def _row_at(image: Image, page: bytes, at: int) -> Row | None:
     cell = read_cell(page, at)
-    # All three tables have the number first, which is in the record as nothing; a look at this saves most of the work.
+    # All these tables have the number first, which is in the record as nothing; a look at this saves most of the work.
     if cell is None or cell.number <= 0 or cell.local[1:2] != b"\0" or cell.local[0] > _MAX_RECORD_HEADER:
         return None
     layout = serials_of(cell)

@@ -62,4 +62,5 @@ def _swap(database: sqlite3.Connection, adopt: Adopt, names: dict[str, int]) -> 
     database.execute("UPDATE name SET name = char(0) WHERE id = ?", (heir,))
     database.execute("UPDATE name SET name = ?, is_group = 1 WHERE id = ?", (adopt.heir, former))
     database.execute("UPDATE name SET name = ?, is_group = 0, offered = 0 WHERE id = ?", (adopt.name, heir))
+    database.execute("UPDATE retained SET name = ? WHERE name = ?", (heir, former))
     names[adopt.name], names[adopt.heir] = heir, former

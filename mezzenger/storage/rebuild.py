@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from mezzenger.storage.evidence import Evidence
-from mezzenger.storage.page_rows import Row, Value
+from mezzenger.storage.page_rows import RETAINED, Row, Value
 from mezzenger.storage.schema import APPLICATION_ID, TABLES, VERSION
 
 _COLUMNS: Final = {
     "message": ("attempts", "indexes", "due", "expires", "error", "frame"),
     "delayed": ("due", "expires", "frame"),
     "dead": ("attempts", "indexes", "buried", "reason", "error", "frame"),
+    RETAINED: ("expires", "frame"),
 }
+_COUNTED: Final = ("message", "delayed", "dead")
 _UNKNOWN_NUMBERS: Final = 1_000_000
 """Left out if the last number is not known, so that none is given twice: subscribers may acknowledge it late."""
 
@@ -49,13 +51,15 @@ class NewStore:
         """Write a row."""
         name = row.header.name
         columns = _COLUMNS[row.table]
+        self._highest = max(self._highest, row.number)
+        if row.table == RETAINED and not self._is_last(row):
+            return
         values: list[Value] = [row.number, self._id_of(name), *(row.values[column] for column in columns)]
         self._database.execute(
             f"INSERT INTO {row.table} (number, name, {', '.join(columns)}) "  # noqa: S608  # words from the table above
             f"VALUES ({', '.join('?' * len(values))})",
             values,
         )
-        self._highest = max(self._highest, row.number)
         self.frames[row.table, name] += 1
         if row.table == "message":
             self._messages[name] += row.header.messages
@@ -94,13 +98,24 @@ class NewStore:
             self._ids[name] = id_
         return id_
 
+    def _is_last(self, row: Row) -> bool:
+        """Whether a message is the last of its name so far; if so, the one before is removed."""
+        id_ = self._id_of(row.header.name)
+        (number,) = self._database.execute("SELECT max(number) FROM retained WHERE name = ?", (id_,)).fetchone()
+        if number is not None:
+            if number > row.number:
+                return False
+            self._database.execute("DELETE FROM retained WHERE name = ?", (id_,))
+            self.frames[RETAINED, row.header.name] -= 1
+        return True
+
     def _count(self, name: str, id_: int, offered: int) -> None:
         counts = [
             self._database.execute(
                 f"SELECT COUNT(*), coalesce(sum(length(frame)), 0) FROM {table} WHERE name = ?",  # noqa: S608
                 (id_,),
             ).fetchone()
-            for table in _COLUMNS
+            for table in _COUNTED
         ]
         (frames, size), (delayed, delayed_size), (dead, dead_size) = counts
         self._database.execute(

@@ -9,12 +9,14 @@ than one that is lost; but it is called uncertain.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final, NamedTuple
 
+from mezzenger.protocol import wire
 from mezzenger.storage.carving import frames_in, mended
 from mezzenger.storage.check import are_indexes
 from mezzenger.storage.evidence import Evidence, gather
-from mezzenger.storage.page_rows import FRAME_TABLES, Broken, Row, carve, intact, row_or_broken
+from mezzenger.storage.page_rows import FRAME_TABLES, RETAINED, Broken, Row, carve, intact, row_or_broken
 from mezzenger.storage.pages import LEAF, Image, cells_of, head_of
 from mezzenger.storage.records import Value
 from mezzenger.storage.trees import Walk, free_pages, walk
@@ -77,6 +79,8 @@ class Rescue:
         self._suspects: set[int] = set()
         self._frames: set[bytes] = set()
         """The digests of all that was kept."""
+        self._retained: dict[bytes, int] = {}
+        """The digests and numbers of last messages; the stored ones that they were may be byte for byte the same."""
 
     def run(self) -> list[Lost]:
         """Hand over all rows, and return what is lost."""
@@ -134,13 +138,17 @@ class Rescue:
 
     def _take(self, row: Row, *, is_trusted: bool) -> None:
         table = self._tables[row.table]
-        if any(row.number in other.kept for other in self._tables.values()):
+        rivals = [table] if row.table == RETAINED else [self._tables[name] for name in FRAME_TABLES if name != RETAINED]
+        if any(row.number in rival.kept for rival in rivals):
             return
         table.kept.add(row.number)
         table.missing.discard(row.number)
         self.highest = max(self.highest, row.number)
         self.uncertain += not row.is_certain
-        self._frames.add(row.frame[-8:])
+        if row.table == RETAINED:
+            self._retained[row.frame[-8:]] = row.number
+        else:
+            self._frames.add(row.frame[-8:])
         indexes = row.values.get("indexes")
         if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
             is_trusted = False
@@ -152,7 +160,7 @@ class Rescue:
         """Return a row of a damaged page: what no digest covers is not believed if it could make a message be lost."""
         values = dict(row.values)
         live = self.evidence.live.get(row.table)
-        if row.table != "delayed":
+        if "attempts" in values:
             attempts = values["attempts"]
             values["attempts"] = attempts if isinstance(attempts, int) and 0 < attempts < 2**31 else 1
             values["indexes"] = None
@@ -161,6 +169,8 @@ class Rescue:
             values["expires"] = (self.evidence.expires or {}).get(row.number)
         elif row.table == "delayed":
             values["due"] = live.get(row.number, 0.0) if live is not None else _plausible(values["due"], 0.0)
+            values["expires"] = None
+        elif row.table == RETAINED:
             values["expires"] = None
         else:
             values["buried"] = _plausible(values["buried"], time.time())
@@ -229,16 +239,31 @@ class Rescue:
         header = intact(frame)
         if header is None:
             return None
+        if frame[-8:] in self._retained:
+            return self._row_of_last(frame, header, pages)
         is_open = False
-        for name, table in self._tables.items():
+        tables = self._tables if _may_be_stored(frame, header) else {RETAINED: self._tables[RETAINED]}
+        for name, table in tables.items():
             of_name = [number for number in sorted(table.missing) if self._name_of(name, number) in {"", header.name}]
             if of_name:
                 return Row(name, of_name[0], _values(name, frame), header, pages)
             is_open = is_open or table.is_open
         if not is_open:
             return None
+        if len(tables) == 1:
+            # Below all that are known: it is the last message if there is no other one.
+            number = next(number for number in count(1) if number not in self._tables[RETAINED].kept)
+            return Row(RETAINED, number, _values(RETAINED, frame), header, pages, is_certain=False)
         self.highest += 1
         return Row("message", self.highest, _values("message", frame), header, pages, is_certain=False)
+
+    def _row_of_last(self, frame: bytes, header: wire.Header, pages: tuple[int, ...]) -> Row | None:
+        """Return a row for the stored frame of which the last message of its name, kept already, is a copy."""
+        number, stored = self._retained[frame[-8:]], self._tables["message"]
+        if number not in stored.missing and (not stored.is_open or number in stored.kept):
+            return None
+        values = _values("message", frame)
+        return Row("message", number, values, header, pages, is_certain=number in stored.missing)
 
     def _name_of(self, table: str, number: int) -> str:
         """Return the name of a frame that is missing, empty if it is not known."""
@@ -264,7 +289,14 @@ def _plausible(value: Value, instead: float) -> float:
     return value if isinstance(value, int | float) and 0 < value < _MAX_TIME else instead
 
 
+def _may_be_stored(frame: bytes, header: wire.Header) -> bool:
+    """Whether a frame may be one that was published so, and not only the last message of a name."""
+    return bool(header.ack) and wire.read_extra(frame, header).index is None
+
+
 def _values(table: str, frame: bytes) -> dict[str, Value]:
+    if table == RETAINED:
+        return {"expires": None, "frame": frame}
     if table == "delayed":
         return {"due": 0.0, "expires": None, "frame": frame}
     values: dict[str, Value] = {"attempts": 1, "indexes": None, "error": "", "frame": frame}

@@ -16,9 +16,12 @@ from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import DropDead, ListDead, ResendDead, ShowDead
 from mezzenger.storage.changes import unsigned
+from mezzenger.storage.retained import read_retained
 
 FIND_FRAMES: Final = 100
 FIND_SIZE: Final = 8 * 2**20
+SWEEP_SIZE: Final = 8 * 2**20
+"""Bytes of the frames that are due, beyond which no more are returned at once."""
 _MAX_NUMBER: Final = 2**63 - 1
 """A larger one SQLite does not take, and no message has it."""
 
@@ -40,7 +43,10 @@ class DamagedRowError(Exception):
 def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restored:
     """Return what a broker must know, and put the ids of the names into ``names``."""
     # A group is there whether something waits for it or not.
-    database.execute("DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND NOT is_group")
+    database.execute(
+        "DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND NOT is_group"
+        " AND id NOT IN (SELECT name FROM retained)"
+    )
     totals = []
     for id_, is_group, name, *counts in database.execute(
         "SELECT id, is_group, name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
@@ -55,7 +61,7 @@ def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restor
         for client, key, stored in database.execute("SELECT client, key, stored FROM publisher ORDER BY seen, rowid")
     ]
     (last_number,) = database.execute("SELECT number FROM last_number").fetchone()
-    return Restored(last_number, totals, publishers, _next_moment(database))
+    return Restored(last_number, totals, publishers, _next_moment(database), read_retained(database))
 
 
 class Reader:
@@ -108,13 +114,20 @@ class Reader:
             (sweep.now,),
         )
         has_expired = list(islice(self._sound(expired, _waiting), sweep.frames))
-        is_due = list(islice(self._sound(due, lambda row: (_waiting(row[:-1]), row[-1])), sweep.frames))
-        if sweep.frames in {len(has_expired), len(is_due)}:
+        is_due: list[Waiting] = []
+        is_cut_off, size = False, 0
+        for waiting in self._sound(due, _due):
+            is_cut_off = len(is_due) == sweep.frames or size > SWEEP_SIZE
+            if is_cut_off:
+                break
+            size += waiting.size
+            is_due.append(waiting)
+        if is_cut_off or len(has_expired) == sweep.frames:
             later: float | None = sweep.now
         else:
             # What is due now waits to expire from now on.
-            later = _first(_next_moment(database, after=sweep.now), *(expires for _, expires in is_due))
-        return Swept(has_expired, [waiting for waiting, _ in is_due], later)
+            later = _first(_next_moment(database, after=sweep.now), *(waiting.expires for waiting in is_due))
+        return Swept(has_expired, is_due, later)
 
     def _sound(self, rows: Iterable[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], R]) -> Iterator[R]:
         """Yield what can be made of each row that is as it was written."""
@@ -226,6 +239,11 @@ def _waiting(row: tuple[Any, ...]) -> Waiting:
     messages = _header(number, name, frame).messages
     left = _indexes(number, name, indexes)
     return Waiting(number, name, messages, messages if left is None else len(left), len(frame))
+
+
+def _due(row: tuple[Any, ...]) -> Waiting:
+    *waiting, expires = row
+    return _waiting(tuple(waiting))._replace(frame=row[3], expires=expires)
 
 
 def _header(number: int, name: str, frame: bytes) -> wire.Header:

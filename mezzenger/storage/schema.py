@@ -55,6 +55,13 @@ CREATE TABLE dead (
     frame BLOB NOT NULL
 ) STRICT;
 CREATE INDEX dead_of_name ON dead (name, number);
+CREATE TABLE retained (
+    number INTEGER PRIMARY KEY,
+    name INTEGER NOT NULL REFERENCES name,
+    expires REAL,
+    frame BLOB NOT NULL
+) STRICT;
+CREATE INDEX retained_of_name ON retained (name, number);
 CREATE TABLE publisher (
     client INTEGER PRIMARY KEY,
     key BLOB NOT NULL,
@@ -68,8 +75,9 @@ INSERT INTO last_number VALUES (0);
 """``name`` has the queues; a queue is called as the messages are, or ``PATTERN|GROUP``. It counts what is in
 ``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
 not look at the messages. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
-is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``publisher.seen`` is the last number when
-the client came, so that the clients can be put in order."""
+is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``retained`` has the last message of a name,
+as a frame of its own, with the number of the stored frame that it was in, if it was in one. ``publisher.seen`` is the
+last number when the client came, so that the clients can be put in order."""
 
 
 _PRAGMAS: Final = """

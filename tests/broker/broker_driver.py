@@ -7,10 +7,11 @@ from typing import Any, Final, TypeVar
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Send, Settle, Store, Sweep
+from mezzenger.broker.effects import Change, Effect, Find, Load, Mark, Publish, Retain, Send, Settle, Store, Sweep
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.requests import RequestOptions
+from mezzenger.broker.retained import RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.commands import (
@@ -31,6 +32,7 @@ from mezzenger.protocol.commands import (
     ListGroups,
     Nack,
     ResendDead,
+    Retained,
     ServerCommand,
     ShowDead,
     Subscribe,
@@ -97,6 +99,7 @@ class Driver:
     def __init__(self, **options: Any) -> None:
         self.now = START
         room = (options.pop("max_pending", None), options.pop("max_pending_size", 2**30))
+        retained = (options.pop("max_retained", 1000), options.pop("max_retained_size", 2**20))
         groups = GroupOptions(options.pop("max_groups", 1000), options.pop("groups", ()))
         max_names = options.pop("max_names", 100_000)
         requests = RequestOptions(options.pop("max_requests", 100), LIMIT)
@@ -105,12 +108,16 @@ class Driver:
         of_delivery = {key: options.pop(key) for key in _OF_DELIVERY & options.keys()}
         policies = Policies(replace(POLICY, **options), rules)
         delivery = replace(OPTIONS, policies=policies, **of_delivery)
-        self.options = BrokerOptions(connection, delivery, RoomOptions(*room, policies), requests, groups, max_names)
+        limits = (RoomOptions(*room, policies), RetainedOptions(*retained, policies), requests, groups)
+        self.options = BrokerOptions(connection, delivery, *limits, max_names)
         self.broker = self._new_broker()
         self.storage = DurableStorage()
         self.changes: list[Change] = []
         """What the store was told, but for what it was to keep."""
         self.published: list[bytes] = []
+        self.marks: list[bytes] = []
+        self.retained: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        """The frames that each peer was given as the last of their names."""
         self.storing: list[Store] = []
         """What the store was given and has not answered yet."""
         self._queue: list[Change] = []
@@ -160,10 +167,10 @@ class Driver:
     def join(self, peer: bytes, *names: str, client: int | None = None) -> None:
         """Let a peer say Hello, be linked and subscribe; forget what it was answered, but for deliveries."""
         self.hello(peer, client=client)
-        self.broker.surfaced(link_token(peer))
+        self.broker.surfaced(link_token(peer), self.now)
         if names:
             self.subscribe(peer, *names, token=token_of(f"sync {peer.hex()}"))
-            self.broker.surfaced(token_of(f"sync {peer.hex()}"))
+            self.broker.surfaced(token_of(f"sync {peer.hex()}"), self.now)
         self.look()
         self._sent[peer] = [command for command in self._sent[peer] if isinstance(command, Deliver)]
 
@@ -281,9 +288,10 @@ class Driver:
     def fail(self, text: str = "the disk is full") -> None:
         """Let the store keep nothing of what it was given."""
         self.look()
-        stores, self.storing = self.storing, []
-        self._queue = [change for change in self._queue if not isinstance(change, Store)]
-        self.broker.commit_failed(stores, "storage", text)
+        self.storing = []
+        refused = [change for change in self._queue if isinstance(change, Store | Retain)]
+        self._queue = [change for change in self._queue if not isinstance(change, Store | Retain)]
+        self.broker.commit_failed(refused, "storage", text)
         self.look()
 
     def fail_all(self, text: str = "the disk has failed") -> None:
@@ -342,11 +350,15 @@ class Driver:
                 command = decode_server_command(effect.frames[0])
                 if isinstance(command, Deliver):
                     (self.frames[command.delivery],) = effect.frames[1:]
+                elif isinstance(command, Retained):
+                    self.retained[effect.peer] += effect.frames[1:]
                 else:
                     assert len(effect.frames) == 1
                 self._sent[effect.peer].append(command)
             case Publish():
                 self.published.append(bytes(effect.frame))
+            case Mark():
+                self.marks.append(effect.token)
             case Load():
                 self.loads.append(effect)
             case Sweep() | Find():

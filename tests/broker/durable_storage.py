@@ -2,8 +2,20 @@
 
 from collections.abc import Sequence
 
-from mezzenger.broker.effects import AddGroup, Change, DropGroup, Forget, Know, Refusal, Requeue, Store
-from mezzenger.broker.restored import KnownPublisher, Restored, Stored, Total
+from mezzenger.broker.effects import (
+    AddGroup,
+    Change,
+    DropGroup,
+    Forget,
+    Know,
+    Refusal,
+    Requeue,
+    Retain,
+    Store,
+    Unretain,
+)
+from mezzenger.broker.restored import Kept, KnownPublisher, Restored, Stored, Total
+from mezzenger.protocol.last_message import last_message
 from mezzenger.storage.memory import MemoryStorage
 
 
@@ -16,6 +28,7 @@ class DurableStorage(MemoryStorage):
         super().__init__()
         self.last_number = 0
         self.publishers: dict[int, KnownPublisher] = {}
+        self.retained: dict[str, Kept] = {}
         self.groups: set[str] = set()
 
     async def open(self) -> Restored:
@@ -30,6 +43,10 @@ class DurableStorage(MemoryStorage):
             [self._total(name) for name in sorted(names)],
             list(self.publishers.values()),
             min(moments, default=None),
+            [
+                (name, kept._replace(is_pending=self._name_of.get(kept.number) == name))
+                for name, kept in self.retained.items()
+            ],
         )
 
     def _total(self, name: str) -> Total:
@@ -52,10 +69,8 @@ class DurableStorage(MemoryStorage):
                 case Requeue():
                     assert change.number > self.last_number
                     self.last_number = change.number
-                case AddGroup():
-                    self.groups.add(change.name)
-                case DropGroup():
-                    self.groups.remove(change.name)
+                case Retain() | Unretain() | AddGroup() | DropGroup():
+                    self._change_names(change)
                 case Know():
                     known = self.publishers.pop(change.client, KnownPublisher(change.client, b"", 0, frozenset()))
                     self.publishers[change.client] = known._replace(key=change.key)
@@ -67,6 +82,24 @@ class DurableStorage(MemoryStorage):
                     known = self.publishers[change.client]
                     refused = {sequence for sequence in known.refused if sequence >= (change.before or 0)}
                     self.publishers[change.client] = known._replace(refused=frozenset(refused))
+
+    def _change_names(self, change: Retain | Unretain | AddGroup | DropGroup) -> None:
+        match change:
+            case AddGroup():
+                self.groups.add(change.name)
+            case DropGroup():
+                self.groups.remove(change.name)
+            case _:
+                self._change_last(change)
+
+    def _change_last(self, change: Retain | Unretain) -> None:
+        number = self.retained[change.name].number if change.name in self.retained else 0
+        if isinstance(change, Unretain):
+            if number <= change.number:
+                self.retained.pop(change.name, None)
+        elif number < change.number:
+            self.retained[change.name] = Kept(change.number, last_message(change.frame), change.expires)
+            self.last_number = max(self.last_number, change.number)
 
     def _refuse(self, refusal: Refusal) -> None:
         known = self.publishers[refusal.client]

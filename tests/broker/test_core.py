@@ -30,7 +30,7 @@ from tests.broker.broker_driver import (
     token_of,
 )
 
-WELCOME = Welcome(1, LIMIT)
+WELCOME = Welcome(1, LIMIT, retains=False)
 
 
 class TestHello:
@@ -41,14 +41,14 @@ class TestHello:
         driver = Driver()
         driver.hello(A)
         assert driver.sent(A) == [WELCOME]
-        driver.broker.surfaced(link_token(A))
+        driver.broker.surfaced(link_token(A), driver.now)
         assert driver.sent(A) == [Linked()]
         assert driver.broker.stats().peers == 1
 
     def test_the_token_may_come_first(self) -> None:
         """A link token that surfaced before Hello links the peer as soon as it says Hello."""
         driver = Driver()
-        driver.broker.surfaced(link_token(A))
+        driver.broker.surfaced(link_token(A), driver.now)
         assert driver.all_sent() == {}
         driver.hello(A)
         assert driver.sent(A) == [WELCOME, Linked()]
@@ -82,12 +82,12 @@ class TestHello:
         driver = Driver()
         driver.hello(A)
         if is_linked:
-            driver.broker.surfaced(link_token(A))
+            driver.broker.surfaced(link_token(A), driver.now)
         driver.all_sent()
         driver.hello(B, token=link_token(A))
         assert driver.goodbye(B) == ("key", False)
         assert driver.malformed == {"key": 1}
-        driver.broker.surfaced(link_token(A))
+        driver.broker.surfaced(link_token(A), driver.now)
         assert driver.all_sent() == ({} if is_linked else {A: [Linked()]})
 
     @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ class TestLink:
         assert goodbye == Goodbye("link", "the SUB socket's link token did not come through pub_port within 5 s", True)
         stats = driver.broker.stats()
         assert (stats.peers, stats.names, driver.broker.next_deadline()) == (0, 0, None)
-        driver.broker.surfaced(link_token(A))
-        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(link_token(A), driver.now)
+        driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.all_sent() == {}
 
     def test_in_time(self) -> None:
@@ -195,7 +195,7 @@ class TestLink:
         driver.broker.unreachable(A, driver.now)
         driver.wait(1.0)
         driver.hello(A, token=token_of("second"))
-        driver.broker.surfaced(token_of("second"))
+        driver.broker.surfaced(token_of("second"), driver.now)
         assert driver.sent(A) == [WELCOME, WELCOME, Linked()]
         driver.wait(LINK_TIMEOUT)
         assert driver.all_sent() == {}
@@ -243,7 +243,7 @@ class TestLink:
         driver.sink(A)
         driver.broker.unreachable(A, driver.now)
         driver.hello(A)
-        driver.broker.surfaced(link_token(A))
+        driver.broker.surfaced(link_token(A), driver.now)
         assert driver.sent(A) == [WELCOME, Linked()]
         assert driver.broker.stats().peers == 1
 

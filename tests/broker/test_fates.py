@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mezzenger.broker import backlog, sweeper
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Discard, Find, Load, Publish, Query, Send, Store, Sweep
+from mezzenger.broker.effects import Change, Discard, Find, Load, Mark, Publish, Query, Send, Store, Sweep
 from mezzenger.broker.restored import Dead, Stored
 from mezzenger.protocol.commands import Deliver
 from mezzenger.protocol.wire import decode_server_command, read_header
@@ -67,7 +67,7 @@ class Fates(RuleBasedStateMachine):
                         assert command.attempt >= 1
                         messages = read_header(effect.frames[1]).messages
                         self.in_hand[effect.peer][command.delivery] = messages
-                case Publish():
+                case Publish() | Mark():
                     raise AssertionError("nothing is published with ack=0")
                 case Load() | Sweep() | Find():
                     self.queries.append(effect)
@@ -94,9 +94,9 @@ class Fates(RuleBasedStateMachine):
         if peer not in self.broker._peers:
             self.in_hand.pop(peer, None)
             self.driver.hello(peer)
-            self.broker.surfaced(link_token(peer))
+            self.broker.surfaced(link_token(peer), self.driver.now)
         self.driver.subscribe(peer, *names, token=b"\0" + peer.rjust(16))
-        self.broker.surfaced(b"\0" + peer.rjust(16))
+        self.broker.surfaced(b"\0" + peer.rjust(16), self.driver.now)
         self.look()
 
     @rule(peer=PEERS, name=NAMES)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Find, Load, Publish, Send, Settle, Store, Sweep
+from mezzenger.broker.effects import Change, Find, Load, Mark, Publish, Send, Settle, Store, Sweep
 from mezzenger.protocol.commands import (
     Ack,
     Command,
@@ -93,7 +93,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 command = decode_server_command(effect.frames[0])
                 sent.append((effect.peer, command))
                 self.check_sent(effect, command)
-            elif not isinstance(effect, Publish):
+            elif not isinstance(effect, Publish | Mark):
                 if isinstance(effect, Store):
                     key = (effect.client, effect.sequence)
                     assert key not in self.kept
@@ -135,8 +135,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.tokens += 2
         link, sync = token_of(str(self.tokens)), token_of(str(self.tokens + 1))
         self.driver.say(peer, Hello(1, client, key_of(client), link, 0), Subscribe(1, names, sync))
-        self.broker.surfaced(link)
-        self.broker.surfaced(sync)
+        self.broker.surfaced(link, self.driver.now)
+        self.broker.surfaced(sync, self.driver.now)
         self.look()
 
     @rule(peer=PEERS, command=COMMANDS)
@@ -198,7 +198,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(token=TOKENS)
     def surface(self, token: bytes) -> None:
-        self.broker.surfaced(token)
+        self.broker.surfaced(token, self.driver.now)
         self.look()
 
     @rule(token=TOKENS)

@@ -14,13 +14,13 @@ class TestSubscribe:
         driver = joined(A, names=())
         driver.subscribe(A, "a", request=7)
         assert driver.all_sent() == {}
-        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.sent(A) == [Subscribed(7)]
 
     def test_the_token_first(self) -> None:
         """Where the sync token surfaced first, Subscribe is answered at once."""
         driver = joined(A, names=())
-        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.all_sent() == {}
         driver.subscribe(A, "a", request=7)
         assert driver.sent(A) == [Subscribed(7)]
@@ -30,8 +30,8 @@ class TestSubscribe:
         driver = joined(A, names=())
         driver.subscribe(A, "a", request=1, token=token_of("1"))
         driver.subscribe(A, "b", request=2, token=token_of("2"))
-        driver.broker.surfaced(token_of("2"))
-        driver.broker.surfaced(token_of("1"))
+        driver.broker.surfaced(token_of("2"), driver.now)
+        driver.broker.surfaced(token_of("1"), driver.now)
         assert driver.sent(A) == [Subscribed(2), Subscribed(1)]
 
     def test_a_token_that_is_waited_for(self) -> None:
@@ -43,8 +43,8 @@ class TestSubscribe:
         driver.subscribe(B, "a", request=3, token=link_token(C))
         driver.all_sent()
         driver.broker.unreachable(B, driver.now)
-        driver.broker.surfaced(token_of("sync"))
-        driver.broker.surfaced(link_token(C))
+        driver.broker.surfaced(token_of("sync"), driver.now)
+        driver.broker.surfaced(link_token(C), driver.now)
         assert driver.all_sent() == {A: [Subscribed(1)], C: [Linked()]}
         assert driver.malformed == {"token": 2}
 
@@ -53,7 +53,7 @@ class TestSubscribe:
         driver = joined(A, names=())
         driver.subscribe(A, "a")
         driver.sink(A)
-        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.all_sent() == {}
 
     @pytest.mark.parametrize("name", ["", "a|b", "x" * 256, "a\x00"])
@@ -61,7 +61,7 @@ class TestSubscribe:
         """A name that cannot be used is counted; nothing of that request is done or answered."""
         driver = joined(A, names=())
         driver.subscribe(A, "good", name)
-        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.all_sent() == {}
         assert driver.malformed == {"name": 1}
         assert driver.broker.stats().names == 0
@@ -72,7 +72,7 @@ class TestSubscribe:
         driver.stored(A, 1)
         assert driver.delivered(A) == [1]
         driver.subscribe(A, "a", "a", request=2)
-        driver.broker.surfaced(token_of("sync"))
+        driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.sent(A) == [Subscribed(2)]
         driver.stored(A, 2)
         assert driver.delivered(A) == [2]
@@ -93,7 +93,7 @@ class TestSubscribe:
         driver = joined(A, names=(), max_names=3)
         for request in range(10):
             driver.subscribe(A, request=request)
-            driver.broker.surfaced(token_of("sync"))
+            driver.broker.surfaced(token_of("sync"), driver.now)
         assert driver.sent(A) == [Subscribed(request) for request in range(10)]
         for n in range(3):
             driver.subscribe(A, token=token_of(str(n)))

@@ -4,7 +4,7 @@ import pytest
 
 from mezzenger.broker import tokens
 from mezzenger.broker.tokens import Tokens
-from tests.broker.broker_driver import LINK_TIMEOUT, A, Driver, link_token, token_of
+from tests.broker.broker_driver import LINK_TIMEOUT, START, A, Driver, link_token, token_of
 
 ONE, TWO, THREE = token_of("1"), token_of("2"), token_of("3")
 
@@ -15,7 +15,8 @@ class Waiter:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self) -> None:
+    def __call__(self, now: float) -> None:
+        assert now == START
         self.calls += 1
 
 
@@ -23,13 +24,13 @@ def test_either_order() -> None:
     """Whoever waits for a token is called once, when both have come."""
     known = Tokens()
     first, second = Waiter(), Waiter()
-    known.expect(ONE, first)
-    known.surfaced(TWO)
+    known.expect(ONE, first, START)
+    known.surfaced(TWO, START)
     assert (first.calls, second.calls) == (0, 0)
-    known.expect(TWO, second)
-    known.surfaced(ONE)
+    known.expect(TWO, second, START)
+    known.surfaced(ONE, START)
     assert (first.calls, second.calls) == (1, 1)
-    known.surfaced(ONE)
+    known.surfaced(ONE, START)
     assert first.calls == 1
 
 
@@ -37,11 +38,11 @@ def test_a_token_is_claimed_once() -> None:
     """A token that has answered one has to surface again to answer another."""
     known = Tokens()
     first, second = Waiter(), Waiter()
-    known.surfaced(ONE)
-    known.expect(ONE, first)
-    known.expect(ONE, second)
+    known.surfaced(ONE, START)
+    known.expect(ONE, first, START)
+    known.expect(ONE, second, START)
     assert (first.calls, second.calls) == (1, 0)
-    known.surfaced(ONE)
+    known.surfaced(ONE, START)
     assert (first.calls, second.calls) == (1, 1)
 
 
@@ -49,13 +50,13 @@ def test_waited_for() -> None:
     """A token is waited for from when it is named until it surfaces or is forgotten."""
     known = Tokens()
     assert ONE not in known
-    known.expect(ONE, Waiter())
+    known.expect(ONE, Waiter(), START)
     assert ONE in known
-    known.surfaced(ONE)
+    known.surfaced(ONE, START)
     assert ONE not in known
-    known.surfaced(TWO)
+    known.surfaced(TWO, START)
     assert TWO not in known
-    known.expect(THREE, Waiter())
+    known.expect(THREE, Waiter(), START)
     known.forget(THREE)
     assert THREE not in known
 
@@ -67,13 +68,13 @@ def test_forgotten(surfaced_first: bool) -> None:
     waiter = Waiter()
     known.forget(ONE)
     if surfaced_first:
-        known.surfaced(ONE)
+        known.surfaced(ONE, START)
         known.forget(ONE)
-        known.expect(ONE, waiter)
+        known.expect(ONE, waiter, START)
     else:
-        known.expect(ONE, waiter)
+        known.expect(ONE, waiter, START)
         known.forget(ONE)
-        known.surfaced(ONE)
+        known.surfaced(ONE, START)
     assert waiter.calls == 0
 
 
@@ -83,16 +84,16 @@ def test_unclaimed_tokens_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Tokens()
     waiters = {ONE: Waiter(), TWO: Waiter(), THREE: Waiter()}
     for token in waiters:
-        known.surfaced(token)
+        known.surfaced(token, START)
     for token, waiter in waiters.items():
-        known.expect(token, waiter)
+        known.expect(token, waiter, START)
     assert [waiter.calls for waiter in waiters.values()] == [0, 1, 1]
 
 
 def test_a_token_that_sank_before_hello() -> None:
     """A link token that is gone by the time of Hello does not link."""
     driver = Driver()
-    driver.broker.surfaced(link_token(A))
+    driver.broker.surfaced(link_token(A), driver.now)
     driver.sink(A)
     driver.hello(A)
     assert len(driver.sent(A)) == 1

@@ -143,7 +143,7 @@ class Driver:
 
     def link(self, limit: int = LIMIT) -> None:
         """Let the server take the client in."""
-        self.say(Welcome(1, limit), Linked())
+        self.say(Welcome(1, limit, retains=False), Linked())
 
     def reconnect(self, limit: int = LIMIT) -> None:
         """Break the connection and make a new one; forget what was sent before it stood."""

@@ -27,6 +27,7 @@ from mezzenger.protocol.commands import (
     Deliver,
     DropDead,
     DropGroup,
+    DropRetained,
     Failed,
     Failure,
     Goodbye,
@@ -34,12 +35,15 @@ from mezzenger.protocol.commands import (
     GroupState,
     Hello,
     Join,
+    LastMessage,
+    LastMessages,
     Leave,
     Letter,
     Letters,
     Linked,
     ListDead,
     ListGroups,
+    ListRetained,
     Nack,
     Ping,
     Pong,
@@ -49,6 +53,7 @@ from mezzenger.protocol.commands import (
     ResendDead,
     Respond,
     Response,
+    Retained,
     Returned,
     Serve,
     ServerCommand,
@@ -95,6 +100,17 @@ LETTERS: Final = st.builds(
     indexes=st.none() | st.lists(NUMBERS),
     frame=st.none() | st.binary(max_size=50),
 )
+LAST_MESSAGES: Final = st.builds(
+    LastMessage,
+    name=TEXTS,
+    client=NUMBERS,
+    sequence=NUMBERS,
+    timestamp=TIMES,
+    ack=NUMBERS,
+    size=NUMBERS,
+    expires=st.none() | TIMES,
+)
+LAST_MESSAGE: Final = LastMessage("a", 77, 9, 1.5, 1, 50, None)
 GROUP_STATES: Final = st.builds(GroupState, TEXTS, TEXTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 LETTER: Final = Letter(3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame", None)
 WRITTEN_LETTER: Final = [3, "a", 77, 9, 1.5, 2, 50, 20, 2.5, "max_attempts", "KeyError: 'x'", [0, 2], b"frame", None]
@@ -120,13 +136,15 @@ CLIENT: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     ShowDead: st.builds(ShowDead, NUMBERS, NUMBERS),
     ResendDead: st.builds(ResendDead, NUMBERS, st.lists(NUMBERS)),
     DropDead: st.builds(DropDead, NUMBERS, st.lists(NUMBERS)),
+    ListRetained: st.builds(ListRetained, NUMBERS, TEXTS),
+    DropRetained: st.builds(DropRetained, NUMBERS, st.lists(TEXTS)),
     Request: st.builds(Request, NUMBERS, TIMEOUTS, st.booleans(), FRAMES),
     Respond: st.builds(Respond, NUMBERS, RESPONSES),
     ListGroups: st.builds(ListGroups, NUMBERS, TEXTS),
     DropGroup: st.builds(DropGroup, NUMBERS, TEXTS, TEXTS),
 }
 SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
-    Welcome: st.builds(Welcome, NUMBERS, NUMBERS),
+    Welcome: st.builds(Welcome, NUMBERS, NUMBERS, st.booleans()),
     Linked: st.builds(Linked),
     Goodbye: st.builds(Goodbye, TEXTS, TEXTS, st.booleans()),
     Subscribed: st.builds(Subscribed, NUMBERS),
@@ -137,6 +155,8 @@ SERVER: Final[dict[type[Command], st.SearchStrategy[Command]]] = {
     Groups: st.builds(Groups, NUMBERS, st.lists(GROUP_STATES, max_size=3)),
     Pong: st.builds(Pong, NUMBERS),
     Letters: st.builds(Letters, NUMBERS, st.lists(LETTERS, max_size=3)),
+    Retained: st.builds(Retained, NUMBERS),
+    LastMessages: st.builds(LastMessages, NUMBERS, st.lists(LAST_MESSAGES, max_size=3)),
     Completed: st.builds(Completed, NUMBERS, NUMBERS),
     Failed: st.builds(Failed, NUMBERS, TEXTS, TEXTS),
     Serve: st.builds(Serve, NUMBERS, TIMEOUTS, FRAMES),
@@ -160,6 +180,8 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (ShowDead(3, LARGEST), ["show_dead", 3, LARGEST]),
     (ResendDead(3, [4, 5]), ["resend_dead", 3, [4, 5]]),
     (DropDead(3, []), ["drop_dead", 3, []]),
+    (ListRetained(3, "caf\xe9"), ["list_retained", 3, "caf\xe9"]),
+    (DropRetained(3, ["a"]), ["drop_retained", 3, ["a"]]),
     (Request(3, 1.5, True, b"frame"), ["request", 3, 1.5, True, b"frame"]),
     (Respond(3, Returned(b"frame")), ["respond", 3, ["returned", b"frame"]]),
     (Respond(3, Raised("KeyError", "'x'", "line 1")), ["respond", 3, ["raised", "KeyError", "'x'", "line 1"]]),
@@ -167,7 +189,7 @@ CLIENT_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (DropGroup(3, "a", "g"), ["drop_group", 3, "a", "g"]),
 ]
 SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
-    (Welcome(1, 65536), ["welcome", 1, 65536]),
+    (Welcome(1, 65536, retains=False), ["welcome", 1, 65536, False]),
     (Linked(), ["linked"]),
     (Goodbye("version", "too old", retry=False), ["goodbye", "version", "too old", False]),
     (Subscribed(7), ["subscribed", 7]),
@@ -180,6 +202,9 @@ SERVER_SAMPLES: Final[list[tuple[Command, list[object]]]] = [
     (Groups(3, [GroupState("a", "g", 2, 5, 500, 1, 3)]), ["groups", 3, [["a", "g", 2, 5, 500, 1, 3]]]),
     (Letters(3, []), ["letters", 3, []]),
     (Letters(3, [LETTER]), ["letters", 3, [WRITTEN_LETTER]]),
+    (Retained(7), ["retained", 7]),
+    (LastMessages(3, []), ["last_messages", 3, []]),
+    (LastMessages(3, [LAST_MESSAGE]), ["last_messages", 3, [["a", 77, 9, 1.5, 1, 50, None]]]),
     (Completed(3, 4), ["done", 3, 4]),
     (Failed(3, "storage", "damaged"), ["failed", 3, "storage", "damaged"]),
     (Serve(4, 1.5, b"frame"), ["serve", 4, 1.5, b"frame"]),

@@ -21,12 +21,22 @@ from mezzenger.protocol.commands import (
     Welcome,
 )
 from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.inbox import REMEMBERED, Inbox
+from mezzenger.protocol.subscriptions import Subscriptions
 from mezzenger.protocol.wire import MAX_BATCH, decode_client_command, encode_command
 from mezzenger.settings import ServerSettings
 from tests.protocol.session_driver import data_frame
 
 LARGEST: Final = 2**64 - 1
+
+
+def subscribed(*names: str) -> Inbox:
+    """Return the inbox of a client that has subscribed to these names."""
+    subscriptions = Subscriptions()
+    for ticket, name in enumerate(names):
+        subscriptions.add(name, None, ticket)
+    return Inbox(subscriptions, Freshness(subscriptions))
 
 
 def deliver(inbox: Inbox, number: int = 1, *, sequence: int = 1, indexes: list[int] | None = None) -> Delivery | None:
@@ -42,7 +52,7 @@ def shown(delivery: Delivery | None) -> Delivery:
 
 def nack(failures: list[Failure]) -> Nack:
     """Return what is answered when these failed."""
-    inbox = Inbox({"a"})
+    inbox = subscribed("a")
     answer = inbox.handled(shown(deliver(inbox, LARGEST)), failures)
     assert answer is not None
     return answer
@@ -83,7 +93,7 @@ def test_a_text_that_is_not_utf8_is_sent() -> None:
 
 def test_handled_frames_are_remembered_up_to_a_number() -> None:
     """The latest handled frames are recognised; the oldest are forgotten, so that memory is bounded."""
-    inbox = Inbox({"a"})
+    inbox = subscribed("a")
     for sequence in range(REMEMBERED + 1):
         inbox.handled(shown(deliver(inbox, sequence=sequence)), [])
     list(inbox.take_acks())
@@ -96,7 +106,7 @@ def test_handled_frames_are_remembered_up_to_a_number() -> None:
 
 def test_a_dropped_delivery_is_forgotten() -> None:
     """What no callback will see is not acked, and is shown when it is delivered again."""
-    inbox = Inbox({"a"})
+    inbox = subscribed("a")
     delivery = shown(deliver(inbox))
     inbox.dropped(delivery)
     inbox.dropped(delivery)
@@ -107,7 +117,7 @@ def test_a_dropped_delivery_is_forgotten() -> None:
 
 def test_acks_are_taken_once() -> None:
     """Where nothing was handled, no command is sent."""
-    inbox = Inbox({"a"})
+    inbox = subscribed("a")
     assert list(inbox.take_acks()) == []
     inbox.handled(shown(deliver(inbox)), [])
     assert list(inbox.take_acks()) == [Ack([1])]
@@ -116,11 +126,11 @@ def test_acks_are_taken_once() -> None:
 
 def test_a_name_counts_when_the_frame_comes() -> None:
     """Names come and go; a frame is looked at with those of the moment, and no other is remembered."""
-    names: set[str] = set()
-    inbox = Inbox(names)
+    subscriptions = Subscriptions()
+    inbox = Inbox(subscriptions, Freshness(subscriptions))
     assert deliver(inbox) is None
     assert inbox.broadcast(data_frame(ack=0)) is None
-    names.add("a")
+    subscriptions.add("a", None, 1)
     assert deliver(inbox) is not None
     assert inbox.broadcast(data_frame(ack=0)) is not None
     assert inbox.duplicates == 0
@@ -130,30 +140,30 @@ def test_a_name_counts_when_the_frame_comes() -> None:
 def test_messages_that_are_there_may_be_meant(indexes: list[int] | None) -> None:
     """A delivery may mean any messages of its batch."""
     frame = data_frame(payloads=[b"0", b"1", b"2"])
-    assert shown(Inbox({"a"}).deliver(Deliver(1, 1, indexes, None), frame)).indexes == indexes
+    assert shown(subscribed("a").deliver(Deliver(1, 1, indexes, None), frame)).indexes == indexes
 
 
 @pytest.mark.parametrize("indexes", [[3], [0, 3], [LARGEST]])
 def test_messages_that_are_not_there_are_refused(indexes: list[int]) -> None:
     """A delivery that means messages beyond its batch is malformed: no callback could be given them."""
-    inbox = Inbox({"a"})
+    inbox = subscribed("a")
     frame = data_frame(payloads=[b"0", b"1", b"2"])
     assert inbox.deliver(Deliver(1, 1, indexes, None), frame) is None
     assert inbox.malformed == {"command": 1}
     assert inbox.deliver(Deliver(2, 1, None, None), frame) is not None
 
 
-@pytest.mark.parametrize("command", [Linked(), Welcome(1, 2), Pong(3)])
+@pytest.mark.parametrize("command", [Linked(), Welcome(1, 2, retains=False), Pong(3)])
 def test_a_command_is_read(command: Command) -> None:
     """A command comes alone."""
-    inbox = Inbox(set())
+    inbox = subscribed()
     assert inbox.read([encode_command(command)]) == command
     assert inbox.malformed == {}
 
 
 def test_a_delivery_has_two_frames() -> None:
     """The command and the data frame."""
-    inbox = Inbox(set())
+    inbox = subscribed()
     command = Deliver(1, 1, None, None)
     assert inbox.read([encode_command(command), b"whatever"]) == command
     assert inbox.malformed == {}
@@ -178,7 +188,7 @@ def test_a_delivery_has_two_frames() -> None:
 )
 def test_what_is_not_a_command_is_counted(frames: list[bytes]) -> None:
     """Other bytes, a command of a client, and frames too many or too few are malformed."""
-    inbox = Inbox(set())
+    inbox = subscribed()
     assert inbox.read(frames) is None
     assert inbox.malformed == {"command": 1}
 
@@ -187,7 +197,7 @@ def test_what_is_not_a_command_is_counted(frames: list[bytes]) -> None:
 @given(frames=st.lists(st.binary(max_size=60) | st.binary(max_size=60).map(b"|".__add__), min_size=1, max_size=3))
 def test_any_frames_are_read_or_counted(frames: Sequence[bytes]) -> None:
     """No bytes make anything happen but a command or a count."""
-    inbox = Inbox(set())
+    inbox = subscribed()
     assert (inbox.read(frames) is None) is (inbox.malformed.total() == 1)
     for number, frame in enumerate(frames):
         assert inbox.broadcast(frame) is None

@@ -83,7 +83,7 @@ def test_the_handshake() -> None:
     hello = Hello(PROTOCOL_VERSION, IDENTITY.client, IDENTITY.key, driver.tokens[0], 1)
     assert driver.actions() == [Connect(driver.tokens[0]), Send(encode_command(hello))]
     assert driver.state() == State.CONNECTING
-    driver.say(Welcome(1, LIMIT))
+    driver.say(Welcome(1, LIMIT, retains=False))
     assert driver.state() == State.CONNECTING
     driver.say(Linked())
     assert driver.state() == State.OPEN
@@ -162,7 +162,7 @@ def test_an_attempt_fails_without_an_answer() -> None:
     driver.session.start(driver.now)
     assert until_due(driver) == OPTIONS.attempt_timeout
     driver.wait(OPTIONS.attempt_timeout - 0.125)
-    driver.say(Welcome(1, LIMIT))
+    driver.say(Welcome(1, LIMIT, retains=False))
     assert driver.state() == State.CONNECTING
     driver.actions()
     ticket = driver.flush(driver.now + 0.25)
@@ -206,7 +206,7 @@ def test_success_makes_pauses_short_again() -> None:
         driver.lose()
         assert until_due(driver) == pause
         driver.wait(pause)
-        driver.say(Welcome(1, LIMIT))
+        driver.say(Welcome(1, LIMIT, retains=False))
     driver.link()
     driver.lose()
     assert until_due(driver) == 0.5
@@ -307,7 +307,7 @@ def test_a_server_that_does_not_answer_is_lost() -> None:
     "speak",
     [
         lambda driver: driver.say(Pong(1)),
-        lambda driver: driver.say(Welcome(1, LIMIT)),
+        lambda driver: driver.say(Welcome(1, LIMIT, retains=False)),
         lambda driver: driver.session.receive([b"rubbish"], driver.now),
         lambda driver: driver.session.broadcast(data_frame(ack=0), driver.now),
         lambda driver: driver.session.broadcast(b"rubbish", driver.now),

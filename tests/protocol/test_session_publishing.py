@@ -283,7 +283,7 @@ def test_a_lower_limit_stops_what_waits() -> None:
     driver.lose()
     driver.wait(OPTIONS.reconnect_max)
     driver.actions()
-    driver.say(Welcome(1, 1000))
+    driver.say(Welcome(1, 1000, retains=False))
     done = driver.done()
     assert list(done) == [sent[0], held[0], held[1]]
     assert all(isinstance(error, MessageTooLarge) for error in done.values())

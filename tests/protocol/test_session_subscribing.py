@@ -59,7 +59,7 @@ def test_subscribe_waits_for_the_connection(*, welcomed: bool) -> None:
     first = driver.session.subscribe("a", FAR)
     driver.session.start(driver.now)
     if welcomed:
-        driver.say(Welcome(1, LIMIT))
+        driver.say(Welcome(1, LIMIT, retains=False))
     second = driver.session.subscribe("b", FAR)
     assert len(driver.actions()) == 2
     driver.link()

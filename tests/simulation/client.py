@@ -25,6 +25,7 @@ from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, Sta
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
+from tests.simulation.order import Order
 from tests.simulation.policies import RULES, is_poison
 from tests.simulation.requests import Asking, answer_to
 from tests.simulation.server import Server
@@ -81,6 +82,7 @@ class Client:
         self.subscribing: dict[int, str] = {}
         self.names: set[str] = set()
         self._handled: Counter[int] = Counter()
+        self._order = Order(ledger, clock)
         identity = Identity(2**63 + number, number.to_bytes(16))
         self.session = ClientSession(identity, OPTIONS, random_token=self._token, jitter=clock.random.random)
         if self._clock.breaks(0.05, "closed before it starts"):
@@ -135,6 +137,7 @@ class Client:
             self.session.unsubscribe(name)
         else:
             self.names.add(name)
+            self._order.subscribed(name)
             self.subscribing[self.session.subscribe(name, self._clock.now + PATIENCE)] = name
         self._after()
 
@@ -226,6 +229,7 @@ class Client:
             assert not isinstance(told, Ended), f"a group declines its member: {told}"
             if isinstance(told, Delivery):
                 assert told.contents.header.name in self.names, "a callback is called that is not there"
+                self._order.arrived(told)
                 self._callbacks.append(told)
                 if told.served is not None:
                     self._until[told.served] = self._clock.now + self._timeouts.pop()
@@ -275,6 +279,9 @@ class Client:
         if then is not None and isinstance(event.answer, Answer):
             then(event.answer)
         name = self.subscribing.pop(event.ticket, None)
+        if name is not None and error is None and self._link is not None:
+            request = self.session._subscriptions._by_queue[name].request
+            self._order.answered(name, self._ledger.values.answered[self._link.peer, request])
         if name is not None and isinstance(error, ServerUnreachable):
             self.names.discard(name)
         if event.ticket in self.publishes:
@@ -335,11 +342,14 @@ class Client:
         header = delivery.contents.header
         number = int.from_bytes(delivery.contents.items[index].payload)
         if is_poison(header.name, number) or self._clock.breaks(0.05, "callback raises"):
+            self._order.failed(delivery)
             return Failure(index, "by chance")
-        assert number not in self._handled or header.messages > 1, f"{number} is handled twice"
+        is_new = delivery.is_retained and not self._order.was_handled(header.name, number)
+        assert number not in self._handled or header.messages > 1 or is_new, f"{number} is handled twice"
         if delivery.attempt > 1:
             self._clock.tell("redelivery handled", number)
         self._handled[number] += 1
+        self._order.handled(header.name, number)
         self._ledger.handled.add((header.client, header.sequence, index))
         return None
 

@@ -10,10 +10,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mezzenger.broker.effects import Attempt, Bury, Change, Discard, Effect, Origin, Requeue, Settle, Store
+from mezzenger.broker.effects import (
+    Attempt,
+    Bury,
+    Change,
+    Discard,
+    Effect,
+    Origin,
+    Requeue,
+    Retain,
+    Settle,
+    Store,
+    Unretain,
+)
 from mezzenger.broker.stats import BrokerStats
 from tests.simulation.clock import Clock
 from tests.simulation.policies import MAX_DEAD_LETTERS, RULES
+from tests.simulation.values import Values
 
 LATE: Final = 1.5
 """Seconds in which the store, slow or full as it may be, takes note that something has expired or is due."""
@@ -60,6 +73,7 @@ class Ledger:
         self.handled: set[tuple[int, int, int]] = set()
         """Client, sequence and index of what a callback ran to its end for."""
         self.confirmed: set[tuple[int, int]] = set()
+        self.values = Values(clock)
         self.asked: dict[str, set[int]] = {"resend": set(), "drop": set()}
         """Numbers of the dead letters for which the operator asked for that."""
         self._decided: dict[int, str] = {}
@@ -86,6 +100,7 @@ class Ledger:
         self._decided.clear()
         self._storing.clear()
         self._before = self.left()
+        self.values.begin()
         for life in self.kept.values():
             if not (life.is_pause_stored and is_clock_right):
                 life.pause = None
@@ -96,6 +111,8 @@ class Ledger:
             case Store():
                 self._check_store(effect)
                 self._storing[effect.number] = effect
+                if effect.due is None:
+                    self.values.storing(effect.number, effect.frame, effect.expires)
             case Settle():
                 self._decide(effect.number, "pending", self._reason(self.kept[effect.number], now))
             case Bury():
@@ -104,6 +121,11 @@ class Ledger:
             case Requeue():
                 self._check_requeue(effect, now)
                 self._decide(effect.former, str(effect.origin), "pending")
+                if effect.origin is Origin.DELAYED:
+                    life = self.kept[effect.former]
+                    self.values.storing(effect.number, life.frame, life.expires)
+            case Retain() | Unretain():
+                self.values.decided(effect, now)
             case Discard():
                 assert effect.number in self.asked["drop"], f"{effect} was not asked for"
                 self._decide(effect.number, "dead", "discarded")
@@ -125,6 +147,7 @@ class Ledger:
 
     def committed(self, changes: Sequence[Change]) -> None:
         """Take note of what is in the store from now on."""
+        self.values.committed(changes)
         if any(isinstance(change, Discard | Requeue) for change in changes) and self.is_full_of_dead:
             self.full_until = self._clock.now
         for change in changes:
@@ -152,6 +175,10 @@ class Ledger:
         """Whether there is no room for another dead letter; those that are leaving still take up room."""
         dead = sum(life.place == "dead" or self.place_of(life) == "dead" for life in self.kept.values())
         return dead >= MAX_DEAD_LETTERS
+
+    def pending(self) -> set[tuple[int, int]]:
+        """Return client and sequence of all that is, and stays, to be acknowledged."""
+        return {key for key, life in self.lives.items() if self.place_of(life) == "pending"}
 
     def left(self) -> Counter[str]:
         """Count the messages that nobody has acknowledged, by the place that they are in."""

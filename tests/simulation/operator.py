@@ -7,16 +7,19 @@ from mezzenger.protocol.commands import (
     Answer,
     Completed,
     DropDead,
+    DropRetained,
     Failed,
     Letter,
     Letters,
     ListDead,
+    Question,
     ResendDead,
     ShowDead,
 )
 from tests.simulation.client import Client
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger
+from tests.simulation.policies import RETAINING
 
 PAGE: Final = 100
 
@@ -40,7 +43,9 @@ class Operator:
     def act(self) -> None:
         """Ask something, by chance."""
         choice = self._clock.random.random()
-        if choice < 0.4 or not self._listed:
+        if choice < 0.1:
+            self._drop_last(self._clock.random.choice(RETAINING))
+        elif choice < 0.4 or not self._listed:
             self.list_all()
         elif choice < 0.6:
             self.show(self._clock.random.choice(self._listed))
@@ -48,6 +53,9 @@ class Operator:
             count = min(len(self._listed), self._clock.random.choice((1, 1, 3)))
             numbers = self._clock.random.sample(self._listed, count)
             self._order("resend" if choice < 0.85 else "drop", numbers)
+
+    def _drop_last(self, name: str) -> None:
+        self._ask(lambda request: DropRetained(request, [name]), self._on_done)
 
     def list_all(self) -> None:
         """Ask for all dead letters, page by page."""
@@ -100,8 +108,6 @@ class Operator:
         if isinstance(answer, Completed):
             self._clock.tell("order done", answer.count)
 
-    def _ask(
-        self, make: Callable[[int], ListDead | ShowDead | ResendDead | DropDead], then: Callable[[Answer], None]
-    ) -> None:
+    def _ask(self, make: Callable[[int], Question], then: Callable[[Answer], None]) -> None:
         if self.client.is_alive and not self.client.is_stopped:
             self.client.ask(make, then)

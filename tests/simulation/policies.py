@@ -28,7 +28,10 @@ RULES: Final = {
     "drop_oldest": replace(PLAIN, max_pending=12, overflow="drop_oldest"),
     "dead_letter": replace(HASTY, max_pending=12, max_attempts=3, overflow="dead_letter"),
     "block": replace(PLAIN, max_pending_size=500, overflow="block"),
+    "retain": replace(PLAIN, retain="last"),
+    "retain_ttl": replace(PLAIN, retain="last", ttl=0.7),
 }
+RETAINING: Final = ("retain", "retain_ttl")
 NAMES: Final = (*RULES, "block")
 """Where a publish may have to wait for room is twice as likely as the others."""
 POLICIES: Final = Policies(PLAIN, list(RULES.items()))

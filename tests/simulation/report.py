@@ -7,6 +7,7 @@ from typing import Final
 from mezzenger.protocol.states import TRANSITIONS
 
 FAULTS: Final = (
+    "a mark is lost",
     "a peer takes nothing",
     "a publish is abandoned",
     "a publisher gives up",
@@ -67,6 +68,11 @@ LIFE: Final = (
     "discarded",
     "expired",
     "dropped",
+    "last message given",
+    "last message seen",
+    "last message seen before",
+    "last message dropped",
+    "last message expired",
 )
 """Of a message."""
 REQUESTS: Final = (

@@ -5,10 +5,11 @@ from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.effects import Change, Effect, Find, Load, Publish, Query, Send, Store, Sweep
+from mezzenger.broker.effects import Change, Effect, Find, Load, Mark, Publish, Query, Retain, Send, Store, Sweep
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.requests import RequestOptions
+from mezzenger.broker.retained import RetainedOptions
 from mezzenger.broker.room import RoomOptions
 from mezzenger.errors import StorageError
 from mezzenger.protocol.commands import is_token
@@ -38,6 +39,7 @@ OPTIONS: Final = BrokerOptions(
     connection=ConnectionOptions(max_message_size=2**20, link_timeout=2.0, max_peers=1000),
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
     room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
+    retained=RetainedOptions(max_names=1000, max_size=2**20, policies=POLICIES),
     requests=RequestOptions(max_requests=6, max_message_size=2**20),
     groups=GroupOptions(max_groups=1000),
     max_names=1000,
@@ -117,6 +119,7 @@ class Server:
             return
         check_tables(self.storage._usable(), self._ledger)
         self._ledger.check_moments(self.now, self._began)
+        self._ledger.values.check(self.now)
         if not (self._changes or self._is_storing):
             self._ledger.check_stats(self.broker.stats())
             self._watch.check_counters()
@@ -151,7 +154,7 @@ class Server:
         if wish.startswith(b"\1"):
             link.prefixes.add(prefix)
             if is_token(prefix):
-                self.broker.surfaced(prefix)
+                self.broker.surfaced(prefix, self.now)
         else:
             self._forget(link, prefix)
         self._after()
@@ -187,14 +190,20 @@ class Server:
             case Send():
                 self._send(effect)
             case Publish():
-                frame = bytes(effect.frame)
-                for link in self._links.values():
-                    if any(frame.startswith(prefix) for prefix in link.prefixes):
-                        link.broadcasts.send(frame)
+                self._broadcast(bytes(effect.frame))
+            case Mark():
+                # ZeroMQ drops it if the subscriber's queue is full.
+                if not self._clock.breaks(0.03, "a mark is lost"):
+                    self._broadcast(effect.token)
             case Load() | Sweep() | Find():
                 self._queries.append(effect)
             case _:
                 self._changes.append(effect)
+
+    def _broadcast(self, frame: bytes) -> None:
+        for link in self._links.values():
+            if any(frame.startswith(prefix) for prefix in link.prefixes):
+                link.broadcasts.send(frame)
 
     def _send(self, send: Send) -> None:
         link = self._links.get(send.peer)
@@ -242,12 +251,12 @@ class Server:
 
     def _fill(self, changes: list[Change], queries: list[Query]) -> None:
         """Refuse what is to be stored, and keep the rest for later, as the server's loop does."""
-        stores = [change for change in changes if isinstance(change, Store)]
-        self._ledger.refused(stores)
-        self.broker.commit_failed(stores, "storage", "the disk is full")
+        self._ledger.refused([change for change in changes if isinstance(change, Store)])
+        refused = [change for change in changes if isinstance(change, Store | Retain)]
+        self.broker.commit_failed(refused, "storage", "the disk is full")
         self._after()
         if self.is_up:
-            self._changes[:0] = [change for change in changes if not isinstance(change, Store)]
+            self._changes[:0] = [change for change in changes if not isinstance(change, Store | Retain)]
             self._queries[:0] = queries
             self._clock.after(FULL, self._in_this_run(self._store_on))
 

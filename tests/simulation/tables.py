@@ -14,6 +14,7 @@ _DEAD = "SELECT number, name.name, indexes, NULL, NULL, frame FROM dead JOIN nam
 
 def check_tables(database: sqlite3.Connection, ledger: Ledger) -> None:
     """Check that the file has what the account has, each in its place, and counts it rightly."""
+    ledger.values.check_table(database)
     counted: dict[str, list[int]] = {}
     numbers = set()
     for place, query in zip(KEPT, (_MESSAGES, _DELAYED, _DEAD), strict=True):

@@ -15,12 +15,15 @@ from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
     Deliver,
+    DropRetained,
     Nack,
     OfRequests,
     Refuse,
     Request,
     Respond,
+    Retained,
     Subscribe,
+    Subscribed,
     Unsubscribe,
 )
 from tests.simulation.clock import Clock
@@ -67,6 +70,8 @@ class Watch:
         elif not wire.is_control(frames[0]):
             header = wire.read_header(frames[0])
             self.counted["ack=0"] += 0 if header.ack else header.messages
+            if not header.ack:
+                self._ledger.values.published(header, now)
             self._given.setdefault((header.client, header.sequence), []).append(now)
         else:
             self._told(peer, wire.decode_client_command(frames[0]), now)
@@ -114,10 +119,14 @@ class Watch:
 
     def _told(self, peer: bytes, told: ClientCommand, now: float) -> None:
         match told:
-            case Subscribe(names=names):
+            case Subscribe(request=request, names=names):
                 self._names[peer].update(names)
+                self._ledger.values.subscribing(peer, request, names)
+            case DropRetained(names=names):
+                self._ledger.values.dropping(names)
             case Unsubscribe(name=name):
                 self._names[peer].discard(name)
+                self._ledger.values.unsubscribed(peer, name)
                 for number, holders in self._holders.items():
                     if self._numbers[number].name == name:
                         holders.discard(peer)
@@ -172,6 +181,10 @@ class Watch:
         command = wire.decode_server_command(send.frames[0])
         if isinstance(command, Refuse):
             self._clock.tell(f"refused: {command.reason}", command.sequence)
+        if isinstance(command, Retained):
+            self._ledger.values.given(send.peer, command.request, send.frames[1:])
+        if isinstance(command, Subscribed):
+            self._ledger.values.answering(send.peer, command.request, self._ledger.pending(), now)
         if isinstance(command, Deliver):
             self._delivered(send.peer, command, send.frames[1], now)
         if isinstance(command, OfRequests):

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from mezzenger.broker.effects import Attempt, Change, Refusal
+from mezzenger.broker.effects import Attempt, Change, Refusal, Retain, Store
 from mezzenger.errors import StorageError
 from mezzenger.protocol import wire
 from mezzenger.storage import wal
@@ -64,6 +64,8 @@ class Sample:
     files: dict[str, bytes]
     contents: Contents
     frames: dict[int, Known]
+    last: dict[str, Known]
+    """The last messages that are kept, by name."""
     settled: set[bytes]
 
 
@@ -121,13 +123,15 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
                 payloads = [chance.randbytes(chance.randrange(3000, 9000))]
             frame = store(number, f"name.{number % 7}", payloads, client=chance.randrange(1, 30))
             changes.append(frame)
+            number += 1
+            changes += last_messages(frame, number, chance)
             if chance.random() < 0.3:
                 settled.add(frame.frame)
                 later.append(settle(frame))
                 continue
             left += len(payloads)
             if chance.random() < 0.2:
-                changes.append(Attempt(number, chance.randrange(1, 9), (0,) if len(payloads) > 1 else None))
+                changes.append(Attempt(frame.number, chance.randrange(1, 9), (0,) if len(payloads) > 1 else None))
         changes.append(Refusal(chance.randrange(1, 30), chance.randrange(1, 1000)))
         driver.commit(*changes)
         if len(later) < 20:
@@ -140,6 +144,16 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
             driver.storage._seal._checkpoint(driver.storage._database)  # type: ignore[attr-defined]
     driver.commit(*later)
     return settled
+
+
+def last_messages(stored: Store, number: int, chance: random.Random) -> Iterator[Change]:
+    """Yield the changes that keep a stored frame, or one of another name with this number, or both, or none."""
+    if chance.random() < 0.5:
+        yield Retain(stored.number, stored.name, stored.frame)
+    if chance.random() < 0.3:
+        name, payload = f"last.{number % 40}", chance.randbytes(chance.choice([10, 60, 5000]))
+        frame = wire.encode_data(name, [(1.5, payload)], ack=0, codec=1, client=3, sequence=number)
+        yield Retain(number, name, frame, 2e9 + number if number % 3 else None)
 
 
 def part_with_some(driver: Driver) -> None:
@@ -184,9 +198,10 @@ def make_sample(folder: Path, messages: int, form: str) -> Sample:
     for path in folder.glob("made.db*"):
         path.unlink()
     write_files(folder / "learn.db", files)
-    frames = learn(folder / "learn.db")
+    frames = {number: known for table in TABLES for number, known in learn(folder / "learn.db", table)}
+    last = {known.name: known for _, known in learn(folder / "learn.db", "retained")}
     assert check(folder / "learn.db").findings == []
-    return Sample(files, contents_of(folder / "learn.db", folder / "copy"), frames, settled)
+    return Sample(files, contents_of(folder / "learn.db", folder / "copy"), frames, last, settled)
 
 
 def read_files(file: Path) -> dict[str, bytes]:
@@ -203,30 +218,30 @@ def write_files(file: Path, files: dict[str, bytes]) -> None:
             path.unlink(missing_ok=True)
 
 
-def learn(file: Path) -> dict[int, Known]:
-    """Find out where in the files each frame is."""
+def learn(file: Path, table: str) -> list[tuple[int, Known]]:
+    """Find out where in the files each frame of a table is."""
     files = Files.of(file)
-    frames: dict[int, Known] = {}
+    frames = []
     with reading(files.database) as database, reading(files.wal) as logged, reading(files.seal) as sealed:
         assert database is not None
         verified = verify(files)
         image = Image(database, logged, sealed, verified)
         latest = verified.log.latest
-        for table in TABLES:
-            for found in walk(image, fresh_roots()[table], Walk()):
-                parts = [(found.page, image.page(found.page).index(found.cell.local, found.at), len(found.cell.local))]
-                missing = found.cell.size - len(found.cell.local)
-                rest, pages = image.chain(found.cell.overflow, missing)
-                for page in pages:
-                    parts.append((page, 4, min(missing, image.page_size - 4)))
-                    missing -= parts[-1][2]
-                payload = found.cell.local + rest
-                frame = frame_of(payload)
-                frames[found.cell.number] = Known(
-                    wire.read_contents(frame).header.name,
-                    frame,
-                    extents_of(parts, len(payload) - len(frame), latest, image.page_size),
-                )
+        for found in walk(image, fresh_roots()[table], Walk()):
+            parts = [(found.page, image.page(found.page).index(found.cell.local, found.at), len(found.cell.local))]
+            missing = found.cell.size - len(found.cell.local)
+            rest, pages = image.chain(found.cell.overflow, missing)
+            for page in pages:
+                parts.append((page, 4, min(missing, image.page_size - 4)))
+                missing -= parts[-1][2]
+            payload = found.cell.local + rest
+            frame = frame_of(payload)
+            known = Known(
+                wire.read_contents(frame).header.name,
+                frame,
+                extents_of(parts, len(payload) - len(frame), latest, image.page_size),
+            )
+            frames.append((found.cell.number, known))
     return frames
 
 
@@ -338,6 +353,7 @@ def judge_repair(sample: Sample, harm: Harm, file: Path, result: Result) -> None
     result.counts["settled ones that came back"] += sum(frame in sample.settled for _, _, frame in rescued)
     foreign = [number for number, _, frame in rescued if frame not in ours and frame not in sample.settled]
     result.counts["foreign frames"] += len(foreign)
+    judge_last(sample, harm, file, result)
     told = {number for name in outcome.names for number in name.lost}
     result.counts["lost frames named"] += len(told)
     result.counts["cases repaired"] += 1
@@ -345,6 +361,23 @@ def judge_repair(sample: Sample, harm: Harm, file: Path, result: Result) -> None
     if ".seal" in sample.files:
         # Without it nobody can tell.
         judge_publishers(sample, harm, file, result)
+
+
+def judge_last(sample: Sample, harm: Harm, file: Path, result: Result) -> None:
+    """Each last message whose bytes are intact must be there, and no other one in its place."""
+    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as database:
+        query = "SELECT name.name, frame FROM retained JOIN name ON retained.name = id"
+        rescued = dict(database.execute(query))
+    for name, known in sample.last.items():
+        is_intact = harm.spares(known)
+        result.counts["intact last messages"] += is_intact
+        if is_intact and rescued.get(name) != known.frame:
+            what = "lost" if name not in rescued else "not the last one any more"
+            result.counts[f"last messages {what}"] += 1
+            result.problems.append(f"{harm}: the last message of {name} is {what}")
+    result.counts["last messages that are older"] += sum(
+        name in rescued and rescued[name] != known.frame for name, known in sample.last.items()
+    )
 
 
 def rescued_from(file: Path) -> list[tuple[int, str, bytes]]:

@@ -7,7 +7,7 @@ from typing import Self
 
 from mezzenger.broker.effects import Bury, Change, Discard, Find, Know, Load, Origin, Requeue, Settle, Store, Sweep
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
-from mezzenger.protocol.commands import ListDead, Question
+from mezzenger.protocol.commands import DeadQuestion, ListDead
 from mezzenger.protocol.wire import encode_data
 from mezzenger.storage.base import Storage
 from mezzenger.storage.memory import MemoryStorage
@@ -49,7 +49,7 @@ class Driver:
     def sweep(self, now: float, frames: int = 1000) -> Swept:
         return self._runner.run(self.storage.sweep(Sweep(now, frames)))
 
-    def find(self, question: Question) -> Sequence[Dead]:
+    def find(self, question: DeadQuestion) -> Sequence[Dead]:
         return self._runner.run(self.storage.find(Find(b"peer", question)))
 
     def listed(self, name: str | None = None, after: int = 0) -> list[int]:

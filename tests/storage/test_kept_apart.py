@@ -170,7 +170,7 @@ class TestSweeping:
         assert driver.numbers() == []
         swept = driver.sweep(3.0)
         assert [waiting.number for waiting in swept.due] == [2, 4, 3, 1]
-        assert swept.due[0] == Waiting(2, "a", 1, 1, len(frames[1].frame))
+        assert swept.due[0] == Waiting(2, "a", 1, 1, len(frames[1].frame), frames[1].frame)
         assert (swept.expired, swept.next) == ([], 4.0)
 
     def test_put_among_the_others(self, driver: Driver) -> None:

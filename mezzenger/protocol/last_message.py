@@ -1,0 +1,35 @@
+"""The last message of a data frame, taken out of its batch."""
+
+import struct
+
+from msgspec.structs import replace
+
+from mezzenger.errors import ProtocolError
+from mezzenger.protocol import wire
+
+
+def last_message(frame: bytes) -> bytes:
+    """Return the last message of a data frame as a frame of its own, which has the same id; the frame if it has one.
+
+    Raises:
+        ProtocolError: The frame is malformed or damaged.
+    """
+    contents = wire.read_contents(frame)
+    header, extra = contents.header, contents.extra
+    if not header.batch:
+        return frame
+    index = header.messages - 1
+    timestamp, payload = contents.items[-1]
+    try:
+        return wire.encode_data(
+            header.name,
+            [(timestamp, bytes(payload))],
+            ack=header.ack,
+            codec=header.codec,
+            client=header.client,
+            sequence=header.sequence + index,
+            extra=replace(extra, index=index),
+        )
+    except struct.error as error:
+        # No client of ours has such a sequence, or extra fields of nearly 64 KiB.
+        raise ProtocolError("extra", f"the last message of a batch cannot be taken out of it: {error}") from None

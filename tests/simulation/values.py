@@ -1,0 +1,242 @@
+"""The account of last messages: which one of each name the server must keep, have in its file, and give to whom.
+
+It is kept from what the broker was given and what was committed, beside the broker. Of two messages of a name the one
+is the last that came to the server later; with ``ack=1`` it counts from its commit on.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mezzenger.broker.effects import Change, Effect, Requeue, Retain, Store, Unretain
+from mezzenger.broker.retained import WRITE_SECONDS
+from mezzenger.protocol import wire
+from mezzenger.protocol.last_message import last_message
+from tests.simulation.clock import Clock
+from tests.simulation.policies import RULES
+
+LATE: Final = 1.5
+"""Seconds in which the store, slow or full as it may be, writes what has changed."""
+_ROWS: Final = "SELECT name.name, number, expires, frame FROM retained JOIN name ON retained.name = id"
+
+Id = tuple[int, int]
+"""Client and sequence of a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A message that is, or was, the last of its name."""
+
+    order: int
+    """Rises with what came to the server."""
+    id: Id
+    stored: Id | None
+    """Client and first sequence of the frame that it came in, if that was stored."""
+    expires: float | None
+    since: float
+    """When it came, by the steady clock."""
+
+
+class Values:
+    """What is kept of each name that retains.
+
+    Args:
+        clock: Is told what happens.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._count = 0
+        self._memory: dict[str, Value] = {}
+        self._disk: dict[str, Value] = {}
+        self._storing: dict[int, tuple[str, Value]] = {}
+        """What is the last one once it is committed, by number."""
+        self._numbers: dict[int, Value] = {}
+        self._ends: dict[int, int] = {}
+        """Up to which order last messages were forgotten, by the number that the broker tells."""
+        self._dropped: dict[str, int] = {}
+        """Up to which order the last messages of a name were dropped."""
+        self._volatile: dict[str, list[Value]] = {}
+        """What came since what is on the disk, with ack=0."""
+        self.orders: dict[Id, int] = {}
+        self.lost: set[Id] = set()
+        """What a crash has made forgotten, though newer than what was kept."""
+        self._asked: dict[tuple[bytes, int], list[str]] = {}
+        self._given: dict[tuple[bytes, int], dict[str, Id]] = {}
+        self.answered: dict[tuple[bytes, int], dict[str, Id]] = {}
+        """What was given, by peer and request, once that was answered."""
+
+    # What comes to the server, and what becomes of it.
+
+    def begin(self) -> None:
+        """Take note that the server starts with what is on its disk."""
+        for name, values in self._volatile.items():
+            kept = self._disk.get(name)
+            self.lost.update(value.id for value in values if kept is None or value.order > kept.order)
+        self._volatile.clear()
+        self._storing.clear()
+        self._numbers.clear()
+        self._ends.clear()
+        self._asked.clear()
+        self._given.clear()
+        self._memory = dict(self._disk)
+
+    def published(self, header: wire.Header, now: float) -> None:
+        """Take note of a frame with ack=0."""
+        policy = RULES[header.name]
+        if policy.retain is not None:
+            expires = None if policy.ttl is None else now + policy.ttl
+            value = self._new(header, expires, stored=None)
+            self._memory[header.name] = value
+            self._volatile.setdefault(header.name, []).append(value)
+
+    def subscribing(self, peer: bytes, request: int, names: Sequence[str]) -> None:
+        """Take note of a Subscribe."""
+        self._asked[peer, request] = list(names)
+
+    def unsubscribed(self, peer: bytes, name: str) -> None:
+        """Take note of an Unsubscribe."""
+        for (asked_by, _), names in self._asked.items():
+            if asked_by == peer and name in names:
+                names.remove(name)
+
+    def dropping(self, names: Iterable[str]) -> None:
+        """Take note of a DropRetained."""
+        for name in names:
+            value = self._memory.pop(name, None)
+            if value is not None:
+                self._dropped[name] = value.order
+                self._volatile.pop(name, None)
+                self._clock.tell("last message dropped", name)
+
+    def storing(self, number: int, frame: bytes, expires: float | None) -> None:
+        """Take note of a frame with ack=1 that is to be delivered at once from now on, once that is committed."""
+        header = wire.read_header(frame)
+        if RULES[header.name].retain is not None:
+            value = self._new(header, expires, stored=(header.client, header.sequence))
+            self._storing[number] = header.name, value
+            self._numbers[number] = value
+
+    def decided(self, effect: Effect, now: float) -> None:
+        """Check what the broker wants written."""
+        match effect:
+            case Retain():
+                self._check_retain(effect)
+            case Unretain():
+                self._check_unretain(effect, now)
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Take note of what is in the store from now on."""
+        for change in changes:
+            match change:
+                case Retain():
+                    self._written(change)
+                case Unretain(name=name):
+                    value = self._disk.get(name)
+                    if value is not None and value.order <= self._ends[change.number]:
+                        del self._disk[name]
+        for change in changes:
+            number = change.number if isinstance(change, Store | Requeue) else 0
+            if number in self._storing:
+                self._became_last(*self._storing.pop(number))
+
+    # What must hold.
+
+    def given(self, peer: bytes, request: int, frames: Iterable[bytes]) -> None:
+        """Take note of what a peer is given."""
+        for frame in frames:
+            header = wire.read_header(frame)
+            assert header.messages == 1
+            given = self._given.setdefault((peer, request), {})
+            assert header.name not in given, f"{header.name} is given twice"
+            given[header.name] = header.client, header.sequence
+
+    def answering(self, peer: bytes, request: int, pending: Iterable[Id], now: float) -> None:
+        """Check that a peer, which is told that it has subscribed, was given what it must be given.
+
+        Args:
+            peer: Who.
+            request: Of its Subscribe.
+            pending: Client and first sequence of all frames that are to be acknowledged: these it is not given.
+            now: The broker's time.
+        """
+        waiting = set(pending)
+        wanted = {}
+        for name in self._asked.pop((peer, request)):
+            value = self._memory.get(name)
+            if value is not None and not _has_expired(value, now) and value.stored not in waiting:
+                wanted[name] = value.id
+        given = self._given.pop((peer, request), {})
+        assert given == wanted, f"at {now}: {request} of {peer.hex()} is given {given}, where {wanted} are the last"
+        self.answered[peer, request] = given
+        for name, id_ in given.items():
+            self._clock.tell("last message given", name, *id_)
+
+    def check(self, now: float) -> None:
+        """Check that what is kept is written soon."""
+        for name, values in self._volatile.items():
+            is_late = bool(values) and self._clock.now - values[0].since > WRITE_SECONDS + LATE
+            assert not is_late or _has_expired(values[0], now), f"at {now}: not written: {values[0]} of {name}"
+
+    def check_table(self, database: sqlite3.Connection) -> None:
+        """Check that the file has what was committed."""
+        rows = {}
+        for name, number, expires, frame in database.execute(_ROWS):
+            assert name not in rows, f"{name} has two last messages"
+            header = wire.read_contents(frame).header
+            assert (header.name, header.messages) == (name, 1)
+            rows[name] = (header.client, header.sequence), expires
+            assert number > 0
+        wanted = {name: (value.id, value.expires) for name, value in self._disk.items()}
+        assert rows == wanted, f"the file has {rows}, where {wanted} were written"
+
+    # Small parts.
+
+    def _new(self, header: wire.Header, expires: float | None, stored: Id | None) -> Value:
+        self._count += 1
+        id_ = header.client, header.sequence + header.messages - 1
+        self.orders[id_] = self._count
+        return Value(self._count, id_, stored, expires, self._clock.now)
+
+    def _check_retain(self, retain: Retain) -> None:
+        header = wire.read_header(last_message(retain.frame))
+        id_ = header.client, header.sequence
+        is_stored = retain.number in self._storing
+        value = self._storing[retain.number][1] if is_stored else self._memory[retain.name]
+        wanted = retain.name, value.id, value.expires
+        assert (header.name, id_, retain.expires) == wanted, f"{retain.number} is not the last: {value}"
+        self._numbers[retain.number] = value
+
+    def _check_unretain(self, unretain: Unretain, now: float) -> None:
+        name = unretain.name
+        value = self._memory.get(name)
+        if value is not None:
+            assert _has_expired(value, now), f"at {now}: forgotten without a reason: {value} of {name}"
+            self._clock.tell("last message expired", name)
+            del self._memory[name]
+            self._volatile.pop(name, None)
+            self._ends[unretain.number] = value.order
+        else:
+            assert name in self._dropped, f"{unretain} of what is not kept"
+            self._ends[unretain.number] = self._dropped[name]
+
+    def _written(self, retain: Retain) -> None:
+        value, before = self._numbers[retain.number], self._disk.get(retain.name)
+        if before is None or before.order < value.order:
+            self._disk[retain.name] = value
+            volatile = self._volatile.get(retain.name, [])
+            self._volatile[retain.name] = [one for one in volatile if one.order > value.order]
+
+    def _became_last(self, name: str, value: Value) -> None:
+        """Take note that a stored message is committed; what is the last one must be with it in the file."""
+        written = self._disk.get(name)
+        is_there = written is not None and written.order >= value.order
+        assert is_there, f"stored, and {written} is the last message of {name} in the file, not {value}"
+        before = self._memory.get(name)
+        if before is None or before.order < value.order:
+            self._memory[name] = value
+
+
+def _has_expired(value: Value, now: float) -> bool:
+    return value.expires is not None and value.expires <= now
