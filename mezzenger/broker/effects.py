@@ -4,6 +4,7 @@ Where a frame is stored, ``name`` is the name of its queue: that of the message 
 for a group.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -264,3 +265,17 @@ Change = (
 Query = Load | Sweep | Find
 """What is read from the store, after all changes before it."""
 Effect = Send | Publish | Mark | Change | Query
+
+
+def in_need_of_room(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
+    """Part the changes for which a full disk has no room, which are refused, from those that must be made later.
+
+    The last message of a name that comes with a delayed frame is made later with that.
+    """
+    due = {change.number for change in changes if isinstance(change, Requeue)}
+    refused: list[Change] = []
+    later: list[Change] = []
+    for change in changes:
+        is_refused = isinstance(change, Store) or (isinstance(change, Retain) and change.number not in due)
+        (refused if is_refused else later).append(change)
+    return refused, later

@@ -21,6 +21,7 @@ from mezzenger.broker.effects import (
     Settle,
     Store,
     Sweep,
+    in_need_of_room,
 )
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.errors import StorageError, StorageFull
@@ -87,6 +88,7 @@ class ServerLoop:
         """When it fires; uvloop's handle of a timer that is due at once cannot tell."""
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
+        self._has_told_of_room = False
         self._start = 0.0
         """What the loop's clock showed, less Unix time, when the broker's time began."""
 
@@ -292,9 +294,10 @@ class ServerLoop:
         try:
             await self._storage.commit(changes)
         except StorageFull as error:
-            self._refuse([change for change in changes if isinstance(change, Store | Retain)], str(error))
+            refused, later = in_need_of_room(changes)
+            self._refuse(refused, str(error))
             # The rest must not be forgotten: what was settled would be delivered again after a restart.
-            self._changes[:0] = [change for change in changes if not isinstance(change, Store | Retain)]
+            self._changes[:0] = later
             await asyncio.sleep(_FULL_SECONDS)
             return False
         except StorageError as error:
@@ -345,10 +348,14 @@ class ServerLoop:
     async def _report_forever(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
-            self._report_malformed()
+            self._report()
 
-    def _report_malformed(self) -> None:
-        malformed = dict(self._broker.stats().malformed)
+    def _report(self) -> None:
+        stats = self._broker.stats()
+        if stats.unretained and not self._has_told_of_room:
+            self._has_told_of_room = True
+            logger.warning("last messages are not kept for lack of room: see max_retained and max_retained_size")
+        malformed = dict(stats.malformed)
         if malformed != self._malformed:
             self._malformed = malformed
             logger.warning("malformed frames from peers so far, by reason: %s", malformed)
@@ -366,7 +373,7 @@ class ServerLoop:
         changes, self._changes = self._changes, []
         if changes:
             await self._commit(changes)
-        self._report_malformed()
+        self._report()
         pending = self._broker.stats().pending
         if pending and not self._storage.survives_restart:
             logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)

@@ -38,8 +38,8 @@ PAYLOAD: Final = bytes(512 * 2**10)
 """So large that the log is moved to the database a few times within 100 syncs."""
 AFTER: Final = 4
 """So many publishes of each publisher follow the failure."""
-HEARTBEAT: Final = {"heartbeat_interval": 0.2, "heartbeat_timeout": 0.6}
-LIVE_SECONDS: Final = 0.9
+HEARTBEAT: Final = {"heartbeat_interval": 0.3, "heartbeat_timeout": 1.5}
+LIVE_SECONDS: Final = 2.1
 """Longer than a client waits for a heartbeat."""
 
 _CALL: Final = re.compile(r"(fsync|fdatasync|pwrite64)\(\d+<(.*?)>(?:, .*, (\d+), (\d+))?\)\s+= (-?\d+)")

@@ -146,6 +146,22 @@ def test_other_names_keep_nothing(connect: Connect) -> None:
     assert seen.retained == [False]
 
 
+def test_patterns(connect: Connect) -> None:
+    """A subscriber of a pattern is given one for each name that matches; so is a second one of the same client."""
+    sender, receiver = connect(), connect()
+    for name in ("state.a", "state.b", "state.c.d"):
+        sender.send_message(name, name)
+    sender.flush()
+    one, rest = Seen(), Seen()
+    receiver.subscribe("state.a", one)
+    wait_for(lambda: one.payloads == ["state.a"])
+    receiver.subscribe("state.>", rest)
+    wait_for(lambda: sorted(map(str, rest.payloads)) == ["state.a", "state.b", "state.c.d"])
+    assert rest.retained == [True, True, True]
+    sender.send_message("state.a", "new")
+    wait_for(lambda: one.payloads == ["state.a", "new"] and rest.payloads[-1] == "new")
+
+
 def test_a_second_subscription_is_a_new_one(connect: Connect) -> None:
     """Who unsubscribes, and subscribes again, is given the last message again."""
     client = connect()

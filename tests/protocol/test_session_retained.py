@@ -136,7 +136,7 @@ class TestOnce:
         request = subscriber.subscribe("a")
         subscriber.published(1)
         subscriber.mark(request)
-        subscriber.published(4)
+        subscriber.published(4, client=OTHER)
         subscriber.kept(request, 3)
         subscriber.answer(request)
         assert subscriber.seen() == [(1, False), (4, False)]
@@ -200,6 +200,33 @@ class TestOnce:
         subscriber.driver.session.broadcast(b"\0junk", subscriber.driver.now)
         assert subscriber.seen() == [(3, True)]
         assert subscriber.driver.session.inbox.malformed == {"name": 2, "command": 1}
+
+
+class TestPatterns:
+    def test_only_for_the_new_subscription(self) -> None:
+        """What one subscription had is given to another that came later, and only to that."""
+        subscriber = Subscriber("a.b")
+        subscriber.answer(1)
+        subscriber.published(1, name="a.b")
+        subscriber.driver.arrived()
+        request = subscriber.subscribe("a.*")
+        subscriber.kept(request, 1, name="a.b")
+        (delivery,) = subscriber.driver.arrived()
+        assert delivery.wanted == ["a.*"]
+        subscriber.kept(subscriber.reconnect(), 1, name="a.b")
+        assert subscriber.driver.arrived() == []
+
+    def test_old_for_one_and_new_for_the_other(self) -> None:
+        """Until the mark, what is published is given to those subscriptions that were there before."""
+        subscriber = Subscriber("a.b")
+        subscriber.answer(1)
+        request = subscriber.subscribe("a.*")
+        subscriber.kept(request, 3, name="a.b")
+        subscriber.published(2, name="a.b")
+        subscriber.mark(request)
+        subscriber.published(4, name="a.b")
+        wanted = [(one.contents.header.sequence, one.wanted) for one in subscriber.driver.arrived()]
+        assert wanted == [(3, ["a.*"]), (2, ["a.b"]), (4, None)]
 
 
 class TestTokens:

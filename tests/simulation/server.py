@@ -5,7 +5,19 @@ from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
 from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.effects import Change, Effect, Find, Load, Mark, Publish, Query, Retain, Send, Store, Sweep
+from mezzenger.broker.effects import (
+    Change,
+    Effect,
+    Find,
+    Load,
+    Mark,
+    Publish,
+    Query,
+    Send,
+    Store,
+    Sweep,
+    in_need_of_room,
+)
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.requests import RequestOptions
@@ -252,11 +264,11 @@ class Server:
     def _fill(self, changes: list[Change], queries: list[Query]) -> None:
         """Refuse what is to be stored, and keep the rest for later, as the server's loop does."""
         self._ledger.refused([change for change in changes if isinstance(change, Store)])
-        refused = [change for change in changes if isinstance(change, Store | Retain)]
+        refused, later = in_need_of_room(changes)
         self.broker.commit_failed(refused, "storage", "the disk is full")
         self._after()
         if self.is_up:
-            self._changes[:0] = [change for change in changes if not isinstance(change, Store | Retain)]
+            self._changes[:0] = later
             self._queries[:0] = queries
             self._clock.after(FULL, self._in_this_run(self._store_on))
 
