@@ -23,7 +23,7 @@ from mezzenger.message import (
     received_message,
 )
 
-FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "checksum")
+FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained", "checksum")
 
 
 def make(**fields: Any) -> Message[Any]:
