@@ -140,8 +140,7 @@ class ServerLoop:
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
         now = self._now()
-        is_calm = True
-        readable = self._readable.now()
+        is_calm, readable = True, self._readable.now()
         for _ in range(_SLICE):
             for socket in readable:
                 if socket is self._sockets.router:
