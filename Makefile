@@ -9,7 +9,7 @@ WORKERS ?= auto
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-PURE_LAYERS = mezzenger/errors.py,mezzenger/message.py,mezzenger/channel.py,mezzenger/codecs.py,mezzenger/units.py,mezzenger/dead_letter.py,mezzenger/retained_message.py,mezzenger/patterns.py,mezzenger/policy.py,mezzenger/protocol/*,mezzenger/broker/*
+PURE_LAYERS = mezzenger/errors.py,mezzenger/message.py,mezzenger/channel.py,mezzenger/codecs.py,mezzenger/units.py,mezzenger/dead_letter.py,mezzenger/retained_message.py,mezzenger/patterns.py,mezzenger/pattern_table.py,mezzenger/policy.py,mezzenger/queues.py,mezzenger/group_status.py,mezzenger/protocol/*,mezzenger/broker/*
 
 .PHONY: help install test format-check lint types tests test-all mutants demo bench format clean
 

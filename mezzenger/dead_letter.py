@@ -26,5 +26,7 @@ class DeadLetter:
     """Why: ``max_attempts`` or ``overflow``."""
     error: str
     """What the last subscriber that could not handle it said."""
+    group: str | None = None
+    """The group whose members could not handle it; None if it was for subscribers."""
     payloads: tuple[bytes, ...] = ()
     """The payload bytes of each message, if they were asked for."""

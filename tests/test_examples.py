@@ -121,3 +121,23 @@ def test_tracing(server: MezzengerServer, tmp_path: Path) -> None:
         "'bake' is a part of 'process orders'",
         "traces: 1",
     ]
+
+
+@pytest.mark.timeout(30)
+def test_workers(server: MezzengerServer, tmp_path: Path) -> None:
+    """Each customer's jobs are done in order, and the group stays when its worker has gone."""
+    assert finished("workers.py", server, tmp_path).splitlines() == [
+        "ann bake pack ship",
+        "bob bake pack ship",
+        "workers of jobs: 0 members, 1 waiting",
+        "dropped: 1",
+    ]
+
+
+@pytest.mark.timeout(30)
+def test_wildcards(server: MezzengerServer, tmp_path: Path) -> None:
+    """One callback gets the messages of all names that its patterns match."""
+    assert finished("wildcards.py", server, tmp_path).splitlines() == [
+        "sensors.boiler.temperature: 71.5",
+        "alarms.cellar.door.open: since 9:12",
+    ]

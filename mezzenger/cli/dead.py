@@ -144,7 +144,15 @@ def _payloads(client: Mezzenger, letter: DeadLetter) -> list[object]:
 def _cells(letter: DeadLetter) -> list[str]:
     first_line = (letter.error.splitlines() or [""])[0]
     counts = [str(letter.messages), str(letter.attempts)]
-    return [str(letter.number), letter.name, *counts, local_time(letter.buried), letter.reason, first_line]
+    return [
+        str(letter.number),
+        letter.name,
+        letter.group or "-",
+        *counts,
+        local_time(letter.buried),
+        letter.reason,
+        first_line,
+    ]
 
 
 def _print_table(letters: Sequence[DeadLetter]) -> None:
@@ -156,7 +164,7 @@ def _print_table(letters: Sequence[DeadLetter]) -> None:
     if not letters:
         print("no dead letters")
         return
-    table = Table("number", "name", "messages", "attempts", "since", "reason", "error")
+    table = Table("number", "name", "group", "messages", "attempts", "since", "reason", "error")
     for letter in letters:
         table.add_row(*(Text(cell) for cell in _cells(letter)))
     Console().print(table)
@@ -166,6 +174,7 @@ def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
     return [
         ("number", str(letter.number)),
         ("name", letter.name),
+        ("group", letter.group or "-"),
         ("id", letter.id),
         ("messages", str(letter.messages)),
         ("size", f"{letter.size} bytes"),

@@ -39,8 +39,8 @@ def ls(
 
 def drop(
     *,
-    name: Annotated[str, typer.Argument(help="Or pattern, as it was subscribed to.")],
-    group: Annotated[str, typer.Argument(help="The group's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Or pattern, as it was subscribed to.")],
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.")],
     config: Config = None,
     server: Server = None,
     send_port: SendPort = None,

@@ -9,14 +9,18 @@ import typer
 
 from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
-from mezzenger.cli.exits import is_terminal, reported
+from mezzenger.cli.exits import BadInput, is_terminal, reported
 from mezzenger.cli.logs import NotPrinted
 from mezzenger.cli.payloads import json_of, open_stdout, repr_of, text_of
 from mezzenger.cli.signals import StopSignals
+from mezzenger.client.memberships import DEFAULT_PREFETCH
 from mezzenger.client.sync import Mezzenger
 from mezzenger.errors import MezzengerError
-from mezzenger.message import Message, check_name
+from mezzenger.message import Message
+from mezzenger.patterns import check_pattern, is_wild
+from mezzenger.protocol.commands import MAX_PREFETCH
 from mezzenger.protocol.states import State
+from mezzenger.queues import check_group
 
 _COMMAND: Final = "mezzenger"
 _GLANCE: Final = 0.5
@@ -25,7 +29,12 @@ _GLANCE: Final = 0.5
 
 def sub(
     *,
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Of the messages.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Of the messages, or a pattern: 'orders.*'.")],
+    group: Annotated[str | None, typer.Option(metavar="NAME", help="Be a member of this group.")] = None,
+    prefetch: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, max=MAX_PREFETCH, help="Messages to take at once, as a member."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each message.")] = False,
     count: Annotated[int | None, typer.Option(metavar="NUMBER", min=1, help="End after so many messages.")] = None,
     config: Config = None,
@@ -35,20 +44,27 @@ def sub(
     timeout: Timeout = None,
     retries: Retries = None,
 ) -> None:
-    """Print the messages of one or more names, each on a line, until Ctrl-C, SIGTERM, or nobody reads them any more.
+    """Print the messages of names or patterns, each on a line, until Ctrl-C, SIGTERM, or nobody reads them any more.
 
-    All of these end with exit code 0. A message with ack=1 is acknowledged once it was printed.
+    All of these end with exit code 0. A message with ack=1 is acknowledged once it was printed. With --group each
+    message goes to one of the group's members; the group stays, and collects those with ack=1.
     """
     signals = StopSignals()
     with reported(_COMMAND):
-        names = [check_name(name) for name in dict.fromkeys(names)]
+        names = [check_pattern(name) for name in dict.fromkeys(names)]
+        if prefetch is not None and group is None:
+            raise BadInput("--prefetch is for members of a group; give --group NAME, too")
+        if group is not None:
+            check_group(group)
         settings = connection_settings(
             config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
         )
         open_stdout(as_json=as_json)
-        printer = _Printer(_as_json if as_json else _as_text(len(names) > 1), count, signals.wake)
+        printer = _Printer(_as_json if as_json else _as_text(_may_differ(names)), count, signals.wake)
         try:
             with Mezzenger(settings=settings) as client:
+                for name in names:
+                    client.subscribe(name, printer, group=group, prefetch=prefetch or DEFAULT_PREFETCH)
                 _print_until_stopped(client, names, printer, signals)
         except KeyboardInterrupt:
             pass
@@ -91,8 +107,6 @@ class _Printer:
 
 
 def _print_until_stopped(client: Mezzenger, names: list[str], printer: _Printer, signals: StopSignals) -> None:
-    for name in names:
-        client.subscribe(name, printer)
     signals.postpone()
     if is_terminal(sys.stderr):
         print(f"subscribed to {', '.join(names)}", file=sys.stderr)
@@ -101,6 +115,11 @@ def _print_until_stopped(client: Mezzenger, names: list[str], printer: _Printer,
         is_unread = signals.wait(_GLANCE, sys.stdout.fileno())
         if client.state is State.CLOSED:
             client.flush()  # raises what closed it
+
+
+def _may_differ(names: list[str]) -> bool:
+    """Whether messages of several names may come."""
+    return len(names) > 1 or is_wild(names[0])
 
 
 def _abandon_stdout() -> None:

@@ -120,6 +120,7 @@ def _dead_letter(letter: Letter) -> DeadLetter:
         buried=letter.buried,
         reason=letter.reason,
         error=letter.error,
+        group=letter.group,
         payloads=payloads,
     )
 

@@ -159,7 +159,7 @@ class Dispatcher:
             self._handled(delivery, failures)
 
     def _call(self, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
-        """Run the callbacks for each message; return what went wrong with which."""
+        """Run all callbacks for each message; return what went wrong with which."""
         failures: list[Failure] = []
         name = delivery.contents.header.name
         version = -1
@@ -173,12 +173,15 @@ class Dispatcher:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))
                 continue
             self.received += 1
-            try:
-                for callback, read in calls:
+            text = None
+            for callback, read in calls:
+                try:
                     message = read(index)
                     callback(message.payload, message)
-            except BaseException as error:  # whatever a callback raises, the next message must be handled
+                except BaseException as error:  # whatever a callback raises, the next one must be called
+                    logger.exception("message %r was not handled", name)
+                    text = text or describe(error)
+            if text is not None:
                 self.failed += 1
-                logger.exception("message %r was not handled", name)
-                failures.append(Failure(index, describe(error)))
+                failures.append(Failure(index, text))
         return failures

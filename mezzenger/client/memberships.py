@@ -1,5 +1,6 @@
 """As what a client joins a group."""
 
+import math
 from typing import Final
 
 from mezzenger.errors import InvalidMembership
@@ -22,10 +23,14 @@ def membership(group: str | None, prefetch: int, max_runtime: float | None, orde
             raise InvalidMembership("prefetch, max_runtime and order_by are for members of a group; give group=, too")
         return None
     check_group(group)
-    if not isinstance(prefetch, int) or not 1 <= prefetch <= MAX_PREFETCH:
+    if not isinstance(prefetch, int) or isinstance(prefetch, bool) or not 1 <= prefetch <= MAX_PREFETCH:
         raise InvalidMembership(f"prefetch must be a number from 1 to {MAX_PREFETCH}, not {prefetch!r}")
-    if max_runtime is not None and not 0 < max_runtime < float("inf"):
+    if max_runtime is not None and not _is_time(max_runtime):
         raise InvalidMembership(f"max_runtime must be a number of seconds above 0, or None, not {max_runtime!r}")
     if order_by is not None and (not isinstance(order_by, str) or not order_by):
         raise InvalidMembership(f"order_by must be the name of a header, or None, not {order_by!r}")
     return Membership(group, prefetch, max_runtime, order_by)
+
+
+def _is_time(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < math.inf

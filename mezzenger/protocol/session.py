@@ -314,12 +314,10 @@ class ClientSession:
             case _:
                 self._on_answer(command, now)
 
-    def _on_answer(self, command: commands.Answer | commands.OfRequests | commands.Declined, now: float) -> None:
+    def _on_answer(self, command: commands.Answer | commands.OfRequests, now: float) -> None:
         match command:
             case commands.Serve() | commands.Withdraw() | commands.Response():
                 self._arrived(self.requests.receive(command, now))
-            case commands.Declined():
-                pass  # no client joins a group yet
             case _:
                 self._questions.answered(command)
 

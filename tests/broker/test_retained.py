@@ -644,3 +644,52 @@ class TestQuestions:
 
 def answers(driver: Driver) -> list[ServerCommand]:
     return driver.sent(C)
+
+
+class TestPatternsAndGroups:
+    def test_a_pattern(self) -> None:
+        """Its subscriber is given one for each name that matches, in order, and no name twice."""
+        driver = keeping()
+        for sequence, name in enumerate(("many.b", "a", "many.a", "brief"), 1):
+            driver.publish(C, sequence, name, payloads=[name.encode()], ack=0)
+        assert given(driver, "many.*", "many.a") == [b"many.a", b"many.b"]
+        driver.publish(C, 9, "many.c", payloads=[b"many.c"], ack=0)
+        assert given(driver, "*.c", "x.>") == [b"many.c"]
+
+    def test_stored_for_groups_alone(self) -> None:
+        """Where nobody but groups is served, the last message is kept, and is not pending for subscribers."""
+        driver = keeping()
+        driver.member(A, "a")
+        driver.publish(C, 1, payloads=[b"0", b"1"])
+        driver.commit()
+        assert given(driver, "a") == [b"1"]
+
+    def test_due_for_groups_alone(self) -> None:
+        """Likewise what was delayed; each message of the batch waits alone for them."""
+        driver = keeping()
+        driver.member(A, "slow")
+        driver.publish(C, 1, "slow", payloads=[b"0", b"1"])
+        driver.commit()
+        driver.wait(5)
+        driver.look()
+        assert given(driver, "slow") == [b"1"]
+
+    def test_due_for_both(self) -> None:
+        """The copies for groups do not take the place of what is due for subscribers."""
+        driver = keeping()
+        driver.member(A, "slow")
+        driver.join(B, "slow")
+        driver.publish(C, 1, "slow", payloads=[b"0", b"1"])
+        driver.commit()
+        driver.wait(5)
+        driver.look()
+        assert driver.broker._deliveries.pending.last.keys() == {"slow"}
+
+    def test_due_where_nothing_retains(self) -> None:
+        """What is due is delivered, and not looked at."""
+        driver = Driver()
+        driver.join(C)
+        driver.stored(C, 1, delay=5.0)
+        driver.wait(5)
+        driver.look()
+        assert driver.broker.stats().retained == 0

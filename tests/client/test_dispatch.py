@@ -134,6 +134,86 @@ def test_another_type_from_now_on() -> None:
     ]
 
 
+def test_overlapping_patterns() -> None:
+    """Each message is given to every callback whose pattern matches, also if one of them fails; then it is nacked."""
+    handled, calls = Handled(), list[tuple[str, bytes]]()
+
+    def take(payload: bytes, _message: Message[bytes]) -> None:
+        calls.append(("a", payload))
+        if payload == b"2":
+            raise ValueError("not a 2")
+
+    def take_all(payload: bytes, _message: Message[bytes]) -> None:
+        calls.append((">", payload))
+
+    frame = encode_data("a", [(1.5, b"1"), (1.5, b"2"), (1.5, b"3")], ack=1, codec=RAW.number, client=1, sequence=1)
+    with dispatching(take, handled) as dispatcher:
+        dispatcher.handlers.add(">", Handler(take_all))
+        dispatcher.handlers.add("b", Handler(take_all))
+        dispatcher.handlers.add("a|g", Handler(take_all))
+        dispatcher.put([Delivery(read_contents(frame), 1, None)])
+        handled.wait_for(1)
+        assert (dispatcher.received, dispatcher.failed) == (3, 1)
+    assert sorted(calls) == [(">", b"1"), (">", b"2"), (">", b"3"), ("a", b"1"), ("a", b"2"), ("a", b"3")]
+    ((failure,),) = handled.failures
+    assert (failure.index, failure.error.splitlines()[0]) == (1, "ValueError: not a 2")
+
+
+def test_two_callbacks_fail() -> None:
+    """A message that several of them could not handle failed once, and the first error is told."""
+    handled = Handled()
+
+    def fail(_payload: bytes, _message: Message[bytes]) -> None:
+        raise ValueError("first")
+
+    def fail_too(_payload: bytes, _message: Message[bytes]) -> None:
+        raise KeyError("second")
+
+    with dispatching(fail, handled) as dispatcher:
+        dispatcher.handlers.add("*", Handler(fail_too))
+        dispatcher.put([delivery(1)])
+        handled.wait_for(1)
+        assert (dispatcher.received, dispatcher.failed) == (1, 1)
+    assert [failure.error.splitlines()[0] for failure in handled.failures[0]] == ["ValueError: first"]
+
+
+@pytest.mark.parametrize("ended", ["a", "*"])
+def test_unsubscribing_in_a_callback(ended: str) -> None:
+    """From the next message of the batch on, only the callbacks that are left are called."""
+    handled, calls = Handled(), list[tuple[str, bytes]]()
+
+    def take(payload: bytes, _message: Message[bytes]) -> None:
+        calls.append(("a", payload))
+        dispatcher.handlers.remove(ended)
+
+    frame = encode_data("a", [(1.5, b"1"), (1.5, b"2")], ack=1, codec=RAW.number, client=1, sequence=1)
+    with dispatching(take, handled) as dispatcher:
+        dispatcher.handlers.add("*", Handler(lambda payload, _message: calls.append(("*", payload))))
+        dispatcher.put([Delivery(read_contents(frame), 1, None)])
+        handled.wait_for(1)
+    left = "*" if ended == "a" else "a"
+    assert [payload for name, payload in calls if name == ended] == [b"1"]
+    assert [payload for name, payload in calls if name == left] == [b"1", b"2"]
+    assert handled.failures == [[]]
+
+
+def test_leaving_a_group_in_a_callback() -> None:
+    """The rest of the batch is not handled, whoever else subscribes to its name, and so goes to another member."""
+    handled, calls = Handled(), list[bytes]()
+
+    def leave(payload: bytes, _message: Message[bytes]) -> None:
+        calls.append(payload)
+        dispatcher.handlers.remove("a|g")
+
+    frame = encode_data("a", [(1.5, b"1"), (1.5, b"2")], ack=1, codec=RAW.number, client=1, sequence=1)
+    with dispatching(lambda payload, _message: calls.append(payload), handled) as dispatcher:
+        dispatcher.handlers.add("a|g", Handler(leave))
+        dispatcher.put([Delivery(read_contents(frame), 1, None, "a|g")])
+        handled.wait_for(1)
+    assert calls == [b"1"]
+    assert [failure.index for failure in handled.failures[0]] == [1]
+
+
 def test_a_full_queue() -> None:
     """What is beyond ``receive_queue`` is dropped and counted; ack=1 deliveries are not."""
     handled = Handled()

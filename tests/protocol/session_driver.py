@@ -19,7 +19,7 @@ from mezzenger.protocol.commands import (
     ShowDead,
     Welcome,
 )
-from mezzenger.protocol.events import Action, Delivery, Done, Event, Send
+from mezzenger.protocol.events import Action, Delivery, Done, Ended, Event, Send
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, SessionOptions, State
@@ -124,9 +124,17 @@ class Driver:
         for command in commands:
             self.session.receive([encode_command(command)], self.now)
 
-    def deliver(self, number: int, frame: bytes, *, attempt: int = 1, indexes: list[int] | None = None) -> None:
+    def deliver(
+        self,
+        number: int,
+        frame: bytes,
+        *,
+        attempt: int = 1,
+        indexes: list[int] | None = None,
+        group: str | None = None,
+    ) -> None:
         """Let the server deliver a data frame."""
-        self.session.receive([encode_command(Deliver(number, attempt, indexes, None)), frame], self.now)
+        self.session.receive([encode_command(Deliver(number, attempt, indexes, group)), frame], self.now)
 
     def pong(self) -> None:
         """Answer every ping that was sent and that no test has looked at."""
@@ -188,6 +196,13 @@ class Driver:
         self._events = [event for event in self._events if not isinstance(event, Done)]
         assert all(event.error is None for event in done)
         return {event.ticket: event.answer for event in done}
+
+    def ended(self) -> list[Ended]:
+        """Return what ended since this was asked last."""
+        self._events += self.session.take_events()
+        ended = [event for event in self._events if isinstance(event, Ended)]
+        self._events = [event for event in self._events if not isinstance(event, Ended)]
+        return ended
 
     def arrived(self) -> list[Delivery]:
         """Return what arrived since this was asked last."""

@@ -24,11 +24,13 @@ from mezzenger.protocol.commands import (
     Command,
     Completed,
     Confirm,
+    Declined,
     Deliver,
     Failed,
     Failure,
     Goodbye,
     Hello,
+    Join,
     Letters,
     Linked,
     Ping,
@@ -41,6 +43,7 @@ from mezzenger.protocol.commands import (
 )
 from mezzenger.protocol.events import Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
 from mezzenger.protocol.states import TRANSITIONS, State
+from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import encode_command
 from tests.protocol.session_driver import (
     FAR,
@@ -492,6 +495,7 @@ def test_a_session_comes_back_with_all_it_had() -> None:
 # Any history at all.
 
 NAMES = st.sampled_from(["a", "b", "c"])
+GROUPS = st.sampled_from([None, "a|g", "b|g"])
 SEQUENCES = st.integers(1, 12)
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Welcome, st.just(1), st.sampled_from([100, LIMIT, LIMIT, LIMIT])),
@@ -501,7 +505,8 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Subscribed, st.integers(1, 6)),
     st.builds(Confirm, st.lists(SEQUENCES, max_size=4)),
     st.builds(Refuse, SEQUENCES, st.just("x"), st.just("y")),
-    st.builds(Deliver, SEQUENCES, st.integers(1, 3), st.none() | st.lists(st.integers(0, 3), max_size=3)),
+    st.builds(Declined, st.integers(1, 6), st.just("x"), st.just("y")),
+    st.builds(Deliver, SEQUENCES, st.integers(1, 3), st.none() | st.lists(st.integers(0, 3), max_size=3), GROUPS),
     st.builds(Pong, st.integers(0, 8)),
     st.builds(Ping, st.integers(0, 8)),
     st.builds(Letters, st.integers(0, 6), st.just([])),
@@ -574,10 +579,12 @@ class AnyHistory(RuleBasedStateMachine):
         answers, self.unanswered = self.unanswered[:count], self.unanswered[count:]
         self.driver.say(*answers, *answers)
 
-    @rule(name=NAMES, number=SEQUENCES, sequence=SEQUENCES, failures=FAILURES)
-    def deliver_and_handle(self, name: str, number: int, sequence: int, failures: list[Failure]) -> None:
+    @rule(name=NAMES, group=GROUPS, number=SEQUENCES, sequence=SEQUENCES, failures=FAILURES)
+    def deliver_and_handle(
+        self, name: str, group: str | None, number: int, sequence: int, failures: list[Failure]
+    ) -> None:
         """Deliver what is subscribed, if anything is, and answer it."""
-        self.driver.deliver(number, data_frame(name, sequence=sequence))
+        self.driver.deliver(number, data_frame(name, sequence=sequence), group=group)
         self.check_events()
         self.handled(failures)
 
@@ -609,13 +616,14 @@ class AnyHistory(RuleBasedStateMachine):
         question = partial(ShowDead, number=1)
         self.asked(lambda: self.session.ask(question, self.driver.now + wait), self.driver.now + wait)
 
-    @rule(name=NAMES, wait=PATIENCE)
-    def subscribe(self, name: str, wait: float) -> None:
-        self.asked(lambda: self.session.subscribe(name, self.driver.now + wait), self.driver.now + wait)
+    @rule(name=NAMES, wait=PATIENCE, membership=st.sampled_from([None, Membership("g", 64)]))
+    def subscribe(self, name: str, wait: float, membership: Membership | None) -> None:
+        deadline = self.driver.now + wait
+        self.asked(lambda: self.session.subscribe(name, deadline, membership), deadline)
 
-    @rule(name=NAMES)
-    def unsubscribe(self, name: str) -> None:
-        self.asked(lambda: self.session.unsubscribe(name))
+    @rule(name=NAMES, group=st.sampled_from([None, "g"]))
+    def unsubscribe(self, name: str, group: str | None) -> None:
+        self.asked(lambda: self.session.unsubscribe(name, group))
 
     @rule(ticket=st.integers(0, 20))
     def abandon(self, ticket: int) -> None:
@@ -744,7 +752,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.unanswered.append(Pong(sent.number))
         elif isinstance(sent, ShowDead):
             self.unanswered.append(Letters(sent.request, []))
-        elif isinstance(sent, Subscribe):
+        elif isinstance(sent, Subscribe | Join):
             self.unanswered.append(Subscribed(sent.request))
 
 

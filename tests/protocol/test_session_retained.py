@@ -2,6 +2,9 @@
 
 from typing import Final
 
+import pytest
+
+from mezzenger.protocol import freshness
 from mezzenger.protocol.commands import (
     Ack,
     Deliver,
@@ -497,3 +500,13 @@ def test_a_mark_is_no_answer() -> None:
     subscriber.kept(request, 3)
     subscriber.mark(request)
     assert not any(isinstance(action, Send) for action in subscriber.driver.actions())
+
+
+def test_names_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it, the name of which something was given longest ago is forgotten."""
+    monkeypatch.setattr(freshness, "REMEMBERED_NAMES", 2)
+    subscriber = Subscriber(">")
+    subscriber.answer(1)
+    for name in ("a", "b", "a", "c"):
+        subscriber.published(1, name=name)
+    assert list(subscriber.driver.session._freshness._given) == ["a", "c"]
