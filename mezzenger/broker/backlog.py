@@ -118,8 +118,9 @@ class Backlog:
         for entry in former.kept.values():
             entry.queue = self.name
         self.kept.update(former.kept)
-        # It may be older than what is here.
+        # It may be older than what is here, and than what is being read.
         self.last = 0
+        self.load = None
 
     def oldest(self) -> Entry | None:
         """Return the oldest frame, if it is in memory; what was not read may be older than what is kept."""

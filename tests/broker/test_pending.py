@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mezzenger.broker import pending
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.pending import Pending
+from mezzenger.broker.restored import Stored, Total
 
 NUMBERS: Final = st.integers(1, 5)
 TIMES: Final = st.integers(0, 20)
@@ -143,3 +144,20 @@ def test_any_use(steps: list[tuple[str, int, int]]) -> None:
             plain = {n: when for n, when in plain.items() if when > time}
         assert filled.next_deadline() == min(plain.values(), default=None)
         assert filled.frames == len(entries)
+
+
+def test_what_is_adopted_while_the_heir_is_read() -> None:
+    """What is read then does not have it, and is read again from the beginning: it may be older."""
+    filled = Pending()
+    filled.restore(Total("a", False, 1, 1, 1))
+    filled.restore(Total("a|g", True, 1, 1, 1))
+    former = filled.next_load("a|g")
+    assert former is not None
+    filled.adopt("a", "a|g")
+    load = filled.next_load("a|g")
+    assert load is not None
+    assert load.after == 0
+    assert filled.loaded(former, [Stored(5, "a|g", 1, b"x")]) == []
+    rows = [Stored(1, "a|g", 1, b"x"), Stored(5, "a|g", 1, b"x")]
+    assert [entry.number for entry in filled.loaded(load, rows)] == [1, 5]
+    assert filled.of("a|g") == (2, 2)
