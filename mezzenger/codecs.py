@@ -4,8 +4,10 @@ The codec's number travels in the frame header, so a receiver never guesses. The
 a known one; it never reads a payload.
 """
 
+import io
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -22,10 +24,16 @@ class Codec(NamedTuple):
     name: str
     dumps: Callable[[object], bytes]
     loads: Callable[[Buffer], object]
+    dumps_large: Callable[[object], bytes]
+    """Does the same, sooner if it is much that is written."""
 
 
-def _dump_pickle(payload: object) -> bytes:
-    return pickle.dumps(payload, protocol=5)
+def _dump_large_pickle(payload: object) -> bytes:
+    # ``dumps`` lets its buffer grow piece by piece, and gives it back to the system each time: for a megabyte that
+    # takes five times as long.
+    file = io.BytesIO()
+    pickle.dump(payload, file, protocol=5)
+    return file.getvalue()
 
 
 def _dump_raw(payload: object) -> bytes:
@@ -36,10 +44,10 @@ def _dump_raw(payload: object) -> bytes:
     raise TypeError("the raw codec takes bytes, bytearray or memoryview")
 
 
-RAW: Final = Codec(0, "raw", _dump_raw, bytes)
-PICKLE: Final = Codec(1, "pickle", _dump_pickle, pickle.loads)
-MSGPACK: Final = Codec(2, "msgpack", msgspec.msgpack.encode, msgspec.msgpack.decode)
-JSON: Final = Codec(3, "json", msgspec.json.encode, msgspec.json.decode)
+RAW: Final = Codec(0, "raw", _dump_raw, bytes, _dump_raw)
+PICKLE: Final = Codec(1, "pickle", partial(pickle.dumps, protocol=5), pickle.loads, _dump_large_pickle)
+MSGPACK: Final = Codec(2, "msgpack", msgspec.msgpack.encode, msgspec.msgpack.decode, msgspec.msgpack.encode)
+JSON: Final = Codec(3, "json", msgspec.json.encode, msgspec.json.decode, msgspec.json.encode)
 
 BY_NUMBER: Final = {codec.number: codec for codec in (RAW, PICKLE, MSGPACK, JSON)}
 BY_NAME: Final = {codec.name: codec for codec in BY_NUMBER.values()}
@@ -54,11 +62,16 @@ def encode_payload(codec: Codec, name: str, payload: object) -> bytes:
     try:
         return codec.dumps(payload)
     except Exception as error:
-        kind = type(payload)
-        raise PayloadNotEncodable(
-            f"message {name!r}: a payload of type {kind.__module__}.{kind.__qualname__} "
-            f"cannot be encoded with {codec.name}: {error}"
-        ) from error
+        raise not_encodable(codec, name, payload, error) from error
+
+
+def not_encodable(codec: Codec, name: str, payload: object, error: Exception) -> PayloadNotEncodable:
+    """Return the error that tells why a payload cannot be written."""
+    kind = type(payload)
+    return PayloadNotEncodable(
+        f"message {name!r}: a payload of type {kind.__module__}.{kind.__qualname__} "
+        f"cannot be encoded with {codec.name}: {error}"
+    )
 
 
 def decode_payload(codec: Codec, name: str, data: Buffer) -> object:
@@ -72,6 +85,9 @@ def decode_payload(codec: Codec, name: str, data: Buffer) -> object:
     try:
         return codec.loads(data)
     except Exception as error:
-        raise PayloadNotDecodable(
-            f"message {name!r}: {len(data)} bytes of {codec.name} cannot be decoded: {error}"
-        ) from error
+        raise not_decodable(codec, name, data, error) from error
+
+
+def not_decodable(codec: Codec, name: str, data: Buffer, error: Exception) -> PayloadNotDecodable:
+    """Return the error that tells why a payload cannot be read."""
+    return PayloadNotDecodable(f"message {name!r}: {len(data)} bytes of {codec.name} cannot be decoded: {error}")

@@ -5,7 +5,7 @@ import struct
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
 
@@ -19,8 +19,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 """Covariant: what takes a ``Message[object]`` takes any message, for nobody can put another payload into it."""
 
-_FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained")
-_set = object.__setattr__
+_FIELDS: Final = {"name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained"}
 
 _STAMP = struct.Struct("!Bd")
 
@@ -34,11 +33,12 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidName(f"a message name must be a str, not {type(name).__name__}: {name!r}")
-    return _check_name(name)
+    return check_text(name)
 
 
 @lru_cache(maxsize=65536)
-def _check_name(name: str) -> str:
+def check_text(name: str) -> str:
+    """Do the same for what is a ``str`` for certain; costs no call of a Python function for a name that was seen."""
     check_characters(name, "message name")
     tokens = name.split(".")
     if "*" in tokens or tokens[-1] == ">":
@@ -180,42 +180,48 @@ class Message(BaseModel, Generic[T_co]):
         if self._encoded is not None:
             self._encoded = bytes(self._encoded)
 
-    @classmethod
-    def received(
-        cls,
-        name: str,
-        payload: T,
-        ack: Literal[0, 1],
-        timestamp: float,
-        *,
-        id: str,  # noqa: A002  # the field's name
-        attempt: int,
-        headers: Mapping[str, str],
-        encoded: Buffer,
-        retained: bool = False,
-    ) -> "Message[T]":
-        """Build a message from a frame whose digest was verified, without validating each field again.
 
-        Args:
-            encoded: The payload's bytes as they came; ``checksum`` is taken over them.
-        """
-        # What ``model_construct`` does, without asking for each field; that takes five times as long.
-        message = cls.__new__(cls)
-        _set(
-            message,
-            "__dict__",
-            {
-                "name": name,
-                "payload": payload,
-                "ack": ack,
-                "timestamp": timestamp,
-                "id": id,
-                "attempt": attempt,
-                "headers": headers,
-                "retained": retained,
-            },
-        )
-        _set(message, "__pydantic_fields_set__", set(_FIELDS))
-        _set(message, "__pydantic_extra__", None)
-        _set(message, "__pydantic_private__", {"_encoded": encoded})
-        return cast("Message[T]", message)
+_new = Message.__new__
+_set_fields: Final = BaseModel.__dict__["__dict__"].__set__
+_set_names: Final = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra: Final = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private: Final = BaseModel.__dict__["__pydantic_private__"].__set__
+
+
+def received_message(  # noqa: PLR0917  # the fields of a message; names would be passed for each of them
+    name: str,
+    payload: T,
+    ack: Literal[0, 1],
+    timestamp: float,
+    id: str,  # noqa: A002  # the field's name
+    attempt: int,
+    headers: Mapping[str, str],
+    encoded: Buffer,
+    *,
+    retained: bool = False,
+) -> Message[T]:
+    """Build a message from a frame whose digest was verified, without validating each field again.
+
+    Args:
+        encoded: The payload's bytes as they came; ``checksum`` is taken over them.
+    """
+    # What ``model_construct`` does, without asking for each field; that takes five times as long.
+    message: Message[T] = _new(Message)
+    _set_fields(
+        message,
+        {
+            "name": name,
+            "payload": payload,
+            "ack": ack,
+            "timestamp": timestamp,
+            "id": id,
+            "attempt": attempt,
+            "headers": headers,
+            "retained": retained,
+        },
+    )
+    # One set for all: nobody changes that of a message which cannot be changed.
+    _set_names(message, _FIELDS)
+    _set_extra(message, None)
+    _set_private(message, {"_encoded": encoded})
+    return message

@@ -108,7 +108,8 @@ def test_limits_are_as_in_the_code() -> None:
 def test_the_frames_in_bytes_are_frames() -> None:
     """The two frames that the page shows byte by byte hold what it says."""
     data, control = (bytes.fromhex(block.text) for block in read_blocks(PROTOCOL) if block.language == "hex")
-    header, extra, items = wire.read_contents(data)
+    contents = wire.read_contents(data)
+    header, extra, items = contents.header, contents.extra, contents.items
     assert (header.name, header.ack, header.client, header.sequence) == ("greetings", 1, 0x1122334455667788, 9)
     assert (extra.headers, [(item.timestamp, bytes(item.payload)) for item in items]) == ({"a": "b"}, [(1.5, b"hi")])
     assert wire.decode_client_command(control) == commands.Ping(5)

@@ -13,9 +13,17 @@ from pydantic import ValidationError
 
 from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidMessage, InvalidName, MezzengerError, PayloadNotEncodable
-from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES, Message, check_ack, check_headers, check_name
+from mezzenger.message import (
+    MAX_HEADER_BYTES,
+    MAX_NAME_BYTES,
+    Message,
+    check_ack,
+    check_headers,
+    check_name,
+    received_message,
+)
 
-FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "checksum")
+FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained", "checksum")
 
 
 def make(**fields: Any) -> Message[Any]:
@@ -26,7 +34,7 @@ def make(**fields: Any) -> Message[Any]:
 def receive(encoded: Buffer = b"bytes", **fields: Any) -> Message[Any]:
     """Build a message as the receiver of a frame does; what is not given is plain."""
     plain = {"name": "a", "payload": [1, 2], "ack": 0, "timestamp": 1.5, "id": "7-1", "attempt": 1, "headers": {}}
-    return Message.received(**{**plain, **fields}, encoded=encoded)
+    return received_message(**{**plain, **fields}, encoded=encoded)
 
 
 def md5_of(name: str, data: bytes, ack: int, timestamp: float) -> str:

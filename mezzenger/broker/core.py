@@ -41,6 +41,7 @@ from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import BrokerStats, Counters, Present, snapshot
 from mezzenger.broker.subscribing import Subscribing
 from mezzenger.broker.sweeper import Sweeper
+from mezzenger.codecs import Buffer
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import (
@@ -132,13 +133,19 @@ class Broker:
         self._sweeper.note(restored.next_moment)
         self._retained.restored(restored.retained)
 
-    def receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
-        """Take a multipart message from the ROUTER socket."""
+    def receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
+        """Take a multipart message from the ROUTER socket.
+
+        Returns:
+            Whether it was only passed on: ``next_deadline`` is what it was, and nothing is to be stored.
+        """
         try:
-            self._receive(peer_id, frames, now)
+            if self._receive(peer_id, frames, now):
+                return True
         except ProtocolError as error:
             self._counters.malformed[error.reason] += 1
         self._after(now)
+        return False
 
     def surfaced(self, token: bytes, now: float) -> None:
         """Take note that somebody subscribed to a token on the XPUB socket."""
@@ -250,7 +257,8 @@ class Broker:
     def take_effects(self) -> list[Effect]:
         """Return what the loop must do now, in order."""
         effects = self._effects[:]
-        self._effects.clear()
+        if effects:
+            self._effects.clear()
         return effects
 
     def stats(self) -> BrokerStats:
@@ -262,20 +270,20 @@ class Broker:
 
     # What peers send.
 
-    def _receive(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
+    def _receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
         peer = self._peers.get(peer_id)
         if peer is None:
             self._on_first(peer_id, frames, now)
-            return
+            return False
         if len(frames) != 1:
             raise ProtocolError("frames", f"a multipart message of {len(frames)} frames")
         (frame,) = frames
         if wire.is_control(frame):
             self._on_command(peer, wire.decode_client_command(frame), now)
-        else:
-            self._on_data(peer, frame, now)
+            return False
+        return self._on_data(peer, frame, now)
 
-    def _on_first(self, peer_id: bytes, frames: Sequence[bytes], now: float) -> None:
+    def _on_first(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> None:
         command: ClientCommand | None = None
         if len(frames) == 1 and wire.is_control(frames[0]):
             with suppress(ProtocolError):
@@ -309,7 +317,7 @@ class Broker:
             case _:
                 raise ProtocolError("hello", "a second Hello on one connection")
 
-    def _on_data(self, peer: Peer, frame: bytes, now: float) -> None:
+    def _on_data(self, peer: Peer, frame: Buffer, now: float) -> bool:
         try:
             header = self._read_header(frame)
         except ProtocolError as error:
@@ -317,24 +325,25 @@ class Broker:
             self._connections.dismiss(peer, error.reason, str(error), now)
             raise
         if header.ack:
-            self._on_stored_publish(peer, header, frame, now)
-            return
+            self._on_stored_publish(peer, header, bytes(frame), now)
+            return False
         if self._retained.is_on:
-            self._retained.published(header.name, frame, now)
-        self._broadcast(header, frame)
+            self._retained.published(header.name, bytes(frame), now)
+        return self._broadcast(header, frame) and not self._retained.is_on
 
-    def _broadcast(self, header: wire.Header, frame: bytes) -> None:
-        """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group."""
+    def _broadcast(self, header: wire.Header, frame: Buffer) -> bool:
+        """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group; return whether none is."""
         groups = self._routing.groups_of(header.name)
-        given = [self._deliveries.broadcast(group, frame, header.messages) for group in groups]
+        given = [self._deliveries.broadcast(group, bytes(frame), header.messages) for group in groups]
         if self._routing.subscribers(header.name):
             self._effects.append(Publish(frame))
         elif not any(given):
             self._counters.dropped["no_subscriber"] += header.messages
-            return
+            return not groups
         self._counters.published += header.messages
+        return not groups
 
-    def _read_header(self, frame: bytes) -> wire.Header:
+    def _read_header(self, frame: Buffer) -> wire.Header:
         limit = self._options.connection.max_message_size
         if len(frame) > limit:
             raise ProtocolError("size", f"a frame of {len(frame)} bytes, where at most {limit} are taken")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mezzenger.codecs import Buffer
 from mezzenger.protocol.commands import DeadQuestion
 
 
@@ -23,7 +24,7 @@ class Send:
 class Publish:
     """Send this data frame to all subscribers of its name over the XPUB socket."""
 
-    frame: bytes
+    frame: Buffer
 
 
 @dataclass(frozen=True, slots=True)

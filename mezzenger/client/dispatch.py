@@ -49,6 +49,8 @@ class Dispatcher:
         handled: Is told of each delivery whose callback has returned, and of the messages of it that failed.
         ignored: Is told of each delivery for which there is no callback any more.
         ended: Is called at the end of the thread.
+        rest: Waits until what it is given returns True; called by the thread when there is nothing to do.
+        rouse: Has ``rest`` ask what it was given; called by others.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Dispatcher:
         handled: Callable[[Delivery, list[Failure]], None],
         ignored: Callable[[Delivery], None],
         ended: Callable[[], None],
+        rest: Callable[[Callable[[], bool]], None],
+        rouse: Callable[[], None],
     ) -> None:
         self._payloads = payloads
         self._responder = responder
@@ -67,10 +71,14 @@ class Dispatcher:
         self._handled = handled
         self._ignored = ignored
         self._ended = ended
+        self._rest = rest
+        self._rouse = rouse
         self.handlers = Handlers()
         self._queue: deque[Delivery] = deque()
-        self._unacked_waiting = 0
-        self._changed = threading.Condition()
+        # Of messages with ack=0; each is changed by one thread at a time.
+        self._queued = 0
+        self._begun = 0
+        self._lifecycle = threading.Lock()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
         self.received = 0
@@ -79,7 +87,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to call back; does nothing if it has begun."""
-        with self._changed:
+        with self._lifecycle:
             if self._thread is None and not self._is_stopping:
                 # Not a daemon: a program whose main thread has subscribed and ended goes on.
                 self._thread = threading.Thread(target=self._run, name="mezzenger-callbacks", daemon=False)
@@ -87,9 +95,9 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Begin no further callback."""
-        with self._changed:
+        with self._lifecycle:
             self._is_stopping = True
-            self._changed.notify()
+        self._rouse()
 
     def join(self) -> None:
         """Wait until the callback that runs has returned; not to be called from a callback."""
@@ -106,17 +114,15 @@ class Dispatcher:
         return self._thread is not None
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
-        """Take in what has arrived; never waits."""
-        with self._changed:
-            for delivery in deliveries:
-                header = delivery.contents.header
-                if not (header.ack or delivery.served):
-                    if self._unacked_waiting + header.messages > self._limit:
-                        self.dropped += header.messages
-                        continue
-                    self._unacked_waiting += header.messages
-                self._queue.append(delivery)
-            self._changed.notify()
+        """Take in what has arrived; never waits. One thread at a time may call this; ``rest`` is told by them."""
+        for delivery in deliveries:
+            header = delivery.contents.header
+            if not (header.ack or delivery.served):
+                if self._queued - self._begun + header.messages > self._limit:
+                    self.dropped += header.messages
+                    continue
+                self._queued += header.messages
+            self._queue.append(delivery)
 
     def _run(self) -> None:
         try:
@@ -125,16 +131,19 @@ class Dispatcher:
         finally:
             self._ended()
 
+    def _has_work(self) -> bool:
+        return bool(self._queue) or self._is_stopping
+
     def _next(self) -> Delivery | None:
-        with self._changed:
-            while not self._queue and not self._is_stopping:
-                self._changed.wait()
-            if self._is_stopping:
-                return None
-            delivery = self._queue.popleft()
-            if not (delivery.contents.header.ack or delivery.served):
-                self._unacked_waiting -= delivery.contents.header.messages
-            return delivery
+        while not self._has_work():
+            self._rest(self._has_work)
+        if self._is_stopping:
+            return None
+        delivery = self._queue.popleft()
+        header = delivery.contents.header
+        if not (header.ack or delivery.served):
+            self._begun += header.messages
+        return delivery
 
     def _dispatch(self, delivery: Delivery) -> None:
         header = delivery.contents.header

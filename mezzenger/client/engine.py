@@ -43,10 +43,19 @@ class Engine:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self.payloads = Payloads(settings)
+        self.is_usable = True
+        """Whether no method need be asked; if not, ``check_usable`` tells why."""
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
         self._responder = Responder(self.payloads, self._begins, self._respond)
+        session = ClientSession(
+            Identity(secrets.randbits(64), secrets.token_bytes(16)),
+            session_options(settings),
+            random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
+            jitter=random.random,
+        )
+        self._pump = Pump(session, Connection(session, socket_options(settings)))
         self._dispatcher = Dispatcher(
             self.payloads,
             self._responder,
@@ -54,15 +63,14 @@ class Engine:
             handled=self._on_handled,
             ignored=self._on_ignored,
             ended=self._disconnect,
+            rest=self._pump.rest,
+            rouse=self._pump.rouse,
         )
-        session = ClientSession(
-            Identity(secrets.randbits(64), secrets.token_bytes(16)),
-            session_options(settings),
-            random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
-            jitter=random.random,
-        )
-        self._pump = Pump(session, Connection(session, socket_options(settings)), self._dispatcher.put, self._on_ended)
+        self._pump.arrived = self._dispatcher.put
+        self._pump.ended = self._on_ended
         self._gatherer = Gatherer(self._pump, lambda batch: self._draft(*batch), self.patience)
+        self.gather: Callable[[str, bytes, int], None] = self._send_at_once
+        """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be."""
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
         self._io_thread: threading.Thread | None = None
@@ -88,12 +96,9 @@ class Engine:
     # Sending and asking.
 
     def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
-        """Send one message, with others of its burst if it may be."""
+        """Send one message by itself."""
         if ack or self._io_thread is None:
-            # Without a thread nobody would send later what waits for company.
             self._pump.wait(self._publish(name, [item], codec, ack, extra))
-        elif extra is NO_EXTRA:
-            self._gatherer.send(name, item, codec)
         else:
             self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
 
@@ -172,6 +177,7 @@ class Engine:
             self._pump.wait(self._pump.submit(lambda session, now: session.flush(now, now + self.patience)))
         except BaseException:
             self.is_stopping = True
+            self.is_usable = False
             self._close()
             raise
 
@@ -187,6 +193,7 @@ class Engine:
         with self._lifecycle:
             is_first = not self.is_stopping
             self.is_stopping = True
+            self.is_usable = False
         self._dispatcher.stop()
         if self._dispatcher.is_current_thread():
             return
@@ -197,6 +204,10 @@ class Engine:
     def join_callbacks(self) -> None:
         """Wait until no callback will run any more; not to be called from a callback."""
         self._dispatcher.join()
+
+    def forked(self) -> None:
+        """Take note that this is a copy in another process."""
+        self.is_usable = False
 
     @property
     def state(self) -> State:
@@ -213,8 +224,13 @@ class Engine:
     def _start_io(self) -> None:
         with self._lifecycle:
             if self._io_thread is None and not self.is_stopping:
-                self._io_thread = threading.Thread(target=self._pump.lead, name="mezzenger-io", daemon=True)
+                self._io_thread = threading.Thread(target=self._pump.stand_in, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
+                self.gather = self._gatherer.send
+
+    def _send_at_once(self, name: str, encoded: bytes, codec: int) -> None:
+        # Without a thread nobody would send later what waits for company.
+        self._pump.wait(self._publish(name, [(time.time(), encoded)], codec, 0, NO_EXTRA))
 
     def _publish(self, name: str, items: list[Item], codec: int, ack: int, extra: Extra) -> Waiter | None:
         draft = self._draft(name, items, codec, ack, extra)

@@ -1,12 +1,12 @@
 """Sends ``ack=0`` messages, those of a burst in batches."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic, time
 
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.gathering import Batch, Gathering, Item
+from mezzenger.protocol.gathering import Batch, Gathering
 from mezzenger.protocol.outgoing import Draft
 
 
@@ -31,25 +31,23 @@ class Gatherer:
         self._error: MezzengerError | None = None
         """Why such a batch could not be sent; the next call tells."""
 
-    def send(self, name: str, item: Item, codec: int) -> None:
-        """Send a message, now or with others of its burst.
+    def send(self, name: str, payload: bytes, codec: int) -> None:
+        """Send an encoded message, now or with others of its burst.
 
         Raises:
             MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
         """
         gathering = self._gathering
         with self._lock:
-            now = time.monotonic()
-            had_none = gathering.deadline is None
-            if not gathering.takes(name, item, codec, now):
-                waiters = self._leave([Batch(name, [item], codec)])
-            elif gathering.deadline is not None and gathering.deadline <= now:
-                waiters = self._leave(())
-            elif had_none and gathering.deadline is not None:
-                self._pump.wake_by(gathering.deadline)
+            now, former = monotonic(), gathering.deadline
+            deadline = gathering.take(name, (time(), payload), codec, now)
+            if deadline == former:
                 return
-            else:
+            if deadline > now:
+                self._pump.wake_by(deadline)
                 return
+            waiters = self._leave(())
+            gathering.sent(monotonic())
         self._wait(waiters)
 
     def send_alone(self, draft: Draft) -> None:
@@ -59,7 +57,7 @@ class Gatherer:
             MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
         """
         with self._lock:
-            waiters = [*self._leave(()), *self._submit([draft])]
+            waiters = self._leave([draft])
         self._wait(waiters)
 
     def flush(self) -> None:
@@ -78,7 +76,7 @@ class Gatherer:
             return None
         with self._lock:
             deadline = self._gathering.deadline
-            if deadline is not None and deadline > time.monotonic():
+            if deadline is not None and deadline > monotonic():
                 return deadline
             try:
                 self._held = self._leave(())
@@ -86,16 +84,11 @@ class Gatherer:
                 self._error = error
             return None
 
-    def _leave(self, more: Sequence[Batch]) -> list[Waiter]:
+    def _leave(self, more: Sequence[Draft]) -> list[Waiter]:
         """Hand over all that waits, and more behind it; return whom to wait for."""
-        drafts = list(map(self._draft, [*self._gathering.take_all(), *more]))
+        drafts = list(map(self._draft, self._gathering.take_all()))
         held, self._held = self._held, []
-        return held + self._submit(drafts)
-
-    def _submit(self, drafts: Sequence[Draft]) -> list[Waiter]:
-        return self._pump.submit_all(
-            lambda session, now: [session.publish(draft, now, now + self._patience) for draft in drafts]
-        )
+        return held + self._pump.publish([*drafts, *more], self._patience)
 
     def _wait(self, waiters: Sequence[Waiter]) -> None:
         error, self._error = self._error, None

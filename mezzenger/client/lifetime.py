@@ -1,6 +1,7 @@
-"""What happens to clients when their program ends."""
+"""What happens to clients when their program ends, or forks."""
 
 import atexit
+import os
 import threading
 import weakref
 from contextlib import suppress
@@ -15,6 +16,9 @@ class Client(Protocol):
 
     def join_callbacks(self) -> None:
         """Wait until no callback will run any more."""
+
+    def forked(self) -> None:
+        """Take note that this is a copy in a child process, which must not be used."""
 
 
 _running: "weakref.WeakSet[Client]" = weakref.WeakSet()
@@ -43,6 +47,14 @@ def _stop_all() -> None:
     for client in list(_running):
         client.stop()
 
+
+def _tell_copies() -> None:
+    for copy in list(_running):
+        copy.forked()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_tell_copies)
 
 # The callback threads are no daemons, so Python waits for them anyway; but there a Ctrl-C would print a traceback that
 # nobody can prevent. What concurrent.futures uses for the same purpose is called before that.

@@ -1,18 +1,22 @@
 """Payloads in and out, and whom a client trusts with un-pickling."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any, Final
 
 from mezzenger import codecs
 from mezzenger.channel import Channel
 from mezzenger.errors import UntrustedPayload
-from mezzenger.message import Message, check_name
+from mezzenger.message import Message, check_name, check_text, received_message
 from mezzenger.protocol.events import Delivery
 from mezzenger.settings import ClientSettings
 
 _CLIENT_DIGITS: Final = 16
+_LARGE: Final = 64 * 2**10
+"""Bytes of a payload from which on it is written as a large one."""
+_SMALL: Final = 4096
+"""Bytes of a message, on the average of its batch."""
 
 
 class Payloads:
@@ -20,6 +24,9 @@ class Payloads:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.codec = codecs.BY_NAME[settings.codec]
+        self._number = self.codec.number
+        self._dumps = self.codec.dumps
+        self._is_large = False
         self._server = settings.server_address
         self._allow_pickle = settings.allow_pickle
         self._may_unpickle = settings.allow_pickle == "always" or (
@@ -43,9 +50,31 @@ class Payloads:
             PayloadNotEncodable: The codec cannot write it.
             PayloadInvalid: It is not of the channel's type.
         """
-        if isinstance(msg_name, Channel):
-            return msg_name.encode(payload)
-        return codecs.encode_payload(self.codec, msg_name, payload)
+        return msg_name.encode(payload) if isinstance(msg_name, Channel) else self._encode(msg_name, payload)[1]
+
+    def written(self, msg_name: str | Channel[Any], payload: object) -> tuple[str, bytes, int]:
+        """Return under which name, as which bytes and with which codec's number one payload is sent.
+
+        Raises:
+            InvalidName: The name cannot be used for sending.
+            PayloadNotEncodable: The codec cannot write it.
+            PayloadInvalid: It is not of the channel's type.
+        """
+        if msg_name.__class__ is str:
+            return self._encode(check_text(msg_name), payload)
+        name, codec = self.outlet(msg_name)
+        return name, self.encode(msg_name, payload), codec.number
+
+    def _encode(self, name: str, payload: object) -> tuple[str, bytes, int]:
+        try:
+            encoded = self._dumps(payload)
+        except Exception as error:
+            raise codecs.not_encodable(self.codec, name, payload, error) from error
+        if (len(encoded) > _LARGE) is not self._is_large:
+            # The next one will be much like this one.
+            self._is_large = not self._is_large
+            self._dumps = self.codec.dumps_large if self._is_large else self.codec.dumps
+        return name, encoded, self._number
 
     def reader(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.
@@ -54,31 +83,30 @@ class Payloads:
         class, PayloadInvalid if it is not of the channel's type, and UntrustedPayload if it is pickled, and came from a
         server that the settings do not trust.
         """
-        header, extra, items = delivery.contents
-        name, ack, sequence = header.name, header.ack, header.sequence
+        header, extra, frame, offsets, bounds = delivery.contents
+        name, ack, created, sequence = header.name, header.ack, header.timestamp, header.sequence
         attempt, headers, retained = delivery.attempt, extra.headers, delivery.is_retained
         prefix = _id_prefix(header.client)
         codec = codecs.BY_NUMBER[header.codec]
         if codec is codecs.PICKLE and not self._may_unpickle:
             return partial(self._refuse, name)
+        # A view costs more than a copy of a few bytes.
+        source = frame if len(frame) < len(offsets) * _SMALL else memoryview(frame)
 
         decode = None if channel is None else channel.decode
+        loads = codec.loads
 
-        def read(index: int) -> Message[object]:
-            timestamp, encoded = items[index]
-            payload = decode(encoded, codec) if decode else codecs.decode_payload(codec, name, encoded)
-            id_ = f"{prefix}{sequence + index}"
-            return Message.received(
-                name,
-                payload,
-                ack,
-                timestamp,
-                id=id_,
-                attempt=attempt,
-                headers=headers,
-                encoded=encoded,
-                retained=retained,
-            )
+        def read(index: int) -> "Message[object]":
+            encoded = source[bounds[index] : bounds[index + 1]]
+            if decode:
+                payload = decode(encoded, codec)
+            else:
+                try:
+                    payload = loads(encoded)
+                except Exception as error:
+                    raise codecs.not_decodable(codec, name, encoded, error) from error
+            timestamp, id_ = created + offsets[index] / 1e6, f"{prefix}{sequence + index}"
+            return received_message(name, payload, ack, timestamp, id_, attempt, headers, encoded, retained=retained)
 
         return read
 
@@ -95,6 +123,7 @@ def message_id(client: int, sequence: int) -> str:
     return f"{_id_prefix(client)}{sequence}"
 
 
+@lru_cache(maxsize=1024)
 def _id_prefix(client: int) -> str:
     return f"{client:0{_CLIENT_DIGITS}x}-"
 

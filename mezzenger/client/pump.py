@@ -1,22 +1,24 @@
 """Threads around one session: any of them may use it, and one at a time waits on the sockets for all.
 
-The one who waits is the leader. With an I/O thread, that thread leads for good; without one (``auto_start=False``)
-whoever waits for an answer leads until it is there, and passes the lead on to the next who still waits.
+The one who waits is the leader. Who waits for an answer leads until it is there, if nobody else does, and passes the
+lead on to the next who still waits. The callback thread leads while it has nothing to do: so what arrives meets its
+callback without a hop from thread to thread. The I/O thread stands in: it leads if there is no callback thread, and
+when that is busy for long, or something is to be sent meanwhile.
 """
 
 import logging
-import selectors
-import socket
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final, TypeVar
 
 from mezzenger.client.connection import Connection
+from mezzenger.client.sleep import Sleep
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
-from mezzenger.protocol.events import Arrived, Delivery, Ended
+from mezzenger.protocol.events import Delivery, Ended
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 from mezzenger.protocol.wire import Contents
@@ -25,6 +27,8 @@ _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
 _FRESH: Final = 0.1
 """Seconds; shorter than any silence that matters."""
+_BUSY: Final = 0.02
+"""Seconds after which the I/O thread leads if nobody else does; half as long on the average."""
 
 R = TypeVar("R")
 
@@ -48,33 +52,35 @@ class Pump:
     Args:
         session: To be used through this object only.
         connection: Its sockets.
-        arrived: Is given what comes for callbacks; called with the lock held, so it must not wait.
-        ended: Is told of subscriptions that are active no more; likewise.
     """
 
-    def __init__(
-        self,
-        session: ClientSession,
-        connection: Connection,
-        arrived: Callable[[Sequence[Delivery]], None],
-        ended: Callable[[Ended], None],
-    ) -> None:
+    def __init__(self, session: ClientSession, connection: Connection) -> None:
         self.session = session
         self._connection = connection
-        self._arrived = arrived
-        self._ended = ended
         self._lock = threading.Lock()
         self._waiting: dict[int, Waiter] = {}
         self._followers: dict[Waiter, None] = {}
+        self._callbacks = Waiter()
+        """The callback thread."""
+        self._has_callbacks = False
+        """Whether there is a callback thread."""
+        self._stand_in = Waiter()
+        """The I/O thread."""
+        self._is_stand_in_asleep = False
+        self._is_stand_in_needed = False
+        self._turns = 0
+        """How often somebody has begun to lead."""
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
-        self._generation = -1
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        for end in (self._wake_reader, self._wake_writer):
-            end.setblocking(False)  # noqa: FBT003  # the standard library's way
+        self._sleep = Sleep()
         self._received = 0.0
-        self._selector: selectors.BaseSelector | None = None
+        self._due = 0.0
+        """When the session has to be told the time, if nothing happens before."""
         self._state = session.state
+        self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
+        """Is given what comes for callbacks, with the lock held, so it must not wait."""
+        self.ended: Callable[[Ended], None] = lambda _: None
+        """Is told of subscriptions that are active no more; likewise."""
         self.before_sleep: Callable[[], float | None] = lambda: None
         """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
 
@@ -98,22 +104,33 @@ class Pump:
             finally:
                 self._carry_out()
 
-    def submit_all(self, request: Callable[[ClientSession, float], Sequence[int | None]]) -> list[Waiter]:
-        """Use the session for what gives several tickets, some of which may be done; ``wait`` for each returned."""
+    def publish(self, drafts: Sequence[Draft], patience: float) -> list[Waiter]:
+        """Publish what needs no answer; ``wait`` for each that is returned, for it could not be sent yet."""
+        waiters: list[Waiter] = []
         with self._lock:
+            now = self._take_in()
             try:
-                waiters = [Waiter(ticket) for ticket in request(self.session, self._take_in()) if ticket is not None]
-                self._waiting.update((waiter.ticket, waiter) for waiter in waiters)
-                return waiters
+                for draft in drafts:
+                    ticket = self.session.publish(draft, now, now + patience)
+                    if ticket is not None:
+                        waiter = self._waiting[ticket] = Waiter(ticket)
+                        waiters.append(waiter)
             finally:
-                self._carry_out()
+                if waiters:
+                    self._carry_out()
+                else:
+                    self._send_only(now)
+        return waiters
 
     def wake_by(self, deadline: float) -> None:
         """See to it that the leader calls ``before_sleep`` at that time."""
         leader_deadline = self._leader_deadline
+        if leader_deadline is None:
+            self._is_stand_in_needed = True
+            self._stand_in.event.set()
         # A leader that is not asleep has asked already, and does not know yet.
-        if leader_deadline is None or not _AT_ONCE < leader_deadline <= deadline:
-            self._wake()
+        elif not _AT_ONCE < leader_deadline <= deadline:
+            self._sleep.wake()
 
     def wait(self, waiter: Waiter | None) -> None:
         """Wait until a ticket is done.
@@ -161,32 +178,66 @@ class Pump:
                 self.session.abandon(waiter.ticket)
                 self._carry_out()
 
-    def lead(self) -> None:
-        """Pump until the session is closed."""
+    def rest(self, is_over: Callable[[], bool]) -> None:
+        """Wait until there is something to do, leading if nobody else does; for the callback thread."""
+        self._has_callbacks = True
         try:
-            self._lead_or_follow(Waiter(), lambda: self.session.state is State.CLOSED)
-        except Exception as error:
-            logger.exception("the client fails")
-            self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
+            self._lead_or_follow(self._callbacks, is_over)
+        except Exception as error:  # noqa: BLE001  # told by what it calls
+            self._fail(error)
+
+    def rouse(self) -> None:
+        """Have the callback thread look whether there is something to do."""
+        with self._lock:
+            self._callbacks.event.set()
+            self._sleep.wake()
+
+    def stand_in(self) -> None:
+        """Lead when nobody else does and somebody should, until the session is closed; for the I/O thread."""
+        try:
+            turns = -1
+            while self.session.state is not State.CLOSED:
+                with self._lock:
+                    is_quiet, turns = turns == self._turns, self._turns
+                    is_needed = self._is_stand_in_needed or is_quiet or not self._has_callbacks
+                    leads = is_needed and self._takes_lead()
+                    # A leader for as long as that has nothing to do; when it has, it wakes who is asleep.
+                    self._is_stand_in_asleep = is_quiet and not leads
+                    self._is_stand_in_needed = False
+                if leads:
+                    self._lead(lambda: self._callbacks in self._followers or self.session.state is State.CLOSED)
+                    with self._lock:
+                        self._pass_lead_on()
+                else:
+                    self._stand_in.event.wait(None if self._is_stand_in_asleep else _BUSY)
+                    self._stand_in.event.clear()
+        except Exception as error:  # noqa: BLE001  # told by what it calls
+            self._fail(error)
 
     def close(self, error: MezzengerError | None = None) -> None:
         """Close the session; whoever waits gets an error."""
         with self._lock:
             self.session.close(error)
             self._carry_out()
-            self._wake()
+            self._sleep.wake()
+            self._stand_in.event.set()
             self._pass_lead_on()
 
     # Waiting, without the lock.
 
+    def _fail(self, error: Exception) -> None:
+        """See to it that whoever waits gets an error if the one who waits for all fails."""
+        logger.error("the client fails", exc_info=error)
+        self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
+
     def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:
         try:
-            while not is_over():
+            while True:
                 with self._lock:
-                    leads = self._leader_deadline is None
-                    if leads:
-                        self._leader_deadline = _AT_ONCE
-                    else:
+                    if is_over():
+                        return
+                    leads = self._takes_lead()
+                    if not leads:
                         self._followers[waiter] = None
                 if leads:
                     self._lead(is_over)
@@ -199,61 +250,55 @@ class Pump:
                 self._pass_lead_on()
 
     def _lead(self, is_over: Callable[[], bool]) -> None:
+        connection = self._connection
         try:
             while not is_over():
                 due = self.before_sleep()
                 with self._lock:
                     now = time.monotonic()
-                    self._receive(now)
-                    self._log_state()
-                    selector = self._selector_of_now()
-                    deadline = self.session.next_deadline()
-                    deadlines = (now + _LONGEST_WAIT, deadline, due)
-                    self._leader_deadline = min(moment for moment in deadlines if moment is not None)
-                    is_awake = self._connection.is_awake()
-                if not is_awake and not is_over():
-                    selector.select(max(self._leader_deadline - now, 0.0))
-                    self._drain_wakes()
+                    if connection.has_more():
+                        self._receive(now)
+                        continue
+                    self._sleep.watch(connection.generation, connection.descriptors)
+                    self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
+                descriptors = self._sleep.until_signalled(self._leader_deadline - now)
+                with self._lock:
+                    self._leader_deadline = _AT_ONCE
+                    connection.signalled(descriptors)
+                    self._receive(time.monotonic())
         finally:
             with self._lock:
                 self._leader_deadline = None
+
+    # With the lock held.
+
+    def _takes_lead(self) -> bool:
+        if self._leader_deadline is not None or self.session.state is State.CLOSED:
+            return False
+        self._leader_deadline = _AT_ONCE
+        self._turns += 1
+        return True
 
     def _pass_lead_on(self) -> None:
         if self._leader_deadline is None:
             for follower in self._followers:
                 follower.event.set()
                 return
+            if self._is_stand_in_asleep or not self._has_callbacks:
+                self._is_stand_in_asleep = False
+                self._stand_in.event.set()
             self._dispose()
 
     def _dispose(self) -> None:
         """Close what waiting needs, once nobody will ever wait again."""
         if self.session.state is State.CLOSED:
-            self._wake_reader.close()
-            self._wake_writer.close()
-            if self._selector is not None:
-                self._selector.close()
-
-    def _selector_of_now(self) -> selectors.BaseSelector:
-        if self._selector is None or self._generation != self._connection.generation:
-            if self._selector is not None:
-                self._selector.close()
-            self._generation = self._connection.generation
-            self._selector = selectors.DefaultSelector()
-            for descriptor in (*self._connection.descriptors(), self._wake_reader.fileno()):
-                self._selector.register(descriptor, selectors.EVENT_READ)
-        return self._selector
-
-    def _drain_wakes(self) -> None:
-        with suppress(BlockingIOError):
-            while self._wake_reader.recv(4096):
-                pass
-
-    # With the lock held.
+            self._sleep.close()
 
     def _take_in(self) -> float:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
         now = time.monotonic()
         if now - self._received > _FRESH:
+            self._connection.doubt_all()
             self._receive(now)
         return now
 
@@ -262,35 +307,54 @@ class Pump:
         now = time.monotonic()
         self._connection.perform(now)
         self._pass_on()
+        self._set_due()
         if self._leader_deadline is None:
             # Nobody waits on the sockets: what a use of them may have hidden must be taken in now.
             if self._connection.has_more():
                 self._receive(now)
         elif self._leader_sleeps_wrongly() or self._connection.has_more():
-            self._wake()
+            self._sleep.wake()
         self._log_state()
 
+    def _send_only(self, now: float) -> None:
+        """Do what the session asks for after it was given something to send, and nothing to wait for."""
+        self._connection.perform(now)
+        if self._connection.has_more():
+            if self._leader_deadline is None:
+                self._receive(now)
+            else:
+                self._sleep.wake()
+
     def _receive(self, now: float) -> None:
-        """Take in what has arrived."""
+        """Take in what has arrived, and do what is due."""
         self._received = now
-        self._connection.receive(now)
+        is_changed = self._connection.receive(now)
+        if now >= self._due:
+            self.session.tick(now)
+            is_changed = True
         self._connection.perform(now)
         self._pass_on()
+        if is_changed:
+            self._set_due()
+            self._log_state()
+
+    def _set_due(self) -> None:
+        due = self.session.next_deadline()
+        self._due = math.inf if due is None else due
 
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
-        deadline = self.session.next_deadline()
-        is_earlier = deadline is not None and self._leader_deadline is not None and deadline < self._leader_deadline
-        return is_earlier or self._generation != self._connection.generation
+        is_late = self._leader_deadline is not None and self._due < self._leader_deadline
+        return is_late or self._sleep.generation != self._connection.generation
 
     def _pass_on(self) -> None:
         arrived = []
         for event in self.session.take_events():
-            if isinstance(event, Arrived):
-                arrived.append(event.delivery)
+            if isinstance(event, Delivery):
+                arrived.append(event)
                 continue
             if isinstance(event, Ended):
-                self._ended(event)
+                self.ended(event)
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:
@@ -298,12 +362,9 @@ class Pump:
                 waiter.is_done = True
                 waiter.event.set()
         if arrived:
-            self._arrived(arrived)
-
-    def _wake(self) -> None:
-        # If so many wakes are on their way that the buffer is full, one more would tell nothing.
-        with suppress(OSError):
-            self._wake_writer.send(b"\0")
+            self.arrived(arrived)
+            if self._callbacks in self._followers:
+                self._callbacks.event.set()
 
     def _log_state(self) -> None:
         state, before = self.session.state, self._state

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.dead import DeadLetters
@@ -23,6 +23,8 @@ from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
 
 T = TypeVar("T")
+
+_NO_ACK: Final = 0
 
 
 class Mezzenger:
@@ -137,10 +139,14 @@ class Mezzenger:
             ServerUnreachable: It did not answer within ``send_timeout`` x (1 + ``connection_retries``).
             Rejected: It answered, and refused.
         """
-        self._engine.check_usable()
-        name, codec = self._payloads.outlet(msg_name)
-        item = (time.time(), self._payloads.encode(msg_name, payload))
-        self._engine.send(name, item, codec.number, ack, extra_of(ack, headers, ttl, delay))
+        engine = self._engine
+        if not engine.is_usable:
+            engine.check_usable()
+        name, encoded, codec = self._payloads.written(msg_name, payload)
+        if ack is _NO_ACK and headers is None and ttl is None and delay is None:
+            engine.gather(name, encoded, codec)
+        else:
+            engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay))
 
     @overload
     def send_messages(

@@ -58,7 +58,11 @@ class Served:
 
 
 class Delivery(NamedTuple):
-    """A data frame for the callback of its name, checked to the last byte."""
+    """A data frame for the callback of its name, checked to the last byte.
+
+    When the callback has run, call ``ClientSession.handled`` if it has ``ack=1``. If it is a request, ask
+    ``ClientSession.requests`` before whether it still begins, and afterwards have it respond.
+    """
 
     contents: Contents
     attempt: int
@@ -72,16 +76,6 @@ class Delivery(NamedTuple):
     """The subscriptions, by name or pattern, whose callbacks it is for; None means all that match its name."""
     is_retained: bool = False
     """Whether the server had kept it as the last message of its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Run the callback, then call ``ClientSession.handled`` if the delivery has ``ack=1``.
-
-    If it is a request, ask ``ClientSession.requests`` before whether it still begins, and afterwards have it respond.
-    """
-
-    delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +96,4 @@ class Done:
     """What the server said, if it was asked something; what a responder returned, if that was."""
 
 
-Event = Arrived | Ended | Done
+Event = Delivery | Ended | Done

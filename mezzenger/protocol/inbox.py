@@ -4,11 +4,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from mezzenger.codecs import Buffer
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     DELIVERIES_PER_ACK,
     MAX_ERROR_CHARACTERS,
+    TOKEN_BYTES,
     Ack,
     Deliver,
     Failure,
@@ -66,7 +68,7 @@ class Inbox:
         self.malformed["command"] += 1
         return None
 
-    def broadcast(self, frame: bytes) -> Delivery | None:
+    def broadcast(self, frame: Buffer) -> Delivery | None:
         """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
         contents = self._read_contents(frame)
         if contents is None:
@@ -91,7 +93,7 @@ class Inbox:
 
     def _not_handled(self, contents: wire.Contents, patterns: Sequence[str]) -> Sequence[str]:
         """Return the subscriptions in which a retained message with ``ack=1`` was not given before."""
-        header, extra, _ = contents
+        header, extra = contents.header, contents.extra
         if not header.ack:
             return patterns
         handled = 0
@@ -132,12 +134,13 @@ class Inbox:
         self.duplicates += 1
         return None
 
-    def _read_contents(self, frame: bytes, group: str | None = None) -> wire.Contents | None:
+    def _read_contents(self, frame: Buffer, group: str | None = None) -> wire.Contents | None:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:
-            if is_token(frame):
-                self._freshness.mark(frame)
+            token = bytes(frame[: TOKEN_BYTES + 1])
+            if is_token(token):
+                self._freshness.mark(token)
             else:
                 self.malformed[error.reason] += 1
             return None
@@ -158,6 +161,11 @@ class Inbox:
     def dropped(self, delivery: Delivery) -> None:
         """Take note that no callback will see this delivery; it is neither acknowledged nor remembered."""
         self._in_hand.pop(_key(delivery), None)
+
+    @property
+    def has_acks(self) -> bool:
+        """Whether there are acks to send."""
+        return bool(self._acks)
 
     def take_acks(self) -> Iterator[Ack]:
         """Yield the collected acks, as many at once as one command holds."""

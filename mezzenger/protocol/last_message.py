@@ -14,11 +14,12 @@ def last_message(frame: bytes) -> bytes:
     Raises:
         ProtocolError: The frame is malformed or damaged.
     """
-    header, extra, items = wire.read_contents(frame)
+    contents = wire.read_contents(frame)
+    header, extra = contents.header, contents.extra
     if not header.batch:
         return frame
     index = header.messages - 1
-    timestamp, payload = items[-1]
+    timestamp, payload = contents.items[-1]
     try:
         return wire.encode_data(
             header.name,

@@ -74,6 +74,15 @@ class Outgoing:
         """``ack=0`` messages that were under way when a connection broke, and that no flush has reported yet."""
 
     def pack(self, draft: Draft) -> Parcel:
+        """Write a data frame that somebody waits for, with the next sequence.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit.
+        """
+        sequence = self._sequence
+        return Parcel(draft.name, self.write(draft), sequence, len(draft.items), draft.ack)
+
+    def write(self, draft: Draft) -> bytes:
         """Write a data frame with the next sequence.
 
         Raises:
@@ -85,7 +94,7 @@ class Outgoing:
         if self.max_message_size is not None and len(frame) > self.max_message_size:
             raise _too_large(name, len(frame), self.max_message_size, may_be_stored=False)
         self._sequence += len(items)
-        return Parcel(name, frame, sequence, len(items), ack)
+        return frame
 
     def limit(self, size: int) -> None:
         """Set what the server takes at most; stop sending what it would refuse."""
@@ -105,13 +114,13 @@ class Outgoing:
                     return
                 self.unconfirmed[parcel.sequence] = parcel
             else:
-                self.sent(parcel)
+                self.sent(parcel.messages)
             self.held.popleft()
             yield parcel
 
-    def sent(self, parcel: Parcel) -> None:
+    def sent(self, messages: int) -> None:
         """Count the ``ack=0`` messages of a frame that is handed to the transport."""
-        self._sent += parcel.messages
+        self._sent += messages
 
     def settle(self, sequence: int, error: MezzengerError | None = None) -> None:
         """Take note that the server has confirmed a frame, or refused it; nobody may be waiting for that any more."""

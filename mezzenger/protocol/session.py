@@ -7,10 +7,11 @@ only then calls ``tick``: a client that slept must see the answers before it cou
 
 from collections.abc import Callable, Sequence
 
+from mezzenger.codecs import Buffer
 from mezzenger.errors import MezzengerError, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Event, Ignore, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Ignore, Send
 from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
@@ -92,13 +93,14 @@ class ClientSession:
             ClientStopped: The session is closed.
         """
         self._tickets.require_open()
-        parcel = self.outgoing.pack(draft)
-        if not draft.ack and not self.outgoing.held and self._may_send(now):
-            self.outgoing.sent(parcel)
-            self._actions.append(Send(parcel.frame))
+        outgoing = self.outgoing
+        if not draft.ack and not outgoing.held and self._may_send(now):
+            self._actions.append(Send(outgoing.write(draft)))
+            outgoing.sent(len(draft.items))
             return None
+        parcel = outgoing.pack(draft)
         parcel.ticket = self._tickets.issue(deadline)
-        self.outgoing.held.append(parcel)
+        outgoing.held.append(parcel)
         self._send_held(now)
         return parcel.ticket
 
@@ -207,11 +209,13 @@ class ClientSession:
             self._on_command(command, frames, now)
         self._send_held(now)
 
-    def broadcast(self, frame: bytes, now: float) -> None:
+    def broadcast(self, frame: Buffer, now: float) -> None:
         """Take a frame from the SUB socket."""
         if self.state in {State.CONNECTING, State.OPEN}:
             self._liveness.heard(now)
-            self._arrived(self.inbox.broadcast(frame))
+            delivery = self.inbox.broadcast(frame)
+            if delivery is not None:
+                self._events.append(delivery)
 
     def blocked(self) -> None:
         """Take note that the DEALER socket takes no more frames for now; publishes are held back."""
@@ -262,18 +266,20 @@ class ClientSession:
 
     def take_actions(self) -> list[Action]:
         """Return what the shell must do now, in order."""
-        if self.state is State.OPEN and not self._is_blocked:
+        if self.inbox.has_acks and self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
         self._actions += map(Ignore, self._freshness.take_ended())
         actions = self._actions[:]
-        self._actions.clear()
+        if actions:
+            self._actions.clear()
         return actions
 
     def take_events(self) -> list[Event]:
         """Return what the shell must pass on, in order."""
         events = self._events[:]
-        self._events.clear()
+        if events:
+            self._events.clear()
         return events
 
     # The connection.
@@ -302,7 +308,7 @@ class ClientSession:
             case commands.Refuse():
                 self.outgoing.settle(command.sequence, Rejected(command.reason, command.text))
             case commands.Deliver() | commands.Retained():
-                self._events += map(Arrived, self.inbox.arrived(command, frames[1:]))
+                self._events += self.inbox.arrived(command, frames[1:])
             case commands.Pong():
                 self.outgoing.ponged(command.number)
             case _:
@@ -344,7 +350,7 @@ class ClientSession:
 
     def _arrived(self, delivery: Delivery | None) -> None:
         if delivery is not None:
-            self._events.append(Arrived(delivery))
+            self._events.append(delivery)
 
     # Publishes.
 

@@ -6,7 +6,7 @@ A data frame carries one message, or a batch of messages of one name::
              |    1      1     1   1 |   2     2   |    8       8        8     |       |      |   8
 
     body of a single message    the payload
-    body of a batch             count times: microseconds since the timestamp (4), length (4), payload
+    body of a batch             count times: microseconds since the timestamp (4); count times: length (4); the payloads
 
 All numbers are big-endian. ``extra`` is the length of a msgpack map of what most messages do not have, such as headers.
 ``digest`` is XXH3-64 over all before it: it finds damage, it is no signature.
@@ -16,11 +16,13 @@ A control frame is a frame for the empty name: ``"|"`` and the msgpack of one co
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from mezzenger import codecs
 from mezzenger.codecs import Buffer
@@ -38,10 +40,15 @@ FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 
 _SEPARATOR = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
-_ITEM = struct.Struct("!II")
+_ITEM_SIZE: Final = 8
+"""Of a message in the table of a batch."""
 _DIGEST = struct.Struct("!Q")
+_LARGE: Final = 64 * 2**10
+"""Bytes of a payload from which on it is not copied once more to take its digest."""
+_MAX_HEAD: Final = MAX_NAME_BYTES + 1 + _HEADER.size
 _MAX_OFFSET = 2**32 - 1
 _MAX_TIMESTAMP = 1e11
+_FLAGS_OF_ONE: Final = frozenset({0, FLAG_ACK})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for malformed bytes, text that is not UTF-8, and values nested without end."""
 
@@ -62,6 +69,10 @@ class Header(NamedTuple):
     body_start: int
 
 
+_new_header = tuple.__new__
+"""Makes a named tuple without the function in Python that its class has for it."""
+
+
 class Item(NamedTuple):
     """One message of a data frame."""
 
@@ -74,7 +85,20 @@ class Contents(NamedTuple):
 
     header: Header
     extra: "Extra"
-    items: list[Item]
+    frame: Buffer
+    offsets: Sequence[int]
+    """When each message was created, in microseconds after the header's timestamp."""
+    bounds: Sequence[int]
+    """Where in the frame the payload of each message begins, and where the last one ends."""
+
+    @property
+    def items(self) -> list[Item]:
+        """The messages; the payloads are views of the frame, not copies."""
+        view, start, bounds = memoryview(self.frame), self.header.timestamp, self.bounds
+        return [
+            Item(start + offset / 1e6, view[bounds[index] : bounds[index + 1]])
+            for index, offset in enumerate(self.offsets)
+        ]
 
 
 class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,60 +138,91 @@ def encode_data(
     """
     written = b"" if extra == NO_EXTRA else _encode(extra)
     timestamp = items[0][0]
-    batch = len(items) > 1
-    flags = FLAG_ACK * ack | FLAG_BATCH * batch
-    head = _HEADER.pack(VERSION, flags, codec, len(written), len(items), client, sequence, timestamp)
-    parts: list[Buffer] = [name.encode(), _SEPARATOR, head, written]
-    if batch:
-        for created, payload in items:
-            offset = min(max(round((created - timestamp) * 1e6), 0), _MAX_OFFSET)
-            parts += (_ITEM.pack(offset, len(payload)), payload)
+    count = len(items)
+    flags = FLAG_ACK * ack | FLAG_BATCH * (count > 1)
+    head = _HEADER.pack(VERSION, flags, codec, len(written), count, client, sequence, timestamp)
+    if count > 1:
+        times, payloads = zip(*items, strict=True)
+        offsets = [round((created - timestamp) * 1e6) for created in times]
+        if min(offsets) < 0 or max(offsets) > _MAX_OFFSET:
+            offsets = [min(max(offset, 0), _MAX_OFFSET) for offset in offsets]
+        table = _table(count).pack(*offsets, *map(len, payloads))
+        content = b"".join((name.encode(), _SEPARATOR, head, written, table, *payloads))
     else:
-        parts.append(items[0][1])
-    content = b"".join(parts)
+        payload = items[0][1]
+        front = b"".join((name.encode(), _SEPARATOR, head, written))
+        if len(payload) > _LARGE:
+            digest = xxh3_64(front)
+            digest.update(payload)
+            return b"".join((front, payload, digest.digest()))
+        content = front + payload
     return content + _DIGEST.pack(xxh3_64_intdigest(content))
 
 
-def read_header(frame: bytes) -> Header:
+@lru_cache(maxsize=MAX_BATCH)
+def _table(count: int) -> struct.Struct:
+    """Return how the offsets and lengths of a batch are written."""
+    return struct.Struct(f"!{2 * count}I")
+
+
+def read_header(frame: Buffer) -> Header:
     """Read a data frame's header, without looking at the payload or the digest.
 
     Raises:
         ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags`` or
             ``codec``.
     """
-    end = frame.find(_SEPARATOR, 0, MAX_NAME_BYTES + 1)
+    head = frame if isinstance(frame, bytes) else bytes(frame[:_MAX_HEAD])
+    end = head.find(_SEPARATOR, 0, MAX_NAME_BYTES + 1)
     if end <= 0:
         raise ProtocolError("name", "a data frame starts with a name of 1 to 255 bytes and '|'")
     start = end + 1
     body_start = start + _HEADER.size
-    if len(frame) < body_start + _DIGEST.size:
+    room = len(frame) - _DIGEST.size - body_start
+    if room < 0:
         raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its header")
-    version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(frame, start)
+    version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(head, start)
+    # One condition for what is almost always so.
+    if not (
+        version == VERSION
+        and flags in _FLAGS_OF_ONE
+        and count == 1
+        and codec in codecs.BY_NUMBER
+        and extra <= room
+        and 0 <= timestamp <= _MAX_TIMESTAMP
+    ):
+        _check_header(version, flags, codec, count, timestamp)
+        if extra > room:
+            raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
+    return _new_header(
+        Header,
+        (
+            _read_name(head[:end]),
+            flags & FLAG_ACK,
+            count > 1,
+            codec,
+            count,
+            client,
+            sequence,
+            timestamp,
+            body_start,
+            body_start + extra,
+        ),
+    )
+
+
+def _check_header(version: int, flags: int, codec: int, count: int, timestamp: float) -> None:
     if version != VERSION:
         raise ProtocolError("version", f"frame version {version} is not known here; this is version {VERSION}")
     if flags > FLAG_ACK | FLAG_BATCH or count == 0 or (count > 1) != bool(flags & FLAG_BATCH) or count > MAX_BATCH:
         raise ProtocolError("flags", f"flags {flags} do not go with {count} messages")
     if codec not in codecs.BY_NUMBER:
         raise ProtocolError("codec", f"codec number {codec} is not known here")
-    if len(frame) < body_start + extra + _DIGEST.size:
-        raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
     if not 0 <= timestamp <= _MAX_TIMESTAMP:
         raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
-    ack: Literal[0, 1] = 1 if flags & FLAG_ACK else 0
-    return Header(
-        _read_name(frame[:end]),
-        ack,
-        bool(flags & FLAG_BATCH),
-        codec,
-        count,
-        client,
-        sequence,
-        timestamp,
-        body_start,
-        body_start + extra,
-    )
 
 
+@lru_cache(maxsize=65536)
 def _read_name(raw: bytes) -> str:
     try:
         return check_name(raw.decode())
@@ -180,7 +235,7 @@ def name_of(frame: bytes) -> str:
     return frame[: frame.index(_SEPARATOR)].decode()
 
 
-def verify_digest(frame: bytes) -> None:
+def verify_digest(frame: Buffer) -> None:
     """Check that a data frame arrived as it was written.
 
     Raises:
@@ -191,7 +246,7 @@ def verify_digest(frame: bytes) -> None:
         raise ProtocolError("digest", f"a data frame of {len(frame)} bytes was damaged on its way")
 
 
-def read_extra(frame: bytes, header: Header) -> Extra:
+def read_extra(frame: Buffer, header: Header) -> Extra:
     """Read the extra fields of a data frame.
 
     Raises:
@@ -203,32 +258,6 @@ def read_extra(frame: bytes, header: Header) -> Extra:
         return _decode_extra(memoryview(frame)[header.extra_start : header.body_start])
     except _UNREADABLE as error:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
-
-
-def read_items(frame: bytes, header: Header) -> list[Item]:
-    """Read the messages of a data frame; the payloads are views of the frame, not copies.
-
-    Raises:
-        ProtocolError: The lengths in a batch do not add up (reason ``truncated``).
-    """
-    view = memoryview(frame)
-    end = len(frame) - _DIGEST.size
-    if not header.batch:
-        return [Item(header.timestamp, view[header.body_start : end])]
-    items = []
-    at = header.body_start
-    for _ in range(header.messages):
-        start = at + _ITEM.size
-        if start > end:
-            raise ProtocolError("truncated", "a batch ends before its last message")
-        offset, length = _ITEM.unpack_from(frame, at)
-        at = start + length
-        if at > end:
-            raise ProtocolError("truncated", "a batch ends inside a message")
-        items.append(Item(header.timestamp + offset / 1e6, view[start:at]))
-    if at != end:
-        raise ProtocolError("truncated", "a batch has bytes after its last message")
-    return items
 
 
 def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
@@ -248,11 +277,11 @@ def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
             sequence=header.sequence + index,
             extra=extra,
         )
-        for index, item in enumerate(read_items(frame, header))
+        for index, item in enumerate(Contents(header, extra, frame, *_read_table(frame, header)).items)
     )
 
 
-def read_contents(frame: bytes) -> Contents:
+def read_contents(frame: Buffer) -> Contents:
     """Read and check a whole data frame, so that nothing later on can fail but the payload's codec.
 
     Raises:
@@ -260,12 +289,29 @@ def read_contents(frame: bytes) -> Contents:
     """
     header = read_header(frame)
     verify_digest(frame)
-    return Contents(header, read_extra(frame, header), read_items(frame, header))
+    extra = NO_EXTRA if header.extra_start == header.body_start else read_extra(frame, header)
+    return Contents(header, extra, frame, *_read_table(frame, header))
 
 
-def is_control(frame: bytes) -> bool:
+def _read_table(frame: Buffer, header: Header) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the offsets of a frame's messages, and the bounds of their payloads."""
+    start, end = header.body_start, len(frame) - _DIGEST.size
+    if not header.batch:
+        return (0,), (start, end)
+    count = header.messages
+    first = start + count * _ITEM_SIZE
+    if first > end:
+        raise ProtocolError("truncated", "a batch ends inside its table")
+    table = _table(count).unpack_from(frame, start)
+    bounds = list(accumulate(table[count:], initial=first))
+    if bounds[-1] != end:
+        raise ProtocolError("truncated", f"the messages of a batch end at {bounds[-1]}, its frame at {end}")
+    return table[:count], bounds
+
+
+def is_control(frame: Buffer) -> bool:
     """Whether a frame is a control frame; else it is to be read as a data frame."""
-    return frame.startswith(_SEPARATOR)
+    return frame[:1] == _SEPARATOR
 
 
 def encode_command(command: Command) -> bytes:
@@ -273,7 +319,7 @@ def encode_command(command: Command) -> bytes:
     return _SEPARATOR + _encode(command)
 
 
-def decode_client_command(frame: bytes) -> ClientCommand:
+def decode_client_command(frame: Buffer) -> ClientCommand:
     """Read a control frame that a client sent.
 
     Raises:

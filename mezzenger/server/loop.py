@@ -28,7 +28,7 @@ from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
 from mezzenger.server.outbox import Outbox
 from mezzenger.storage.base import Storage
-from mezzenger.transport.sockets import Sent, ServerSockets, can_receive, receive, send
+from mezzenger.transport.sockets import Readable, Sent, ServerSockets, broadcast, receive_from_peer, send
 
 _SLICE: Final = 512
 """Messages taken from a socket before everything else has its turn."""
@@ -70,6 +70,7 @@ class ServerLoop:
         self._broker = broker
         self._storage = storage
         self._sockets = sockets
+        self._readable = Readable(sockets.xpub, sockets.router)
         self._send_queue = send_queue
         self._send_queue_size = send_queue_size
         self._drain_timeout = drain_timeout
@@ -139,23 +140,40 @@ class ServerLoop:
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
         now = self._now()
-        for frames in receive(self._sockets.xpub, _SLICE):
-            self._on_subscription(frames, now)
-        for frames in receive(self._sockets.router, _SLICE):
-            self._broker.receive(frames[0], frames[1:], now)
-        self._perform()
-        # Every use of a socket may have taken the signal that was meant to wake us.
-        has_more = can_receive(self._sockets.router) or can_receive(self._sockets.xpub)
-        if has_more and not self._is_pump_due:
+        is_calm, readable = True, self._readable.now()
+        for _ in range(_SLICE):
+            for socket in readable:
+                if socket is self._sockets.router:
+                    is_calm &= self._take_from_peer(now)
+                else:
+                    self._take_subscription(now)
+                    is_calm = False
+            self._do_all()
+            # Every use of a socket may have taken the signal that was meant to wake us.
+            readable = self._readable.now()
+            if not readable:
+                break
+        else:
+            self._pump_soon()
+        if not is_calm:
+            self._perform()
+
+    def _pump_soon(self) -> None:
+        if not self._is_pump_due:
             self._is_pump_due = True
             asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _take_from_peer(self, now: float) -> bool:
+        received = receive_from_peer(self._sockets.router)
+        return received is None or self._broker.receive(*received, now)
 
     def _pump_on(self) -> None:
         self._is_pump_due = False
         self._pump()
 
-    def _on_subscription(self, frames: Sequence[bytes], now: float) -> None:
-        is_subscribed, prefix = frames[0][:1], frames[0][1:]
+    def _take_subscription(self, now: float) -> None:
+        frame = self._sockets.xpub.recv()
+        is_subscribed, prefix = frame[:1], frame[1:]
         if is_subscribed not in {b"\0", b"\1"}:
             self._broker.malformed("subscription")
         elif is_token(prefix):
@@ -183,20 +201,23 @@ class ServerLoop:
     # Doing.
 
     def _perform(self) -> None:
+        self._do_all()
+        if self._changes or self._queries:
+            self._has_work.set()
+        self._set_timer()
+
+    def _do_all(self) -> None:
         # A send that fails makes the broker give a peer up, and that has effects of its own.
         while effects := self._broker.take_effects():
             for effect in effects:
                 self._do(effect)
-        if self._changes or self._queries:
-            self._has_work.set()
-        self._set_timer()
 
     def _do(self, effect: Effect) -> None:
         if self._verbose:
             logger.debug("%s", _describe(effect))
         match effect:
             case Publish():
-                send(self._sockets.xpub, [effect.frame])
+                broadcast(self._sockets.xpub, effect.frame)
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
             case Mark():

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -10,6 +9,7 @@ from typing import Final, NamedTuple
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from mezzenger.codecs import Buffer
 from mezzenger.errors import BindError
 
 _MAX_SOCKETS: Final = 65_535
@@ -26,9 +26,13 @@ _FRAME_SLACK: Final = 64 * 2**10
 _MAX_SUBSCRIPTION_SIZE: Final = 4096
 """A name and a separator."""
 
+_LARGE: Final = 64 * 2**10
+"""Bytes from which on it pays to hand a frame over instead of copying it."""
+
 # As plain numbers: an enum takes longer to compare than libzmq takes to answer.
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
 
 _contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
 
@@ -71,18 +75,65 @@ def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> Sent:
     return Sent.DONE
 
 
-def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[list[bytes]]:
-    """Yield the multipart messages that are there, up to so many."""
-    for _ in range(limit):
-        # Asking is cheap, and an exception is not.
-        if not can_receive(socket):
-            return
-        yield socket.recv_multipart(zmq.DONTWAIT)
-
-
 def can_receive(socket: zmq.Socket[bytes]) -> bool:
     """Whether a message is there; to be asked after every use, for the file descriptor tells only once."""
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
+
+
+def can_send(socket: zmq.Socket[bytes]) -> bool:
+    """Whether there is room for a message."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLOUT)
+
+
+def receive_from_peer(router: zmq.Socket[bytes]) -> tuple[bytes, list[Buffer]] | None:
+    """Return a message of a ROUTER socket and whose it is; None if none is there. What is large is not copied."""
+    try:
+        peer = router.recv(zmq.DONTWAIT)
+    except zmq.Again:
+        return None
+    # Half as long as asking for each part whether it is the last.
+    part = router.recv(zmq.DONTWAIT, copy=False)
+    return peer, [_contents(part), *router.recv_multipart(zmq.DONTWAIT)] if part.more else [_contents(part)]
+
+
+def receive_one(socket: zmq.Socket[bytes]) -> Buffer:
+    """Return the frame that is there; what is large is not copied."""
+    return _contents(socket.recv(zmq.DONTWAIT, copy=False))
+
+
+def _contents(part: zmq.Frame) -> Buffer:
+    return part.bytes if len(part) < _LARGE else part.buffer
+
+
+def send_one(socket: zmq.Socket[bytes], frame: bytes) -> bool:
+    """Send one frame without ever waiting; return False if the queue is full."""
+    try:
+        socket.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE)
+    except zmq.Again:
+        return False
+    return True
+
+
+def broadcast(xpub: zmq.Socket[bytes], frame: Buffer) -> None:
+    """Send one frame to whom it concerns, without ever waiting; it is dropped for those whose queue is full."""
+    if isinstance(frame, memoryview) and isinstance(frame.obj, zmq.Frame):
+        # As it was received, ZeroMQ passes it on without any help of Python.
+        xpub.send(frame.obj, zmq.DONTWAIT, copy=False)
+    else:
+        xpub.send(frame, zmq.DONTWAIT)
+
+
+class Readable:
+    """Tells which of some sockets have something; for two of them quicker than asking each."""
+
+    def __init__(self, *sockets: zmq.Socket[bytes]) -> None:
+        self._poller = zmq.Poller()
+        for socket in sockets:
+            self._poller.register(socket, zmq.POLLIN)
+
+    def now(self) -> list[zmq.Socket[bytes]]:
+        """Return those in which a message is; when none is returned, the file descriptors will tell of the next."""
+        return [socket for socket, _ in self._poller.poll(0)]
 
 
 # The server's side.
@@ -212,9 +263,13 @@ class ClientSockets:
         self.dealer.connect(tcp_address(options.server_address, options.send_port))
         self.sub.connect(tcp_address(options.server_address, options.sub_port))
 
-    def all(self) -> list[zmq.Socket[bytes]]:
-        """Return all that can become readable."""
-        return [self.dealer, self.sub, *self.monitors]
+        self.dealer_descriptor = self.dealer.fileno()
+        self.sub_descriptor = self.sub.fileno()
+        self.monitor_descriptors = frozenset(monitor.fileno() for monitor in self.monitors)
+
+    def descriptors(self) -> list[int]:
+        """Return the file descriptors of all that can become readable."""
+        return [self.dealer_descriptor, self.sub_descriptor, *self.monitor_descriptors]
 
     def breakage(self) -> str | None:
         """Return why the connection is broken, or None if it is not."""

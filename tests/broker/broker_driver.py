@@ -356,7 +356,7 @@ class Driver:
                     assert len(effect.frames) == 1
                 self._sent[effect.peer].append(command)
             case Publish():
-                self.published.append(effect.frame)
+                self.published.append(bytes(effect.frame))
             case Mark():
                 self.marks.append(effect.token)
             case Load():

@@ -87,7 +87,8 @@ class TestWhichOne:
         driver.give(C, encode_data("a", items, ack=0, codec=2, client=67, sequence=7, extra=extra))
         driver.join(B, "a")
         (frame,) = driver.retained[B]
-        header, extra, (item,) = read_contents(frame)
+        contents = read_contents(frame)
+        header, extra, (item,) = contents.header, contents.extra, contents.items
         assert (header.client, header.sequence, header.messages, header.codec, header.ack) == (67, 9, 1, 2, 0)
         assert (extra, item.timestamp, bytes(item.payload)) == (Extra(headers={"k": "v"}, index=2), 3.5, b"2")
 

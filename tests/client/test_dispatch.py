@@ -55,10 +55,23 @@ def dispatching(
     callback: Callable[[bytes, Message[bytes]], None], handled: Handled, *, limit: int = 10
 ) -> Iterator[Dispatcher]:
     """Have a dispatcher with one callback, for the name ``a``."""
+    roused = threading.Event()
+
+    def rest(is_over: Callable[[], bool]) -> None:
+        while not is_over():
+            roused.wait(0.01)
+
     payloads = Payloads(ClientSettings())
     responder = Responder(payloads, begins=lambda _: True, respond=lambda _, response: handled.respond(response))
     dispatcher = Dispatcher(
-        payloads, responder, limit, handled=handled.take, ignored=lambda _: None, ended=lambda: None
+        payloads,
+        responder,
+        limit,
+        handled=handled.take,
+        ignored=lambda _: None,
+        ended=lambda: None,
+        rest=rest,
+        rouse=roused.set,
     )
     dispatcher.handlers.add("a", Handler(callback))
     dispatcher.start()

@@ -19,7 +19,7 @@ from mezzenger.protocol.commands import (
     ShowDead,
     Welcome,
 )
-from mezzenger.protocol.events import Action, Arrived, Delivery, Done, Ended, Event, Send
+from mezzenger.protocol.events import Action, Delivery, Done, Ended, Event, Send
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, SessionOptions, State
@@ -207,8 +207,8 @@ class Driver:
     def arrived(self) -> list[Delivery]:
         """Return what arrived since this was asked last."""
         self._events += self.session.take_events()
-        arrived = [event.delivery for event in self._events if isinstance(event, Arrived)]
-        self._events = [event for event in self._events if not isinstance(event, Arrived)]
+        arrived = [event for event in self._events if isinstance(event, Delivery)]
+        self._events = [event for event in self._events if not isinstance(event, Delivery)]
         return arrived
 
 

@@ -17,7 +17,8 @@ def test_the_last_one(payloads: list[bytes], ack: int, headers: dict[str, str]) 
     items = [(1.5 + index, payload) for index, payload in enumerate(payloads)]
     extra = Extra(headers=headers, ttl=5.0)
     frame = encode_data("a.b", items, ack=ack, codec=2, client=3, sequence=40, extra=extra)
-    header, found, (item,) = read_contents(last_message(frame))
+    contents = read_contents(last_message(frame))
+    header, found, (item,) = contents.header, contents.extra, contents.items
     count = len(payloads)
     assert (header.name, header.ack, header.codec, header.messages, header.client) == ("a.b", ack, 2, 1, 3)
     assert (header.sequence, item.timestamp) == (40 + count - 1, 1.5 + count - 1)

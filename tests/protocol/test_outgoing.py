@@ -39,7 +39,8 @@ def test_a_parcel_holds_the_frame() -> None:
     assert pack(outgoing, b"1", b"2").sequence == 1
     parcel = pack(outgoing, b"3", ack=0)
     assert (parcel.name, parcel.sequence, parcel.messages, parcel.ack) == ("a", 3, 1, 0)
-    header, extra, items = read_contents(parcel.frame)
+    contents = read_contents(parcel.frame)
+    header, extra, items = contents.header, contents.extra, contents.items
     assert (header.name, header.client, header.sequence, header.ack, header.codec) == ("a", 77, 3, 0, 2)
     assert extra == Extra(headers={"k": "v"})
     assert [(item.timestamp, bytes(item.payload)) for item in items] == [(1.5, b"3")]
@@ -120,7 +121,7 @@ def test_an_answer_shows_what_has_arrived() -> None:
     outgoing = with_window(2)
     numbers = []
     for _ in range(3):
-        outgoing.sent(pack(outgoing, b"1", b"2", ack=0))
+        outgoing.sent(pack(outgoing, b"1", b"2", ack=0).messages)
         numbers.append(outgoing.next_ping())
     outgoing.ponged(numbers[1])
     outgoing.disconnected()
@@ -133,7 +134,7 @@ def test_a_break_ends_all_pings() -> None:
     """A ping that was under way when the connection broke tells nothing any more; each loss is counted once."""
     outgoing = with_window(2)
     number = outgoing.next_ping()
-    outgoing.sent(pack(outgoing, ack=0))
+    outgoing.sent(pack(outgoing, ack=0).messages)
     outgoing.disconnected()
     assert outgoing.uncertain == 1
     outgoing.ponged(number)

@@ -41,7 +41,7 @@ from mezzenger.protocol.commands import (
     Subscribed,
     Welcome,
 )
-from mezzenger.protocol.events import Arrived, Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
+from mezzenger.protocol.events import Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
 from mezzenger.protocol.states import TRANSITIONS, State
 from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import encode_command
@@ -701,8 +701,8 @@ class AnyHistory(RuleBasedStateMachine):
         for event in self.session.take_events():
             if isinstance(event, Done):
                 assert self.deadlines.pop(event.ticket, None) is not None
-            elif isinstance(event, Arrived):
-                self.deliveries.append(event.delivery)
+            elif isinstance(event, Delivery):
+                self.deliveries.append(event)
 
     @invariant()
     def check_state(self) -> None:

@@ -27,7 +27,6 @@ from mezzenger.protocol.wire import (
     read_contents,
     read_extra,
     read_header,
-    read_items,
     verify_digest,
 )
 
@@ -125,9 +124,9 @@ def craft(
     return sealed(name + b"|" + head + extra + body)
 
 
-def batch_item(offset: int, payload: bytes, length: int | None = None) -> bytes:
-    """Write one message of a batch, right or wrong."""
-    return struct.pack("!II", offset, len(payload) if length is None else length) + payload
+def batch(*lengths: int, payloads: bytes = b"onetwo", offset: int = 0) -> bytes:
+    """Write the body of a batch, right or wrong."""
+    return struct.pack(f"!{2 * len(lengths)}I", *[offset] * len(lengths), *lengths) + payloads
 
 
 def reason_of(read: Callable[[bytes], object], frame: bytes) -> str | None:
@@ -279,7 +278,7 @@ class TestLayout:
                 BATCH,
                 (
                     "636166c3a92e627c 01030100 0000 0003 0000000000000002 0000000000000003 3ff8000000000000"
-                    "00000000000000036f6e65 000f424000000000 001e8480000000057468726565 664ec5a6a467fdba"
+                    "00000000000f4240001e8480 000000030000000000000005 6f6e657468726565 ec36110c94f724a1"
                 ),
             ),
         ],
@@ -313,7 +312,7 @@ class TestLayout:
         for frame in FRAMES.values():
             header = read_header(frame)
             verify_digest(frame)
-            assert read_contents(frame) == (header, read_extra(frame, header), read_items(frame, header))
+            assert read_contents(frame)[:3] == (header, read_extra(frame, header), frame)
 
     def test_extra_fields_of_a_later_version(self) -> None:
         """Extra fields that are not known here are skipped."""
@@ -401,17 +400,12 @@ class TestRefused:
             ("extra", craft(extra=b"\x81\xa7headers\x81\xa1a\xa3\xed\xa0\x80"), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa7headers\xdf\xff\xff\xff\xff"), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa1x" + b"\x91" * 60_000 + b"\x01"), "extra fields cannot be read"),
-            ("truncated", craft(b"", flags=2, count=2), "ends before its last message"),
-            ("truncated", craft(batch_item(0, b"one"), flags=2, count=2), "ends before its last message"),
-            ("truncated", craft(batch_item(0, b"one") + bytes(7), flags=2, count=2), "ends before its last message"),
-            (
-                "truncated",
-                craft(batch_item(0, b"one") + batch_item(0, b"two", 4), flags=2, count=2),
-                "inside a message",
-            ),
-            ("truncated", craft(batch_item(0, b"one", 2**32 - 1) + bytes(99), flags=2, count=2), "inside a message"),
-            ("truncated", craft(batch_item(0, b"one") * 2 + b"x", flags=2, count=2), "bytes after its last message"),
-            ("truncated", craft(batch_item(0, b"one") * 3, flags=2, count=2), "bytes after its last message"),
+            ("truncated", craft(b"", flags=2, count=2), "ends inside its table"),
+            ("truncated", craft(batch(3, 3)[:15], flags=2, count=2), "ends inside its table"),
+            ("truncated", craft(batch(3, 3) + b"xy", flags=2, count=3), "end at"),
+            ("truncated", craft(batch(3, 4), flags=2, count=2), "end at"),
+            ("truncated", craft(batch(3, 2), flags=2, count=2), "end at"),
+            ("truncated", craft(batch(3, 2**32 - 1), flags=2, count=2), "end at"),
         ],
         ids=reason_or_text,
     )

@@ -9,7 +9,6 @@ from mezzenger.protocol import wire
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned, Serve
 from mezzenger.protocol.events import (
     Action,
-    Arrived,
     Connect,
     Delivery,
     Disconnect,
@@ -228,12 +227,12 @@ class Client:
             self._state = self.session.state
         for told in self.session.take_events():
             assert not isinstance(told, Ended), f"a group declines its member: {told}"
-            if isinstance(told, Arrived):
-                assert told.delivery.contents.header.name in self.names, "a callback is called that is not there"
-                self._order.arrived(told.delivery)
-                self._callbacks.append(told.delivery)
-                if told.delivery.served is not None:
-                    self._until[told.delivery.served] = self._clock.now + self._timeouts.pop()
+            if isinstance(told, Delivery):
+                assert told.contents.header.name in self.names, "a callback is called that is not there"
+                self._order.arrived(told)
+                self._callbacks.append(told)
+                if told.served is not None:
+                    self._until[told.served] = self._clock.now + self._timeouts.pop()
             else:
                 self._done(told)
         self._call_next()
@@ -326,7 +325,7 @@ class Client:
         if not self.is_alive:
             return
         self._is_busy = False
-        header, _, items = delivery.contents
+        header = delivery.contents.header
         if delivery.served is not None:
             self._respond(delivery, delivery.served)
         elif header.name in self.names:
@@ -336,7 +335,7 @@ class Client:
                 self.session.handled(delivery, failures)
         else:
             self.session.inbox.dropped(delivery)
-        assert len(items) == header.messages
+        assert len(delivery.contents.items) == header.messages
         self._after()
 
     def _call(self, delivery: Delivery, index: int) -> Failure | None:

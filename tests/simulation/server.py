@@ -202,7 +202,7 @@ class Server:
             case Send():
                 self._send(effect)
             case Publish():
-                self._broadcast(effect.frame)
+                self._broadcast(bytes(effect.frame))
             case Mark():
                 # ZeroMQ drops it if the subscriber's queue is full.
                 if not self._clock.breaks(0.03, "a mark is lost"):

@@ -1,0 +1,1 @@
+"""How much Python does for a message, counted and compared with what it was."""
