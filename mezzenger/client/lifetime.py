@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -36,6 +37,10 @@ def ended(client: Client) -> None:
 
 def _wait_for_callbacks() -> None:
     """Let a program whose main thread has ended go on as long as it has subscribed, until Ctrl-C."""
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        # Ctrl-C has ended the main thread, while it subscribed, say: there must be no need for a second one.
+        _stop_all()
+        return
     try:
         for client in list(_running):
             client.join_callbacks()

@@ -510,3 +510,21 @@ def test_a_server_that_is_back_is_found_at_once(server: MezzengerServer, connect
     with MezzengerServer(ServerSettings.model_validate(ports)):
         wait_for(lambda: client.state is State.OPEN, 5)
         client.stop()
+
+
+def test_ctrl_c_while_it_subscribes_ends_a_program(tmp_path: Path) -> None:
+    """One is enough: a program whose main thread Ctrl-C has ended does not go on calling back."""
+    program = """
+import signal, sys
+from mezzenger import Mezzenger
+signal.signal(signal.SIGINT, signal.default_int_handler)
+mc = Mezzenger(send_port=int(sys.argv[1]), sub_port=int(sys.argv[2]))
+mc.subscribe("name", print)
+signal.raise_signal(signal.SIGINT)
+"""
+    ports = free_ports()
+    with (
+        server_process(ports, tmp_path / "log"),
+        running(program, *ports, log=tmp_path / "client") as client,
+    ):
+        client.wait(20)
