@@ -12,7 +12,7 @@ import msgspec
 from mezzenger.errors import ProtocolError, StorageError
 from mezzenger.patterns import matches
 from mezzenger.protocol import wire
-from mezzenger.queues import split_queue
+from mezzenger.queues import is_group, split_queue
 from mezzenger.storage import wal
 from mezzenger.storage.files import Files, reading
 from mezzenger.storage.report import Finding
@@ -150,6 +150,7 @@ def _findings(database: sqlite3.Connection, frames: dict[str, int], progress: Pr
                     f"is {last_number}, below {table} {row[0]}",
                     "a number may be given to two messages",
                 )
+    yield from _of_groups(database)
     yield from _of_counters(database, totals)
     yield from _of_publishers(database, last_number)
 
@@ -225,6 +226,13 @@ def are_indexes(indexes: bytes, messages: int) -> bool:
     except msgspec.DecodeError:
         return False
     return bool(left) and list(left) == sorted(set(left)) and left[0] >= 0 and left[-1] < messages
+
+
+def _of_groups(database: sqlite3.Connection) -> Iterator[Finding]:
+    for name, mark in database.execute("SELECT name, is_group FROM name"):
+        # What was dropped may still have dead letters.
+        if mark not in ((0, 1) if is_group(name) else (0,)):
+            yield Finding(f"the mark of {name!r}", f"is {mark}", "a group may be missing, or be there without a name")
 
 
 def _of_counters(database: sqlite3.Connection, totals: dict[str, _Totals]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from mezzenger.queues import is_group
 from mezzenger.storage.pages import Image
 from mezzenger.storage.records import Value, fresh_roots
 from mezzenger.storage.trees import Walk, read_rows
@@ -12,11 +13,13 @@ _INDEX_OF: Final = {"message": "message_of_name", "delayed": "delayed_due", "dea
 
 
 class KnownName(NamedTuple):
-    """A row of ``name``."""
+    """A row of ``name``: a queue."""
 
     name: str
     offered: int | None
     """None if it cannot be trusted."""
+    is_group: bool
+    """Whether it is that of a group; where the mark is lost, as its name says: a group too many loses nothing."""
 
 
 class PublisherRow(NamedTuple):
@@ -78,14 +81,21 @@ def _roots(image: Image) -> dict[str, int]:
 
 def _read_names(image: Image, evidence: Evidence) -> None:
     walked = Walk()
+    # Without its row, a name is known from the index; and better so than from a row that is damaged.
+    doubtful: dict[int, KnownName] = {}
+    for found, values in read_rows(image, evidence.roots["sqlite_autoindex_name_1"], walked, is_index=True):
+        match values:
+            case [str(name), int(id_)]:
+                names = doubtful if image.is_damaged(found.page) else evidence.names
+                names[id_] = KnownName(name, None, is_group(name))
     for found, values in read_rows(image, evidence.roots["name"], walked):
-        name, offered = values[1], values[5] if len(values) > 5 else None  # noqa: PLR2004
-        if isinstance(name, str):
-            is_known = isinstance(offered, int) and not image.is_damaged(found.page)
-            evidence.names[found.cell.number] = KnownName(name, offered if is_known else None)  # type: ignore[arg-type]
-    # The index of the names: only to know its pages.
-    for _ in read_rows(image, evidence.roots["sqlite_autoindex_name_1"], walked, is_index=True):
-        pass
+        id_ = found.cell.number
+        match values:
+            case [_, str(name), _, _, _, int(offered), *_, int(mark)] if not image.is_damaged(found.page):
+                evidence.names[id_] = KnownName(name, offered, bool(mark) and is_group(name))
+            case [_, str(name), *_]:
+                evidence.names.setdefault(id_, KnownName(name, None, is_group(name)))
+    evidence.names = doubtful | evidence.names
     evidence.walked.pages |= walked.pages
 
 

@@ -37,6 +37,10 @@ class _Name:
     offered: int = 0
     """No frame above this number was delivered."""
 
+    def marked(self, row: Stored) -> Stored:
+        """Return a row that tells whether it was delivered."""
+        return row if row.number > self.offered else row._replace(attempts=max(row.attempts, 1))
+
 
 class MemoryStorage:
     """Keeps nothing beyond the process."""
@@ -96,7 +100,7 @@ class MemoryStorage:
             size += len(row.frame)
             if len(rows) == load.frames or (rows and size > load.size):
                 break
-            rows.append(row if row.number > name.offered else row._replace(attempts=max(row.attempts, 1)))
+            rows.append(name.marked(row))
         if rows:
             name.offered = max(name.offered, rows[-1].number)
         return rows
@@ -175,11 +179,13 @@ class MemoryStorage:
     def _adopt(self, adopt: Adopt) -> None:
         former = self._names.pop(adopt.name, _Name())
         heir = self._names.setdefault(adopt.heir, _Name())
-        for number, row in former.frames.items():
-            heir.frames[number] = row._replace(name=adopt.heir)
-            self._name_of[number] = adopt.heir
-        heir.frames = dict(sorted(heir.frames.items()))
-        heir.offered = max(heir.offered, former.offered)
+        # How far each was delivered does not hold for the other, so it is noted where it is known.
+        rows = [
+            queue.marked(row)._replace(name=adopt.heir) for queue in (former, heir) for row in queue.frames.values()
+        ]
+        heir.frames = {row.number: row for row in sorted(rows)}
+        heir.offered = 0
+        self._name_of.update(dict.fromkeys(former.frames, adopt.heir))
 
     def _ended(self, heap: list[tuple[float, int]], now: float) -> Iterator[Stored]:
         """Yield, and forget the moments of, the rows whose moment has come and that are still there."""

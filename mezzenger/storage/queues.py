@@ -47,11 +47,17 @@ def _adopt(database: sqlite3.Connection, adopt: Adopt, names: dict[str, int]) ->
         # Nothing but this is in either of them, so that they can change their names instead of all rows.
         _swap(database, adopt, names)
         return
+    # How far each was delivered does not hold for the other, so it is noted where it is known.
+    database.executemany(
+        "UPDATE message SET attempts = 1 WHERE name = ?1 AND attempts = 0"
+        " AND number <= (SELECT offered FROM name WHERE id = ?1)",
+        [(former,), (heir,)],
+    )
     database.execute("UPDATE message SET name = ? WHERE name = ?", (heir, former))
     database.execute(
         "UPDATE name SET frames = name.frames + former.frames, messages = name.messages + former.messages,"
-        " size = name.size + former.size, offered = max(name.offered, former.offered)"
-        " FROM (SELECT frames, messages, size, offered FROM name WHERE id = ?) AS former WHERE name.id = ?",
+        " size = name.size + former.size, offered = 0"
+        " FROM (SELECT frames, messages, size FROM name WHERE id = ?) AS former WHERE name.id = ?",
         (former, heir),
     )
     database.execute("UPDATE name SET frames = 0, messages = 0, size = 0 WHERE id = ?", (former,))

@@ -42,12 +42,11 @@ class NewStore:
         self._ids: dict[str, int] = {}
         self._messages: Counter[str] = Counter()
         self.frames: Counter[tuple[str, str]] = Counter()
-        """How many rows of each name there are in each table."""
+        """How many rows of each queue there are in each table."""
         self._highest = 0
 
-    def add(self, row: Row) -> None:
-        """Write a row."""
-        name = row.header.name
+    def add(self, row: Row, name: str) -> None:
+        """Write a row of a queue."""
         columns = _COLUMNS[row.table]
         values: list[Value] = [row.number, self._id_of(name), *(row.values[column] for column in columns)]
         self._database.execute(
@@ -67,6 +66,9 @@ class NewStore:
             last_number += _UNKNOWN_NUMBERS
         self._database.execute("UPDATE last_number SET number = ?", (last_number,))
         offered = {known.name: known.offered for known in evidence.names.values()}
+        # A group is there whether something waits for it or not.
+        groups = [(self._id_of(known.name),) for known in evidence.names.values() if known.is_group]
+        self._database.executemany("UPDATE name SET is_group = 1 WHERE id = ?", groups)
         for name, id_ in self._ids.items():
             # Of a name whose mark is lost, all may have been delivered.
             mark = offered.get(name)

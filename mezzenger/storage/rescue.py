@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from mezzenger.patterns import matches
+from mezzenger.queues import split_queue
 from mezzenger.storage.carving import frames_in, mended
 from mezzenger.storage.check import are_indexes
 from mezzenger.storage.evidence import Evidence, gather
@@ -30,7 +32,7 @@ class Lost(NamedTuple):
     table: str
     number: int
     name: str
-    """Empty if it is not known."""
+    """Of its queue; empty if it is not known."""
 
 
 @dataclass
@@ -61,11 +63,11 @@ class Rescue:
 
     Args:
         image: Its pages.
-        keep: Is given each row that is rescued, once.
+        keep: Is given each row that is rescued, once, and the queue that it is in.
         progress: Is told how many pages of how many were visited.
     """
 
-    def __init__(self, image: Image, keep: Callable[[Row], None], progress: Progress) -> None:
+    def __init__(self, image: Image, keep: Callable[[Row, str], None], progress: Progress) -> None:
         self._image = image
         self._keep = keep
         self._progress = progress
@@ -75,8 +77,8 @@ class Rescue:
         self._tables = {table: _Table(live=self.evidence.live.get(table)) for table in FRAME_TABLES}
         self._reached = set(self.evidence.walked.pages)
         self._suspects: set[int] = set()
-        self._frames: set[bytes] = set()
-        """The digests of all that was kept."""
+        self._queues: dict[bytes, set[str]] = {}
+        """In which queues what was kept is, by its digest: a message may be there once for each of its queues."""
 
     def run(self) -> list[Lost]:
         """Hand over all rows, and return what is lost."""
@@ -140,13 +142,14 @@ class Rescue:
         table.missing.discard(row.number)
         self.highest = max(self.highest, row.number)
         self.uncertain += not row.is_certain
-        self._frames.add(row.frame[-8:])
+        queue = self._queue_of(row)
+        self._queues.setdefault(row.frame[-8:], set()).add(queue)
         indexes = row.values.get("indexes")
         if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
             is_trusted = False
         if any(isinstance(value, float) and not abs(value) < _MAX_TIME for value in row.values.values()):
             is_trusted = False
-        self._keep(row if is_trusted else self._careful(row))
+        self._keep(row if is_trusted else self._careful(row), queue)
 
     def _careful(self, row: Row) -> Row:
         """Return a row of a damaged page: what no digest covers is not believed if it could make a message be lost."""
@@ -212,14 +215,12 @@ class Rescue:
         # What is newer than all that is known was stored after it.
         if row.number in table.missing or row.number > self.evidence.last_number:
             self._take(replace(row, is_certain=True), is_trusted=False)
-        elif table.is_open and not only_missing and row.frame[-8:] not in self._frames:
+        elif table.is_open and not only_missing and self._queue_of(row) not in self._queues.get(row.frame[-8:], ()):
             self._take(row, is_trusted=False)
 
     def _carve_frames(self, content: bytes, heads: list[int]) -> None:
-        names = {known.name for known in self.evidence.names.values()}
+        names = {split_queue(known.name)[0] for known in self.evidence.names.values()}
         for frame, pages in frames_in(self._image, content, sorted(names), heads):
-            if frame[-8:] in self._frames:
-                continue
             row = self._row_for(frame, tuple(pages))
             if row is not None:
                 self._take(row, is_trusted=False)
@@ -230,25 +231,46 @@ class Rescue:
         if header is None:
             return None
         is_open = False
+        kept_in = self._queues.get(frame[-8:], set())
         for name, table in self._tables.items():
-            of_name = [number for number in sorted(table.missing) if self._name_of(name, number) in {"", header.name}]
-            if of_name:
-                return Row(name, of_name[0], _values(name, frame), header, pages)
+            for number in sorted(table.missing):
+                queue = self._name_of(name, number)
+                # Of a frame that was kept, this may be the copy for another queue.
+                is_it = _is_in(queue, header.name) and queue not in kept_in if queue else not kept_in
+                if is_it:
+                    return Row(name, number, _values(name, frame), header, pages)
             is_open = is_open or table.is_open
-        if not is_open:
+        if not is_open or kept_in:
             return None
         self.highest += 1
         return Row("message", self.highest, _values("message", frame), header, pages, is_certain=False)
 
+    def _queue_of(self, row: Row) -> str:
+        """Return the queue of a row; if it is not known, that of those who subscribed to the message's name."""
+        for id_ in (self._indexed(row.table, row.number), row.values.get("name")):
+            known = self.evidence.names.get(id_) if isinstance(id_, int) else None
+            if known is not None and _is_in(known.name, row.header.name):
+                return known.name
+        return row.header.name
+
     def _name_of(self, table: str, number: int) -> str:
-        """Return the name of a frame that is missing, empty if it is not known."""
-        known = self._tables[table]
-        broken = known.broken.get(number)
-        id_ = broken.name if broken is not None else None
-        if known.live is not None and table != "delayed":
-            id_ = known.live.get(number, id_)  # type: ignore[assignment]
+        """Return the queue of a frame that is missing, empty if it is not known."""
+        broken = self._tables[table].broken.get(number)
+        id_ = self._indexed(table, number)
+        if id_ is None and broken is not None:
+            id_ = broken.name
         name = self.evidence.names.get(id_) if isinstance(id_, int) else None
         return name.name if name is not None else ""
+
+    def _indexed(self, table: str, number: int) -> Value:
+        """Return the id of the queue of a row, as the table's index has it."""
+        live = self.evidence.live.get(table)
+        return live.get(number) if live is not None and table != "delayed" else None
+
+
+def _is_in(queue: str, name: str) -> bool:
+    """Whether messages with this name may be in a queue."""
+    return matches(split_queue(queue)[0], name)
 
 
 def _rows_of_leaf(image: Image, number: int, page: bytes) -> Iterator[Row]:

@@ -52,6 +52,9 @@ class Driver:
     def find(self, question: Question) -> Sequence[Dead]:
         return self._runner.run(self.storage.find(Find(b"peer", question)))
 
+    def find_all(self) -> Sequence[Dead]:
+        return self.find(ListDead(1, None, 0))
+
     def listed(self, name: str | None = None, after: int = 0) -> list[int]:
         return [dead.number for dead in self.find(ListDead(1, name, after))]
 
