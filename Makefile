@@ -5,6 +5,7 @@ VENV ?= .venv
 DURATION ?= 10
 FILE ?= CHANGELOG.md
 ROUNDS ?= 5
+WORKERS ?= auto
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
@@ -35,7 +36,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 tests: $(INSTALLED) ## Run the tests; the pure layers must be covered to the last branch
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@echo "Coverage of the pure layers:"
 	@$(BIN)/coverage report --include='$(PURE_LAYERS)' --fail-under=100
 	@echo "Coverage of all:"

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from mezzenger.channel import Channel, CodecName, name_of
+from mezzenger.channel import Channel, CodecName, encode_answer, name_of
 from mezzenger.codecs import BY_NAME, JSON, MSGPACK, PICKLE
 from mezzenger.errors import (
     InvalidChannel,
@@ -376,6 +376,21 @@ class TestWhatArrives:
             channel.decode(b"\xc1")
         with pytest.raises(PayloadInvalid, match="Invalid JSON"):
             channel.decode(b"{", JSON)
+
+
+class TestAnswers:
+    @pytest.mark.parametrize(
+        ("codec", "written"),
+        [(MSGPACK, {"kind": "cat", "lives": 9}), (JSON, {"kind": "cat", "lives": 9}), (PICKLE, Cat())],
+    )
+    def test_what_is_returned(self, codec: Any, written: object) -> None:
+        """A model that a callback returned is written as plain values, where the codec has no models."""
+        assert codec.loads(encode_answer(codec, "a", Cat())) == written
+
+    def test_what_cannot_be_written(self) -> None:
+        """The error names the message."""
+        with pytest.raises(PayloadNotEncodable, match="message 'a'"):
+            encode_answer(MSGPACK, "a", object())
 
 
 class TestMaking:

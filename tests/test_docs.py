@@ -114,7 +114,6 @@ def test_the_frames_in_bytes_are_frames() -> None:
     assert wire.decode_client_command(control) == commands.Ping(5)
 
 
-@pytest.mark.timeout(30)
 def test_the_whole_client_works(tmp_path: Path) -> None:
     """The client that is shown, written without Mezzenger, talks to the server and prints what is shown."""
     (program,) = (block for block in read_blocks(PROTOCOL) if block.language == "python")
@@ -131,13 +130,12 @@ def test_the_whole_client_works(tmp_path: Path) -> None:
 
 PROGRAMS: Final = [
     pytest.param(page, block, id=f"{page.name}:{block.line}")
-    for page in (ROOT / "docs" / "channels.md", ROOT / "docs" / "tracing.md")
+    for page in [ROOT / "docs" / f"{name}.md" for name in ("channels", "requests", "tracing")]
     for block in read_blocks(page.read_text("utf-8"))
     if block.language == "python" or block.text.startswith("mezzenger ")
 ]
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize(("page", "program"), PROGRAMS)
 def test_programs_print_what_is_shown(page: Path, program: Block, tmp_path: Path) -> None:
     """Each program and command of these pages runs as it is, ends by itself, and prints what stands below it."""

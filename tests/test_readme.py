@@ -26,9 +26,7 @@ ROOT: Final = Path(__file__).parent.parent
 README: Final = (ROOT / "README.md").read_text("utf-8")
 MAX_LINES: Final = 250
 ADDRESS: Final = 'server_address="127.0.0.1"'
-PATIENCE: Final = 15.0
-
-pytestmark = pytest.mark.timeout(30)
+PATIENCE: Final = 60.0
 
 
 class Block(NamedTuple):

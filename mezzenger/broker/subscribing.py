@@ -41,7 +41,7 @@ class Subscribing:
                     self._deliveries.unsubscribe(peer, command.name, now)
             case Join():
                 self._join(peer, command, now)
-            case Leave():
+            case _:
                 self._memberships.leave(peer, command, now)
 
     def _subscribe(self, peer: Peer, command: Subscribe, now: float) -> None:

@@ -1,7 +1,6 @@
 """``mezzenger pub``."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Final, NamedTuple
 
@@ -12,11 +11,12 @@ from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
 from mezzenger.cli.exits import BadInput, ExitCode, Incomplete, complain, reported
 from mezzenger.cli.lines import read_all, read_lines
+from mezzenger.cli.payloads import headers_of, parsed, stdin
 from mezzenger.cli.progress import Sent, progress
 from mezzenger.cli.signals import StopSignals
 from mezzenger.client.sync import Mezzenger
 from mezzenger.errors import MezzengerError
-from mezzenger.message import check_headers, check_name
+from mezzenger.message import check_name
 from mezzenger.units import Duration
 
 _COMMAND: Final = "mezzenger"
@@ -63,8 +63,8 @@ def pub(
         if lines and payload is not None:
             raise BadInput("PAYLOAD and --lines exclude each other: --lines reads stdin")
         moments = (_seconds("--ttl", ttl), _seconds("--delay", delay))
-        stationery = _Stationery(check_name(name), int(ack), _headers(header or []), *moments, as_json)
-        ready = None if payload is None else [_parsed(payload, stationery, "PAYLOAD")]
+        stationery = _Stationery(check_name(name), int(ack), headers_of(header or []), *moments, as_json)
+        ready = None if payload is None else [parsed(payload, "PAYLOAD", as_json=as_json)]
         settings = connection_settings(
             config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
         )
@@ -74,23 +74,12 @@ def pub(
                     signals.postpone()
                     _send_lines(client, stationery, sent, signals)
                 else:
-                    ready = ready or [_parsed(read_all(_stdin(), signals.wait_for_input), stationery, "stdin")]
+                    ready = ready or [parsed(read_all(stdin(), signals.wait_for_input), "stdin", as_json=as_json)]
                     _send(client, stationery, sent, ready)
                 client.flush()
         except KeyboardInterrupt:
             complain(_COMMAND, "interrupted before the message was sent for certain")
             raise typer.Exit(ExitCode.SIGNAL + (signals.received or 0)) from None
-
-
-def _headers(texts: Sequence[str]) -> dict[str, str]:
-    headers = {}
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise BadInput(f"--header {text!r}: must be KEY=VALUE")
-        headers[key] = value
-    check_headers(headers)
-    return headers
 
 
 def _seconds(option: str, text: str | None) -> float | None:
@@ -99,24 +88,6 @@ def _seconds(option: str, text: str | None) -> float | None:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise BadInput(f"{option} {text!r}: {reason}") from None
-
-
-def _stdin() -> int:
-    if sys.stdin is None:
-        raise BadInput("stdin is closed; give a PAYLOAD")
-    return sys.stdin.fileno()
-
-
-def _parsed(text: str, stationery: _Stationery, place: str) -> object:
-    if not stationery.as_json:
-        return text
-    try:
-        value: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{place}, line {error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{place}: cannot be read as JSON: {error}") from None
-    return value
 
 
 def _send(client: Mezzenger, stationery: _Stationery, sent: Sent, payloads: Sequence[object]) -> None:
@@ -129,7 +100,7 @@ def _send(client: Mezzenger, stationery: _Stationery, sent: Sent, payloads: Sequ
 def _send_lines(client: Mezzenger, stationery: _Stationery, sent: Sent, signals: StopSignals) -> None:
     number = 0
     try:
-        for lines in read_lines(_stdin(), signals.wait_for_input):
+        for lines in read_lines(stdin(), signals.wait_for_input):
             payloads, problem = _parsed_lines(lines, stationery, number)
             _send(client, stationery, sent, payloads)
             if problem is not None:

@@ -1,7 +1,5 @@
 """``mezzenger sub``."""
 
-import io
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
 from mezzenger.cli.exits import is_terminal, reported
 from mezzenger.cli.logs import NotPrinted
+from mezzenger.cli.payloads import json_of, open_stdout, repr_of, text_of
 from mezzenger.cli.signals import StopSignals
 from mezzenger.client.sync import Mezzenger
 from mezzenger.errors import MezzengerError
@@ -46,7 +45,7 @@ def sub(
         settings = connection_settings(
             config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
         )
-        _open_stdout(as_json)
+        open_stdout(as_json=as_json)
         printer = _Printer(_as_json if as_json else _as_text(len(names) > 1), count, signals.wake)
         try:
             with Mezzenger(settings=settings) as client:
@@ -104,15 +103,6 @@ def _print_until_stopped(client: Mezzenger, names: list[str], printer: _Printer,
             client.flush()  # raises what closed it
 
 
-def _open_stdout(as_json: bool) -> None:
-    """See to it that every text can be written."""
-    if sys.stdout is None:
-        raise MezzengerError("stdout is closed: there is nowhere to print to")
-    # In UTF-8 only half characters are escaped, as \udc80, which is what JSON wants.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8" if as_json else None, errors="backslashreplace")
-
-
 def _abandon_stdout() -> None:
     """Have Python not try once more, at its end, to write what could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -122,7 +112,7 @@ def _as_text(with_name: bool) -> Callable[[Message[Any]], str]:
     is_coloured = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
 
     def form(message: Message[Any]) -> str:
-        text = message.payload if isinstance(message.payload, str) else _repr(message.payload)
+        text = text_of(message.payload)
         if not with_name:
             return text
         name = typer.style(message.name, fg=typer.colors.CYAN) if is_coloured else message.name
@@ -140,17 +130,6 @@ def _as_json(message: Message[Any]) -> str:
         "headers": dict(message.headers),
     }
     try:
-        return _json({"name": message.name, "payload": message.payload} | rest)
+        return json_of({"name": message.name, "payload": message.payload} | rest)
     except (TypeError, ValueError, RecursionError):
-        return _json({"name": message.name, "payload_repr": _repr(message.payload)} | rest)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _repr(payload: object) -> str:
-    try:
-        return repr(payload)
-    except Exception as error:  # noqa: BLE001  # whoever sent it wrote this repr
-        return f"<a {type(payload).__name__} whose repr raises {type(error).__name__}>"
+        return json_of({"name": message.name, "payload_repr": repr_of(message.payload)} | rest)

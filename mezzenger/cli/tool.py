@@ -8,6 +8,7 @@ from mezzenger.cli import bench, dead, group
 from mezzenger.cli.application import Version, new_application
 from mezzenger.cli.asyncapi import asyncapi
 from mezzenger.cli.pub import pub
+from mezzenger.cli.request import request
 from mezzenger.cli.store import store
 from mezzenger.cli.sub import sub
 
@@ -20,6 +21,7 @@ def main() -> None:
     application.callback()(_root)
     application.command(short_help="Send a message, or many.")(pub)
     application.command(short_help="Print messages as they come.")(sub)
+    application.command(short_help="Ask one subscriber, and print its answer.")(request)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
     application.add_typer(_groups(), name="group", short_help="List or drop groups.")
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")

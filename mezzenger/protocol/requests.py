@@ -27,7 +27,6 @@ from mezzenger.protocol.commands import (
     Raised,
     Request,
     Respond,
-    Response,
     Returned,
     Serve,
     Unserved,
@@ -130,7 +129,7 @@ class Requests:
                 return self._serve(command, now)
             case Withdraw():
                 self._serving.pop(command.number, None)
-            case Response():
+            case _:
                 asked = self._sent.pop(command.request, None)
                 if asked is not None:
                     self._answered(command.request, asked, command.outcome)
@@ -149,7 +148,7 @@ class Requests:
                 # Nobody has carried it out: the next server may have it.
                 self._held[ticket] = asked
                 self._is_postponed = True
-            case Unserved():
+            case _:
                 self._done(ticket, _unserved(asked.name, outcome), None)
 
     def _serve(self, command: Serve, now: float) -> Delivery | None:

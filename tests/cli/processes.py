@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 
 SERVER: Final = "mezzenger.cli.server"
 TOOL: Final = "mezzenger.cli.tool"

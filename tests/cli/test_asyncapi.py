@@ -135,6 +135,7 @@ def test_what_is_told(commands: Commands, shop: Path) -> None:
         ({"kind": "sent", "parcels": [["a", "S"]], "rest": [1, 2, 3]}, True),
         ({"kind": "paid", "where": [1.5, 2.5, 3.5]}, False),
         ({"kind": "sent", "parcels": [["a", "XL"]]}, False),
+        ({"kind": "paid", "where": ["x", 2.5]}, False),
         ({"kind": "lost"}, False),
     ],
 )
@@ -153,7 +154,8 @@ def test_yaml_title_and_file(commands: Commands, shop: Path) -> None:
 
 
 def test_a_file_that_is_called_like_a_module(commands: Commands, shop: Path) -> None:
-    """Not Python's own module is described, but the file."""
+    """Not Python's own module is described, but the file; for everybody else the name still means Python's."""
+    shop.write_text(f"{SHOP}\nimport json\n\njson.dumps(1)\n", "utf-8")
     folder = commands.folder / "elsewhere"
     folder.mkdir()
     for file, name in ((shop, "json.py"), (shop.with_name("kinds.py"), "kinds.py")):

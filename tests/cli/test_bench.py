@@ -11,8 +11,6 @@ from mezzenger import MezzengerServer
 from tests.cli.processes import TOOL, Commands, read_until, terminal
 from tests.integration.processes import free_ports, wait_for
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def to(server: MezzengerServer) -> tuple[object, ...]:
     """Return the options that lead to a server."""
@@ -37,7 +35,7 @@ def test_pub_and_sub(commands: Commands, server: MezzengerServer, how: tuple[obj
     ):
         read_until(ours, b"subscribed")
         sent = measured(commands, "pub", "--count", 1000, "--size", 30, *how, *to(server))
-        output, _ = subscriber.communicate(timeout=20)
+        output, _ = subscriber.communicate(timeout=60)
     assert (sent["messages"], sent["size"]) == (1000, 30)
     assert sent["per_second"] > 0
     received = json.loads(output)
@@ -51,7 +49,7 @@ def test_sub_ends_with_a_signal(commands: Commands, server: MezzengerServer) -> 
         wait_for(lambda: server.stats().names == 1)
         measured(commands, "pub", "--count", 2, *to(server))
         subscriber.send_signal(signal.SIGINT)
-        output, _ = subscriber.communicate(timeout=20)
+        output, _ = subscriber.communicate(timeout=60)
     assert subscriber.returncode == 0
     assert json.loads(output)["missing"] >= 3
 
@@ -82,7 +80,7 @@ def test_text_for_people(commands: Commands, server: MezzengerServer) -> None:
         shown = b""
         while b"stored" not in shown:
             shown += os.read(ours, 4096)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_without_a_server(commands: Commands) -> None:

@@ -140,9 +140,10 @@ def test_a_full_queue() -> None:
 
 
 def test_a_pickle_from_a_stranger() -> None:
-    """It is not read, unless the settings trust its server."""
+    """It is not read, unless the settings trust its server; a channel changes nothing about that."""
     pickled = delivery(1, codec=PICKLE.number, payload=PICKLE.dumps({"a": 1}))
     far = ClientSettings(server_address="10.0.0.5")
-    with pytest.raises(UntrustedPayload, match="allow_pickle"):
-        Payloads(far).reader(pickled)(0)
+    for channel in (None, Channel("a", dict[str, int])):
+        with pytest.raises(UntrustedPayload, match="allow_pickle"):
+            Payloads(far).reader(pickled, channel)(0)
     assert Payloads(ClientSettings()).reader(pickled)(0).payload == {"a": 1}

@@ -7,9 +7,9 @@ the server must not start. If it is one of a commit, nothing may be confirmed fr
 the server is killed, and the next one must deliver what was confirmed.
 
 Of two kinds of syncs SQLite does not tell whether they fail. One is that of the folder, when files are made in it: the
-server must sync it once more, before it listens. The other is that of a checkpoint, which moves what is in the log to
-the database: the server goes on, and the system calls must show that what was confirmed was synced to the log before,
-and that the log is not begun anew before the database was synced.
+server must sync it itself once the last file is made. The other is that of a checkpoint, which moves what is in the log
+to the database: the server goes on, and the system calls must show that what was confirmed was synced to the log
+before, and that the log is not begun anew before the database was synced.
 
 By hand: ``python -m tests.integration.failing_sync --calls 100``.
 """
@@ -43,6 +43,7 @@ LIVE_SECONDS: Final = 0.9
 """Longer than a client waits for a heartbeat."""
 
 _CALL: Final = re.compile(r"(fsync|fdatasync|pwrite64)\(\d+<(.*?)>(?:, .*, (\d+), (\d+))?\)\s+= (-?\d+)")
+_MADE: Final = re.compile(r"(openat)\(.*O_CREAT.*\)\s+= \d+<(.*?)>")
 
 
 @dataclass
@@ -75,14 +76,20 @@ def cannot_run(folder: Path) -> str | None:
     if strace is None:
         return "strace is not installed"
     command = [*_strace(folder / "try", 1), sys.executable, "-c", "import os; os.fsync(1)"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return None if "Errno 5" in result.stderr else f"strace cannot let a sync fail: {result.stderr}"
 
 
 def _strace(trace: Path, call: int) -> list[str]:
     # The tracer is a grandchild: what we start, and signal, is the server itself.
     command = ["strace", "-D", "-f", "-qq", "-y", "-s", "0", "-o", str(trace)]
-    return [*command, "-e", "trace=fsync,fdatasync,pwrite64", "-e", f"inject=fsync,fdatasync:error=EIO:when={call}"]
+    return [
+        *command,
+        "-e",
+        "trace=fsync,fdatasync,pwrite64,openat",
+        "-e",
+        f"inject=fsync,fdatasync:error=EIO:when={call}",
+    ]
 
 
 class FailingSync:
@@ -133,7 +140,8 @@ class FailingSync:
     def _expect_an_error(self, code: int) -> None:
         self.round.kind = NO_START
         lines = self._log.read_text().splitlines()
-        is_clear = len(lines) == 1 and str(self._file) in lines[0] and "disk I/O error" in lines[0]
+        words = ("disk I/O error", "Input/output error")
+        is_clear = len(lines) == 1 and str(self._file) in lines[0] and any(word in lines[0] for word in words)
         if code != 4 or not is_clear:
             self.round.problems.append(f"ends with {code} and says {lines}")
 
@@ -234,8 +242,13 @@ class FailingSync:
         return self._trace.exists() and "(INJECTED)" in self._trace.read_text()
 
     def _calls(self) -> list["Call"]:
-        found = (_CALL.search(line) for line in self._trace.read_text().splitlines())
-        return [Call(name[1], name[2], int(name[4] or 0), int(name[5])) for name in found if name is not None]
+        calls = []
+        for line in self._trace.read_text().splitlines():
+            if found := _CALL.search(line):
+                calls.append(Call(found[1], found[2], int(found[4] or 0), int(found[5])))
+            elif found := _MADE.search(line):
+                calls.append(Call(found[1], found[2], 0, 0))
+        return calls
 
 
 @dataclass(frozen=True)
@@ -251,9 +264,11 @@ class Call:
 
 def _risks_of_folder(calls: Sequence[Call]) -> list[str]:
     """Return what is wrong with going on after a sync of a folder that SQLite did, and told nobody about."""
-    index = next(index for index, call in enumerate(calls) if call.status < 0)
-    folder = calls[index].file
-    is_synced = any(call.file == folder and call.name == "fsync" and call.status == 0 for call in calls[index + 1 :])
+    folder = next(call.file for call in calls if call.status < 0)
+    made = [
+        index for index, call in enumerate(calls) if call.name == "openat" and str(Path(call.file).parent) == folder
+    ]
+    is_synced = any(call.file == folder and call.name == "fsync" and call.status == 0 for call in calls[made[-1] :])
     return [] if is_synced else ["the folder was not synced by the server itself"]
 
 

@@ -106,6 +106,8 @@ def lost_by_a_cut(image: Path, directory: Path, confirmed: list[int], go_on: Cal
     go_on()
     with mounted(remains, directory / "remains") as disk:
         found = asyncio.run(stored_numbers(disk / "messages.db"))
+        # And the start after that one: what the cut left behind the last commit is not believed later either.
+        found &= asyncio.run(stored_numbers(disk / "messages.db"))
     return before - found
 
 

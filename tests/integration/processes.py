@@ -9,9 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from random import SystemRandom
+from typing import Final, NamedTuple
 
 from mezzenger import ClientSettings, Mezzenger
+
+SERVER_PORTS: Final = range(12_000, 32_000)
+"""Systems take the ports of outgoing connections from above these."""
+_CHANCE: Final = SystemRandom()
+"""Several runs of the tests at the same time choose different ones."""
 
 SERVER = """
 import logging, sys
@@ -29,11 +35,13 @@ class Ports(NamedTuple):
 
 
 def free_ports() -> Ports:
-    """Return two ports that nobody uses now."""
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return Ports(first.getsockname()[1], second.getsockname()[1])
+    """Return two ports that nobody uses now, and that no outgoing connection takes before a server does."""
+    while True:
+        ports = Ports(*_CHANCE.sample(SERVER_PORTS, 2))
+        with suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", ports.send_port))
+            second.bind(("127.0.0.1", ports.sub_port))
+            return ports
 
 
 @contextmanager
@@ -105,7 +113,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().rstrip("\n")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something is so; fail if it takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():

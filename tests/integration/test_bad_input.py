@@ -4,8 +4,10 @@ import os
 import random
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zmq
@@ -23,12 +25,13 @@ from mezzenger import (
     MezzengerServer,
     NotSubscribed,
     PayloadNotEncodable,
+    ProtocolError,
     ServerSettings,
     ServerUnreachable,
     UsedAfterFork,
 )
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import Hello, Ping
+from mezzenger.protocol.commands import Hello, Ping, Request, Respond, Returned, Serve, Subscribe
 from tests.integration.conftest import Connect
 from tests.integration.processes import free_ports, wait_for
 
@@ -399,3 +402,101 @@ def test_client_settings_are_checked_at_construction(construct: Callable[[], Mez
     """Ports out of range or equal, and the like, are refused before anything is connected."""
     with pytest.raises(ConfigurationError, match=f"argument: client.{key}"):
         construct()
+
+
+def hear(socket: zmq.Socket[bytes]) -> str:
+    """Return the server's next command, in words."""
+    assert socket.poll(10_000), "the server says nothing"
+    return repr(wire.decode_server_command(socket.recv()))
+
+
+@pytest.mark.usefixtures("others")
+def test_strangers_cannot_answer(
+    server: MezzengerServer, connect: Connect, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """Responses to what a peer was not given, and to numbers that are not there, are counted and harm nobody."""
+    begun, go = threading.Event(), threading.Event()
+
+    def answer(_payload: object, _msg: object) -> str:
+        begun.set()
+        assert go.wait(20)
+        return "right"
+
+    connect().subscribe("question", answer)
+    client = connect()
+    stolen = Returned(wire.encode_data("question", [(1.0, b'"stolen"')], ack=0, codec=3, client=7, sequence=1))
+    with ThreadPoolExecutor(1) as pool, context.socket(zmq.DEALER) as socket:
+        asking = pool.submit(client.request, "question", 1)
+        assert begun.wait(20)
+        socket.linger = 0
+        socket.connect(f"tcp://127.0.0.1:{server.recv_port}")
+        socket.send(hello())
+        assert "Welcome" in hear(socket)
+        for number in (*range(100), 2**32, 2**64 - 1):
+            socket.send(wire.encode_command(Respond(number, stolen)))
+        wait_for(lambda: server.stats().unwanted == 102)
+        go.set()
+        assert asking.result() == "right"
+    assert server.stats().malformed == {}
+
+
+@pytest.mark.usefixtures("others")
+def test_requests_that_are_none(
+    server: MezzengerServer, connect: Connect, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    """Frames in requests that cannot be used are refused to who sent them, and never reach a responder."""
+    given: list[object] = []
+    connect().subscribe("question", lambda payload, _msg: given.append(payload))
+    item = (1.0, b"null")
+    frames = {
+        "batch": wire.encode_data("question", [item, item], ack=0, codec=3, client=7, sequence=1),
+        "stored": wire.encode_data("question", [item], ack=1, codec=3, client=7, sequence=1),
+        "another": wire.encode_data("question", [item], ack=0, codec=3, client=8, sequence=1),
+        "garbage": b"what is this",
+        "empty": b"",
+    }
+    with context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(f"tcp://127.0.0.1:{server.recv_port}")
+        socket.send(hello())
+        assert "Welcome" in hear(socket)
+        for number, frame in enumerate(frames.values()):
+            socket.send(wire.encode_command(Request(number, 5.0, elsewhere=False, frame=frame)))
+            answer = hear(socket)
+            assert f"Response(request={number}, outcome=Unserved" in answer
+        damaged = bytearray(wire.encode_data("question", [item], ack=0, codec=3, client=7, sequence=1))
+        damaged[-1] ^= 1
+        socket.send(wire.encode_command(Request(99, 5.0, elsewhere=False, frame=bytes(damaged))))
+        assert "Raised(kind='ProtocolError'" in hear(socket)
+        assert server.stats().malformed == {"request": 2, "client": 1, "name": 2}
+    assert given == []
+    wait_for(lambda: server.stats().peers == 3)
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize("answer", [b"", b"what is this", b"question|", b"damaged"])
+def test_an_answer_that_is_none(
+    server: MezzengerServer, connect: Connect, context: zmq.Context[zmq.Socket[bytes]], answer: bytes
+) -> None:
+    """A responder that answers with what cannot be read harms only who asked it, who is told at once."""
+    if answer == b"damaged":
+        whole = bytearray(wire.encode_data("question", [(1.0, b"null")], ack=0, codec=3, client=7, sequence=1))
+        whole[-1] ^= 1
+        answer = bytes(whole)
+    client = connect()
+    with ThreadPoolExecutor(1) as pool, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(f"tcp://127.0.0.1:{server.recv_port}")
+        socket.send(hello())
+        socket.send(wire.encode_command(Subscribe(1, ["question"], b"\0" + b"s" * 16)))
+        assert "Welcome" in hear(socket)
+        wait_for(lambda: server.stats().names == 2)
+        asking = pool.submit(client.request, "question", 1, 600.0)
+        assert socket.poll(10_000)
+        serve = wire.decode_server_command(socket.recv())
+        assert isinstance(serve, Serve)
+        socket.send(wire.encode_command(Respond(serve.number, Returned(answer))))
+        with pytest.raises(ProtocolError):
+            asking.result()
+    assert sum(client.stats.malformed.values()) == 1
+    assert client.state == "open"

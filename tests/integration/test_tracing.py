@@ -13,7 +13,7 @@ from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 from mezzenger import Channel, Message, MessageTooLarge, Mezzenger, MezzengerServer, ServerSettings
 from mezzenger.client.engine import Engine
-from mezzenger.client.traced import TracedEngine
+from mezzenger.client.traced import TracedEngine, _with_context
 from mezzenger.codecs import RAW
 from mezzenger.message import MAX_HEADER_BYTES
 from mezzenger.protocol.wire import NO_EXTRA
@@ -189,7 +189,8 @@ def test_no_room(exporter: InMemorySpanExporter, connect: Connect) -> None:
 
 
 def test_without_a_context(connect: Connect) -> None:
-    """What is sent has no context if there is none."""
+    """What is sent has no context if there is none, and may travel with others."""
+    assert _with_context(NO_EXTRA) is NO_EXTRA
     engine = TracedEngine(connect().settings, NoOpTracerProvider().get_tracer("test"))
     engine.connect()
     arrived = subscribed(connect(), "orders")

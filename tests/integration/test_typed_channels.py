@@ -126,6 +126,23 @@ def test_subscribing(server: MezzengerServer, connect: Connect) -> None:
     wait_for(lambda: server.stats().names == 0)
 
 
+def test_subscribing_with_wildcards(connect: Connect) -> None:
+    """A pattern's messages are of the pattern's type, in a group as well."""
+    subscriber, publisher = connect(), connect()
+    arrived = collect(subscriber, Channel("jobs.*", Job))
+    grouped: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    subscriber.subscribe(Channel("jobs.>", Job), lambda payload, _msg: grouped.put(payload), group="workers")
+    publisher.send_message(Channel("jobs.new", Job), Job(number=1), ack=1)
+    publisher.send_message("jobs.old", {"number": -1})
+    publisher.send_message("jobs.old", {"number": 2})
+    messages = [arrived.get(timeout=SECONDS) for _ in range(2)]
+    assert [(message.name, message.payload) for message in messages] == [
+        ("jobs.new", Job(number=1)),
+        ("jobs.old", Job(number=2)),
+    ]
+    assert [grouped.get(timeout=SECONDS).number for _ in range(2)] == [1, 2]
+
+
 def test_sending_to_wildcards(connect: Connect) -> None:
     """A channel that is for subscribing only is refused by what sends."""
     client = connect()

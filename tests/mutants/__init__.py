@@ -6,7 +6,7 @@ the tree, ``display.py`` shows what came of it.
 
 from typing import Final
 
-from tests.mutants import of_broker, of_client, of_server, of_storage, of_stored_publishes
+from tests.mutants import of_broker, of_client, of_requests, of_server, of_storage, of_stored_publishes
 
 MUTANTS: Final = (
     *of_stored_publishes.MUTANTS,
@@ -14,4 +14,5 @@ MUTANTS: Final = (
     *of_storage.MUTANTS,
     *of_server.MUTANTS,
     *of_client.MUTANTS,
+    *of_requests.MUTANTS,
 )

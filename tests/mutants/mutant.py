@@ -13,7 +13,7 @@ class Mutant(NamedTuple):
 
     name: str
     promise: str
-    """The one of docs/guarantees.md that is broken; ``order`` for what it says there about order."""
+    """The one of docs/guarantees.md that is broken; ``order`` and ``requests`` for what it says there about these."""
     breaks: str
     """In which way."""
     file: str

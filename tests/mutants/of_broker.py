@@ -225,7 +225,7 @@ MUTANTS: Final = (
         "ack=0 messages are counted as handed on, and are not",
         "broker/core.py",
         "            self._effects.append(Publish(frame))\n",
-        "",
+        "            pass\n",
         (f"{_CORE}::TestMayBeLost",),
     ),
 )

@@ -6,8 +6,20 @@ from typing import Final
 
 from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question
-from mezzenger.protocol.events import Action, Arrived, Connect, Delivery, Disconnect, Done, Ended, Ignore, Listen, Send
+from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned, Serve
+from mezzenger.protocol.events import (
+    Action,
+    Arrived,
+    Connect,
+    Delivery,
+    Disconnect,
+    Done,
+    Ended,
+    Ignore,
+    Listen,
+    Send,
+    Served,
+)
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
@@ -15,6 +27,7 @@ from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
 from tests.simulation.policies import RULES, is_poison
+from tests.simulation.requests import Asking, answer_to
 from tests.simulation.server import Server
 
 PATIENCE: Final = 4.0
@@ -32,13 +45,15 @@ class Client:
         clock: Of the simulation.
         server: To connect to.
         ledger: Is told what is confirmed and what is handled.
+        asking: Likewise for requests.
         number: Tells this client from others.
     """
 
-    def __init__(self, clock: Clock, server: Server, ledger: Ledger, number: int) -> None:
+    def __init__(self, clock: Clock, server: Server, ledger: Ledger, asking: Asking, number: int) -> None:
         self._clock = clock
         self._server = server
         self._ledger = ledger
+        self._asking = asking
         self._number = number
         self._link: Link | None = None
         self._unsent: list[bytes] = []
@@ -52,6 +67,9 @@ class Client:
         self._wakes = 0.0
         self._blocked = 0.0
         """Until then, publishes of this client may have to wait for room."""
+        self._timeouts: list[float] = []
+        """How long somebody waits for the answer to what is just being received."""
+        self._until: dict[Served, float] = {}
         self._questions: dict[int, Callable[[Answer], None]] = {}
         self._state = State.NEW
         self.is_alive = True
@@ -59,6 +77,8 @@ class Client:
         """Whether a callback runs that never returns."""
         self.publishes: dict[int, tuple[int, str]] = {}
         """By ticket, the sequence and name of what waits to be confirmed."""
+        self.requests: dict[int, int] = {}
+        """By ticket, the number of what is asked and not answered."""
         self.subscribing: dict[int, str] = {}
         self.names: set[str] = set()
         self._handled: Counter[int] = Counter()
@@ -97,6 +117,18 @@ class Client:
                 self._clock.soon(IMPATIENCE, lambda: self._abandon(ticket))
         self._after()
 
+    def request(self, name: str, patience: float) -> None:
+        """Ask one subscriber of a name; the payload is a number that no other message has."""
+        number = self._number * NUMBERS + self._published
+        self._published += 1
+        now = self._clock.now
+        draft = Draft(name, [(1.0, number.to_bytes(8))], 0, codec=0)
+        # A callback that asks blocks the others of its client.
+        elsewhere = self._is_busy and self._clock.random.random() < 0.5
+        self._asking.asked(number)
+        self.requests[self.session.request(draft, now, now + patience, elsewhere=elsewhere)] = number
+        self._after()
+
     def subscribe(self, name: str) -> None:
         """Subscribe, or unsubscribe if that was done before."""
         if name in self.names:
@@ -123,6 +155,7 @@ class Client:
     def kill(self) -> None:
         """End the process."""
         self.is_alive = False
+        self._asking.gone(set(self.requests.values()))
         if self._link is not None:
             self._link.leave()
 
@@ -140,6 +173,8 @@ class Client:
     # What the network brings.
 
     def _answered(self, frames: list[bytes]) -> None:
+        command = wire.decode_server_command(frames[0])
+        self._timeouts = [command.timeout] if isinstance(command, Serve) else []
         self.session.receive(frames, self._clock.now)
         self._after()
 
@@ -178,6 +213,9 @@ class Client:
     def _after(self) -> None:
         if self.session.state is not State.OPEN:
             self._opened = self._clock.now
+            requests = self.session.requests
+            awaited = len(requests._sent) + len(requests._serving)
+            assert awaited == 0, f"{awaited} answers are awaited that cannot come any more"
         while self.is_alive and (actions := self.session.take_actions()):
             for action in actions:
                 self._do(action)
@@ -190,6 +228,8 @@ class Client:
             if isinstance(told, Arrived):
                 assert told.delivery.contents.header.name in self.names, "a callback is called that is not there"
                 self._callbacks.append(told.delivery)
+                if told.delivery.served is not None:
+                    self._until[told.delivery.served] = self._clock.now + self._timeouts.pop()
             else:
                 self._done(told)
         self._call_next()
@@ -224,6 +264,9 @@ class Client:
 
     def _done(self, event: Done) -> None:
         error = event.error
+        if event.ticket in self.requests:
+            self._asking.done(self.requests.pop(event.ticket), error, event.answer)
+            return
         if error is not None:
             assert isinstance(error, ServerUnreachable | Rejected | NotSubscribed | ClientStopped), error
             is_late = isinstance(error, ServerUnreachable) and self._is_slow()
@@ -255,6 +298,9 @@ class Client:
         if self._is_busy or not self._callbacks or not self.is_alive:
             return
         delivery = self._callbacks.popleft()
+        if delivery.served is not None and not self._begins(delivery, delivery.served):
+            self._call_next()
+            return
         seconds = self._clock.random.expovariate(1 / 0.004)
         if self._clock.breaks(0.01, "slow callback"):
             seconds += 1.0
@@ -274,7 +320,9 @@ class Client:
             return
         self._is_busy = False
         header, _, items = delivery.contents
-        if header.name in self.names:
+        if delivery.served is not None:
+            self._respond(delivery, delivery.served)
+        elif header.name in self.names:
             indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
             failures = [failure for index in indexes if (failure := self._call(delivery, index)) is not None]
             if header.ack:
@@ -295,6 +343,30 @@ class Client:
         self._handled[number] += 1
         self._ledger.handled.add((header.client, header.sequence, index))
         return None
+
+    def _begins(self, delivery: Delivery, served: Served) -> bool:
+        """Whether a request is to be run; what has no callback any more is answered here."""
+        if not self.session.requests.begins(served, self._clock.now):
+            self._clock.tell("not begun", served.number)
+            return False
+        if delivery.contents.header.name not in self.names:
+            gone = Raised("NotSubscribed", "it was unsubscribed before it began", "")
+            self.session.requests.respond(served, gone)
+            self._after()
+            return False
+        self._asking.begins(int.from_bytes(delivery.contents.items[0].payload), self._until[served])
+        return True
+
+    def _respond(self, delivery: Delivery, served: Served) -> None:
+        header = delivery.contents.header
+        number = int.from_bytes(delivery.contents.items[0].payload)
+        if self._clock.breaks(0.05, "callback raises"):
+            self._asking.raised(number)
+            self.session.requests.respond(served, Raised("ValueError", "by chance", ""))
+            return
+        answer = answer_to(number).to_bytes(8)
+        frame = wire.encode_data(header.name, [(1.0, answer)], ack=0, codec=0, client=2**63 + self._number, sequence=0)
+        self.session.requests.respond(served, Returned(frame))
 
     def _set_timer(self) -> None:
         deadline = self.session.next_deadline()

@@ -69,8 +69,26 @@ LIFE: Final = (
     "dropped",
 )
 """Of a message."""
+REQUESTS: Final = (
+    "asked",
+    "answered",
+    "asked: ClientStopped",
+    "asked: NoResponders",
+    "asked: Rejected",
+    "asked: RemoteError",
+    "asked: RequestLost",
+    "asked: RequestTimeout",
+    "asked: ServerUnreachable",
+    "not begun",
+    "unserved: gone",
+    "unserved: limit",
+    "unserved: no_responders",
+    "unserved: stopping",
+    "unwanted response",
+    "withdrawn",
+)
 STATES: Final = tuple(f"client: {former} --{event}--> {to}" for (former, event), to in TRANSITIONS.items())
-EXPECTED: Final = (*FAULTS, *LIFE, *STATES)
+EXPECTED: Final = (*FAULTS, *LIFE, *REQUESTS, *STATES)
 
 
 def missing(counted: Mapping[str, int]) -> list[str]:
@@ -81,7 +99,8 @@ def missing(counted: Mapping[str, int]) -> list[str]:
 def table(counted: Counter[str]) -> str:
     """Return how often everything happened."""
     others = sorted(counted.keys() - set(EXPECTED))
-    parts = {"what breaks": FAULTS, "what becomes of a message": LIFE, "what a client goes through": STATES}
+    parts = {"what breaks": FAULTS, "what becomes of a message": LIFE, "what becomes of a request": REQUESTS}
+    parts["what a client goes through"] = STATES
     lines: list[str] = []
     for title, names in (parts | {"what else": tuple(others)}).items():
         lines += [title, *(f"{counted[name]:9}  {name}" for name in names)]

@@ -76,7 +76,7 @@ class Server:
         check_tables(self.storage._usable(), self._ledger)
         self.broker = Broker(OPTIONS, self._clock.random.random)
         self.broker.restored(restored)
-        self._watch = Watch(self._clock, self._ledger, self.broker)
+        self._watch = Watch(self._clock, self._ledger, self.broker, OPTIONS.requests.max_requests)
         self._began = self.now
         self._changes: list[Change] = []
         self._queries: list[Query] = []

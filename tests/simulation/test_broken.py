@@ -19,6 +19,8 @@ from mezzenger.protocol.commands import Confirm
 from mezzenger.storage import changes
 from tests.simulation.world import simulate
 
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
+
 SEEDS: Final = 40
 """Within so many histories each of these is caught."""
 Break = Callable[[pytest.MonkeyPatch], None]

@@ -11,7 +11,9 @@ import pytest
 from tests.simulation import report
 from tests.simulation.world import simulate
 
-SEEDS: Final = 60
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
+
+SEEDS: Final = 120
 CHUNKS: Final = 4
 
 counted: Counter[str] = Counter()

@@ -11,10 +11,22 @@ from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import Effect, Publish, Send, Store
 from mezzenger.protocol import wire
-from mezzenger.protocol.commands import Ack, Deliver, Nack, Refuse, Subscribe, Unsubscribe
+from mezzenger.protocol.commands import (
+    Ack,
+    ClientCommand,
+    Deliver,
+    Nack,
+    OfRequests,
+    Refuse,
+    Request,
+    Respond,
+    Subscribe,
+    Unsubscribe,
+)
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger, Life
 from tests.simulation.policies import RULES, longest_pause
+from tests.simulation.requests import RequestWatch
 
 
 class Watch:
@@ -24,9 +36,10 @@ class Watch:
         clock: Is told what happens.
         ledger: The account of what is stored.
         broker: What is watched.
+        max_requests: How many requests one peer may have asked, or have to answer.
     """
 
-    def __init__(self, clock: Clock, ledger: Ledger, broker: Broker) -> None:
+    def __init__(self, clock: Clock, ledger: Ledger, broker: Broker, max_requests: int) -> None:
         self._clock = clock
         self._ledger = ledger
         self._broker = broker
@@ -45,6 +58,7 @@ class Watch:
         self._held: set[tuple[int, int]] = set()
         self.counted: Counter[str] = Counter()
         """What the broker must have counted."""
+        self._requests = RequestWatch(clock, broker, self._names, max_requests)
 
     def given(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take note of what the broker is about to be given."""
@@ -55,19 +69,7 @@ class Watch:
             self.counted["ack=0"] += 0 if header.ack else header.messages
             self._given.setdefault((header.client, header.sequence), []).append(now)
         else:
-            match wire.decode_client_command(frames[0]):
-                case Subscribe(names=names):
-                    self._names[peer].update(names)
-                case Unsubscribe(name=name):
-                    self._names[peer].discard(name)
-                    for number, holders in self._holders.items():
-                        if self._numbers[number].name == name:
-                            holders.discard(peer)
-                case Ack(deliveries=deliveries):
-                    for number in deliveries:
-                        self._holders.get(number, set()).discard(peer)
-                case Nack(delivery=number):
-                    self._nacked(peer, number, now)
+            self._told(peer, wire.decode_client_command(frames[0]), now)
 
     def seen(self, effects: Iterable[Effect], now: float, *, is_farewell: bool = False) -> None:
         """Check what the broker wants done after one call."""
@@ -89,9 +91,11 @@ class Watch:
                     stores.add((effect.client, effect.sequence))
                     self._check_moments(effect)
         self._see_held(stores)
+        self._requests.look()
 
     def check(self, now: float) -> None:
         """Check what must hold at any time."""
+        self._requests.check(now)
         for one in self._broker._deliveries.pending._backlogs.values():
             late = sum(1 for entry in one.window.values() if entry.late)
             limit = backlog.WINDOW_FRAMES + backlog.LOAD_FRAMES + late
@@ -107,6 +111,23 @@ class Watch:
             assert getattr(stats, what) == self.counted[what], f"{self.counted[what]} {what}: {stats}"
         handed_on = stats.published + stats.dropped.get("no_subscriber", 0)
         assert handed_on == self.counted["ack=0"], f"{self.counted['ack=0']} with ack=0: {stats}"
+
+    def _told(self, peer: bytes, told: ClientCommand, now: float) -> None:
+        match told:
+            case Subscribe(names=names):
+                self._names[peer].update(names)
+            case Unsubscribe(name=name):
+                self._names[peer].discard(name)
+                for number, holders in self._holders.items():
+                    if self._numbers[number].name == name:
+                        holders.discard(peer)
+            case Ack(deliveries=deliveries):
+                for number in deliveries:
+                    self._holders.get(number, set()).discard(peer)
+            case Nack(delivery=number):
+                self._nacked(peer, number, now)
+            case Request() | Respond() as command:
+                self._requests.given(peer, command)
 
     def _nacked(self, peer: bytes, number: int, now: float) -> None:
         holders = self._holders.get(number, set())
@@ -153,6 +174,8 @@ class Watch:
             self._clock.tell(f"refused: {command.reason}", command.sequence)
         if isinstance(command, Deliver):
             self._delivered(send.peer, command, send.frames[1], now)
+        if isinstance(command, OfRequests):
+            self._requests.said(send.peer, command, now)
 
     def _delivered(self, peer: bytes, deliver: Deliver, frame: bytes, now: float) -> None:
         number, attempt = deliver.delivery, deliver.attempt

@@ -11,13 +11,14 @@ from unittest.mock import patch
 from mezzenger.broker import backlog, sweeper
 from mezzenger.protocol.wire import NO_EXTRA, Extra
 from mezzenger.storage import seal
-from tests.simulation.client import Client
+from tests.simulation.client import PATIENCE, Client
 from tests.simulation.clock import START, Clock
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.operator import Operator
 from tests.simulation.policies import NAMES, RULES
 from tests.simulation.report import table
+from tests.simulation.requests import Asking
 from tests.simulation.server import Server
 
 PACE: Final = 0.01
@@ -45,6 +46,7 @@ class World:
     def __init__(self, seed: int, directory: Path) -> None:
         self.clock = Clock(seed)
         self._ledger = Ledger(self.clock)
+        self._asking = Asking(self.clock)
         self.server = Server(self.clock, Disk(self.clock, directory), self._ledger)
         self._clients: list[Client] = []
         self._made = 0
@@ -61,7 +63,7 @@ class World:
 
     def _new_client(self) -> Client:
         self._made += 1
-        client = Client(self.clock, self.server, self._ledger, self._made)
+        client = Client(self.clock, self.server, self._ledger, self._asking, self._made)
         self._clients.append(client)
         return client
 
@@ -77,8 +79,10 @@ class World:
         if choice < 0.94:
             if client.is_stopped:
                 return
-            if choice < 0.80:
-                self._publish(client, name, ack=int(choice < 0.7))
+            if choice < 0.72:
+                self._publish(client, name, ack=int(choice < 0.62))
+            elif choice < 0.80:
+                self._ask(client, name)
             elif choice < 0.91:
                 client.subscribe(name)
             else:
@@ -93,6 +97,12 @@ class World:
             ttl, delay = random.choice(((0.3, None), (None, 0.2), (1.0, 0.5), (20.0, 0.0)))
             extra = Extra(ttl=ttl, delay=delay)
         client.publish(name, ack=ack, messages=random.choice((1, 1, 1, 3)), extra=extra)
+
+    def _ask(self, client: Client, name: str) -> None:
+        random = self.clock.random
+        patience = random.choice((0.2, 1.0, PATIENCE))
+        for _ in range(random.choice((1, 1, 1, 8))):
+            client.request(name, patience)
 
     def _break(self, client: Client) -> None:
         """Have something happen that is no fault of the programs."""
@@ -151,6 +161,8 @@ class World:
         return {number for number, life in self._ledger.kept.items() if life.place == "dead"}
 
     def _is_at_rest(self) -> bool:
+        if self._asking.waiting:
+            return False
         return self.server.is_at_rest and not any(client.publishes for client in self._clients)
 
     def _check(self) -> None:
@@ -159,6 +171,7 @@ class World:
         self.server.check()
         lost = self._ledger.confirmed - self._ledger.lives.keys()
         assert not lost, f"confirmed and lost: {sorted(lost)}"
+        assert len(self.server.broker._requests) == 0, "requests that nobody waits for"
         malformed = self.server.broker.stats().malformed
         assert malformed.keys() <= {"hello"}, malformed
 

@@ -531,6 +531,7 @@ def main() -> None:
                     for job in jobs:
                         result.add(job.result())
                     show(f"  every length of store.db{ending}", result)
+                    problems += len(result.problems)
     sys.exit(problems > 0)
 
 

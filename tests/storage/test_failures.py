@@ -162,7 +162,7 @@ class TestNoFile:
         file.parent.chmod(0o555)
         try:
             command = [sys.executable, "-c", UNPRIVILEGED, str(file.parent)]
-            result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+            result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         finally:
             file.parent.chmod(0o755)
         assert "store.db" in result.stdout, result.stderr
@@ -298,7 +298,7 @@ class TestFull:
         mount = f"mount -t tmpfs -o size=1m none {tmp_path} && exec {sys.executable} -c '{SMALL_DISK}' {tmp_path}"
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         command = ["unshare", *user, "--mount", "sh", "-c", mount]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if "unshare" in result.stderr or "mount:" in result.stderr:
             pytest.skip(f"no private mount: {result.stderr}")
         assert "there is no space left on the disk" in result.stdout, result.stderr

@@ -26,6 +26,8 @@ from tests.storage.damage import (
 )
 from tests.storage.driver import reopened
 
+pytestmark = pytest.mark.no_cover
+
 FLIPS = 60
 STEP = 30_011
 

@@ -37,7 +37,6 @@ def expected_of(program: Path) -> dict[int, str]:
     return {number: found[1] for number, line in lines if (found := re.search(r"# E: (.+)", line))}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_a_program(program: Path, complaints: dict[str, Complaints]) -> None:
     """Each line that is marked is complained of in these words; no other line is."""
