@@ -2,6 +2,8 @@
 
 A message for which there is neither subscriber nor group waits in the queue of subscribers. If a group comes first, it
 gets all that waits there. What is on its way to the store then, or waits for its time, follows.
+
+What subscribers left behind is another matter once there is a group: that has copies of its own.
 """
 
 from mezzenger.broker.effects import Adopt, Effect
@@ -25,28 +27,47 @@ class Adoption:
         self._fates = fates
         self._effects = effects
         self._orphans: dict[str, None] = {}
+        self._highest = 0
+        """The last number that is known to be in the store."""
+        self._since: dict[str, int] = {}
+        """Of groups that were made in this run, which messages are older."""
 
     def group_added(self, queue: str) -> None:
         """Take note of a new group, which may inherit something."""
         pattern, _ = split_queue(queue)
+        self._since[queue] = self._highest
         for name in self._fates.pending.queues():
-            if not is_group(name) and matches(pattern, name):
+            if not is_group(name) and matches(pattern, name) and len(self._routing.groups_of(name)) == 1:
                 self._orphans[name] = None
 
-    def stored(self, queue: str) -> None:
-        """Take note that something is in a queue; it may have been decided before there was a group."""
-        if self._routing.by_queue and not is_group(queue):
+    def group_dropped(self, queue: str) -> None:
+        """Take note that a group is gone."""
+        self._since.pop(queue, None)
+
+    def stored(self, number: int) -> None:
+        """Take note that the store has a frame with this number."""
+        self._highest = max(self._highest, number)
+
+    def requeued(self, queue: str, former: int, number: int) -> None:
+        """Take note that what was kept apart is in a queue; it may be older than any group, and alone there."""
+        self.stored(number)
+        if not self._routing.by_queue or is_group(queue):
+            return
+        groups = self._routing.groups_of(queue)
+        is_older = all(former <= self._since.get(group.queue, 0) for group in groups)
+        if is_older and self._fates.pending.frames_of(queue) == 1:
             self._orphans[queue] = None
 
     def settle(self) -> None:
         """Hand over what can be, and forget what need not be."""
         for name in list(self._orphans):
-            heirs = self._routing.groups_of(name)
-            if not heirs or self._routing.subscribers(name) or not self._fates.pending.of(name)[0]:
+            heirs = [group for group in self._routing.groups_of(name) if not group.is_leaving]
+            if not heirs or self._routing.subscribers(name):
                 del self._orphans[name]
             elif self._fates.pending.is_quiet(name):
                 del self._orphans[name]
-                self._hand_over(name, heirs[0].queue)
+                if self._fates.pending.frames_of(name):
+                    self._hand_over(name, heirs[0].queue)
 
     def _hand_over(self, name: str, heir: str) -> None:
         self._fates.pending.adopt(name, heir)

@@ -344,10 +344,10 @@ class Broker:
         """Take note that the store has made a change."""
         match change:
             case Store():
-                self._adoption.stored(change.name)
+                self._adoption.stored(change.number)
             case Requeue():
                 self._deliveries.requeued(change)
-                self._adoption.stored(change.name)
+                self._adoption.requeued(change.name, change.former, change.number)
                 if change.origin is Origin.DEAD:
                     self._dead_letters.left(change)
                 else:

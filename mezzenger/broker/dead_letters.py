@@ -58,11 +58,16 @@ class DeadLetters:
             letters = [_letter(row, with_frame=isinstance(question, ShowDead)) for row in rows]
             self._answer(find.peer, Letters(question.request, letters))
             return
-        # Each once, whoever else asks for it at the same time.
-        leaving = {row.number: row for row in rows if row.number not in self._leaving}
+        # Each once, whoever else asks for it at the same time; none for a group that is just being dropped.
+        is_resent = isinstance(question, ResendDead)
+        leaving = {
+            row.number: row
+            for row in rows
+            if row.number not in self._leaving and not (is_resent and self._memberships.is_leaving(row.name))
+        }
         for row in leaving.values():
             self._leaving[row.number] = row.left
-            if isinstance(question, ResendDead):
+            if is_resent:
                 if is_group(row.name):
                     self._memberships.ensure(row.name)
                 self._intake.requeue(Origin.DEAD, row.number, row.name, row.messages, row.size)

@@ -169,7 +169,7 @@ class Deliveries:
         """Unsubscribe a peer, and take back what it has of what it gets no more."""
         self._routing.remove(pattern, peer)
         queues = [queue for queue in self._subscribers.queues(pattern) if not self._is_served(peer, queue)]
-        self._subscribers.unsubscribed(peer, queues, lambda entry: self._release(peer, entry, now))
+        self._subscribers.unsubscribed(peer, lambda entry: self._release(peer, entry, now))
         self._subscribers.use_credit(peer, now)
         for queue in queues:
             self.evict(queue)

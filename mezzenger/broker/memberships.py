@@ -73,6 +73,11 @@ class Memberships:
         for queue in self._options.queues:
             self.ensure(queue)
 
+    def is_leaving(self, queue: str) -> bool:
+        """Whether a queue is that of a group that is being dropped."""
+        group = self._routing.find_group(queue)
+        return group is not None and group.is_leaving
+
     def ensure(self, queue: str) -> Group:
         """Return the group with this queue; make it if it is not there."""
         group = self._routing.find_group(queue)
@@ -131,6 +136,8 @@ class Memberships:
             self._answer(peer.id, Failed(question.request, "group", text))
         else:
             group.is_leaving = True
+            # Who had something in hand when it left acknowledges it too late.
+            self._deliveries.pending.forget_late(queue)
             messages = self._deliveries.pending.of(queue)[0] + group.delayed.frames
             self._effects += [DropGroup(queue), Reply(peer.id, question.request, messages)]
 
@@ -156,6 +163,7 @@ class Memberships:
         self._counters.dropped["group"] += pending.drop(change.name) + group.delayed.frames
         pending.delayed.add(-group.delayed.frames, -group.delayed.size)
         self._routing.drop_group(change.name)
+        self._adoption.group_dropped(change.name)
 
     def not_dropped(self, change: DropGroup) -> None:
         """Take note that the store could not forget a group."""

@@ -62,6 +62,11 @@ class Pending:
         backlog = self._backlogs.get(name)
         return (0, 0) if backlog is None else (backlog.messages, backlog.size)
 
+    def frames_of(self, name: str) -> int:
+        """Return how many frames of a name are to be acknowledged."""
+        backlog = self._backlogs.get(name)
+        return 0 if backlog is None else backlog.frames
+
     def oldest(self, name: str) -> Entry | None:
         """Return the oldest entry of a name, if it is in memory."""
         backlog = self._backlogs.get(name)
@@ -196,6 +201,14 @@ class Pending:
         for entry in backlog.kept.values():
             entry.due, entry.paused = None, 0.0
         return offered
+
+    def forget_late(self, queue: str) -> None:
+        """Forget what is in memory of a queue only because it may be acknowledged late."""
+        backlog = self._backlogs.get(queue)
+        if backlog is not None:
+            for number in backlog.kept:
+                del self._entries[number]
+            backlog.kept.clear()
 
     def is_quiet(self, queue: str) -> bool:
         """Whether nothing of a queue is in memory for its subscribers, or on its way to or from the store."""

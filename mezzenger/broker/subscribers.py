@@ -5,7 +5,7 @@ until there is credit, and if too much waits already it is left out until that i
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.fates import DeliveryOptions, Fates, has_expired
@@ -73,12 +73,13 @@ class Subscribers:
             self._behind.remove(peer)
             self._catch_up(peer, now)
 
-    def unsubscribed(self, peer: Peer, queues: Iterable[str], release: Callable[[Entry], None]) -> None:
-        """Take back what a peer has of queues from which it gets nothing any more.
+    def unsubscribed(self, peer: Peer, release: Callable[[Entry], None]) -> None:
+        """Take back what a peer has of queues from which it gets nothing any more; some may be empty by now.
 
         What it has in hand it may still acknowledge, but nobody waits for that: ``release`` is called with it.
         """
-        gone = set(queues)
+        queues = {entry.queue for entry in (*peer.waiting.values(), *peer.in_flight.values())}
+        gone = {queue for queue in queues if peer not in self._routing.subscribers(queue)}
         peer.waiting = OrderedDict((number, entry) for number, entry in peer.waiting.items() if entry.queue not in gone)
         peer.late = {number for number in peer.late if self._pending.get(number) is not None}
         in_hand = sorted(number for number, entry in peer.in_flight.items() if entry.queue in gone)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mezzenger.broker.effects import Adopt
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Completed, Confirm, Declined, Deliver, Failed, GroupState, Subscribed
 from tests.broker.broker_driver import A, B, C, Driver, at_once, client_of
@@ -512,6 +513,27 @@ class TestPatterns:
         assert (entry.queue, entry.name) == ("*|g", "a")
 
 
+def test_a_pattern_that_is_left_takes_what_waits_for_credit_along() -> None:
+    """Also what others have acknowledged by then, so that nothing of its queue is pending any more."""
+    driver = Driver(credit=1)
+    driver.join(A, "a")
+    driver.join(B, "*")
+    driver.join(C)
+    (first,) = driver.stored(C, 1)
+    driver.publish(C, 2)
+    driver.commit()
+    driver.ack(A, first)
+    (second,) = driver.delivered(A)[-1:]
+    driver.ack(A, second)
+    driver.look()
+    assert driver.broker.stats().pending == 0
+    assert driver.delivered(B) == [first]
+    driver.unsubscribe(B, "*")
+    driver.ack(B, first)
+    driver.look()
+    assert driver.delivered(B) == []
+
+
 class TestFirstSubscriber:
     def test_a_group_gets_what_waited(self) -> None:
         """What nobody had subscribed to waits for the first subscriber, be it a group."""
@@ -600,6 +622,42 @@ class TestFirstSubscriber:
         assert driver.delivered(B) == []
         driver.member(A)
         assert [attempt for _, attempt in driver.attempts(A)] == [2]
+
+    def test_what_subscribers_left_behind_is_theirs(self) -> None:
+        """A group that had a copy of its own does not get theirs as well, nor does a group that comes later."""
+        driver = grouped(A)
+        driver.join(B, "a")
+        driver.publish(C, 1)
+        driver.commit()
+        driver.holds_changes = True
+        driver.publish(C, 2)
+        driver.look()
+        driver.unsubscribe(B)
+        driver.holds_changes = False
+        driver.commit()
+        driver.member(D, "*", "h")
+        driver.look()
+        assert not [change for change in driver.changes if isinstance(change, Adopt)]
+        assert len({*driver.delivered(A)}) == 2
+        assert driver.delivered(D) == []
+        driver.subscribe(B, "a")
+        driver.look()
+        assert len(driver.delivered(B)) == 3
+
+    def test_a_delayed_one_that_subscribers_left_behind_is_theirs(self) -> None:
+        """When it is due it waits for the next of them: the group has a copy of its own."""
+        driver = grouped(A)
+        driver.join(B, "a")
+        driver.publish(C, 1, delay=5.0)
+        driver.commit()
+        driver.unsubscribe(B)
+        driver.wait(6.0)
+        driver.look()
+        assert len(driver.delivered(A)) == 1
+        assert not [change for change in driver.changes if isinstance(change, Adopt)]
+        driver.subscribe(B, "a")
+        driver.look()
+        assert len(driver.delivered(B)) == 1
 
 
 class TestDurable:
@@ -704,6 +762,61 @@ class TestLooking:
         driver.commit()
         driver.join_group(A, request=7)
         assert Subscribed(7) in driver.sent(A)
+
+    def test_what_is_published_while_it_is_being_dropped_stays(self) -> None:
+        """It waits for a subscriber, and is not handed to a group that will not be there."""
+        driver = grouped(A)
+        driver.leave_group(A)
+        driver.look()
+        driver.holds_changes = True
+        driver.publish(C, 1)
+        driver.look()
+        driver.commit()
+        driver.drop_group(C)
+        driver.publish(C, 2)
+        driver.look()
+        driver.holds_changes = False
+        driver.commit()
+        assert not [change for change in driver.changes if isinstance(change, Adopt)]
+        driver.restart()
+        driver.join(A, "a")
+        driver.look()
+        assert len(driver.delivered(A)) == 1
+
+    def test_an_ack_that_comes_while_it_is_being_dropped(self) -> None:
+        """It comes too late: the message is dropped with the group, and counted once."""
+        driver = grouped(A)
+        (number,) = driver.stored(C, 1)
+        driver.leave_group(A)
+        driver.look()
+        driver.holds_changes = True
+        driver.drop_group(C)
+        driver.ack(A, number)
+        driver.look()
+        driver.holds_changes = False
+        driver.look()
+        assert (driver.settled, driver.dropped) == ([], {"group": 1})
+        assert driver.broker.stats().acked == 0
+
+    def test_a_dead_letter_is_not_resent_to_what_is_being_dropped(self) -> None:
+        """It stays a dead letter, and can be resent when the group is gone: then it brings it back."""
+        driver = grouped(A, max_attempts=1)
+        (number,) = driver.stored(C, 1)
+        driver.nack(A, number, 0)
+        driver.leave_group(A)
+        driver.look()
+        driver.holds_changes = True
+        driver.drop_group(C, request=4)
+        driver.resend(C, number, request=5)
+        driver.look()
+        driver.holds_changes = False
+        driver.look()
+        assert driver.sent(C)[-2:] == [Completed(4, 0), Completed(5, 0)]
+        assert driver.broker.stats().dead == 1
+        driver.resend(C, number, request=6)
+        driver.look()
+        assert driver.sent(C) == [Completed(6, 1)]
+        assert has_group(driver)
 
     def test_a_store_that_fails_drops_nothing(self) -> None:
         """The group is there as before."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.patterns import matches
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned, Serve
 from mezzenger.protocol.events import (
@@ -26,7 +27,7 @@ from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, Sta
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
-from tests.simulation.policies import RULES, is_poison
+from tests.simulation.policies import GROUPS, RULES, is_poison
 from tests.simulation.requests import Asking, answer_to
 from tests.simulation.server import Server
 
@@ -80,8 +81,13 @@ class Client:
         self.requests: dict[int, int] = {}
         """By ticket, the number of what is asked and not answered."""
         self.subscribing: dict[int, str] = {}
+        """By ticket, the name, pattern or queue that is being subscribed to or joined."""
         self.names: set[str] = set()
-        self._handled: Counter[int] = Counter()
+        """And patterns."""
+        self.groups: set[str] = set()
+        """By queue."""
+        self._handled: Counter[tuple[str, int]] = Counter()
+        """By queue, and what the message is."""
         identity = Identity(2**63 + number, number.to_bytes(16))
         self.session = ClientSession(identity, OPTIONS, random_token=self._token, jitter=clock.random.random)
         if self._clock.breaks(0.05, "closed before it starts"):
@@ -137,6 +143,17 @@ class Client:
         else:
             self.names.add(name)
             self.subscribing[self.session.subscribe(name, self._clock.now + PATIENCE)] = name
+        self._after()
+
+    def join(self, queue: str) -> None:
+        """Join a group, or leave it if that was done before."""
+        pattern, membership = GROUPS[queue]
+        if queue in self.groups:
+            self.groups.remove(queue)
+            self.session.unsubscribe(pattern, membership.group)
+        else:
+            self.groups.add(queue)
+            self.subscribing[self.session.subscribe(pattern, self._clock.now + PATIENCE, membership)] = queue
         self._after()
 
     def ask(self, make: Callable[[int], Question], then: Callable[[Answer], None]) -> None:
@@ -224,14 +241,16 @@ class Client:
             self._clock.tell(f"client: {self._state} --{event}--> {self.session.state}", self._number)
             self._state = self.session.state
         for told in self.session.take_events():
-            assert not isinstance(told, Ended), f"a group declines its member: {told}"
-            if isinstance(told, Arrived):
-                assert told.delivery.contents.header.name in self.names, "a callback is called that is not there"
-                self._callbacks.append(told.delivery)
-                if told.delivery.served is not None:
-                    self._until[told.delivery.served] = self._clock.now + self._timeouts.pop()
-            else:
-                self._done(told)
+            match told:
+                case Arrived():
+                    assert self._wants(told.delivery), "a callback is called that is not there"
+                    self._callbacks.append(told.delivery)
+                    if told.delivery.served is not None:
+                        self._until[told.delivery.served] = self._clock.now + self._timeouts.pop()
+                case Ended():
+                    self._declined(told.queue, told.error)
+                case Done():
+                    self._done(told)
         self._call_next()
         self._set_timer()
 
@@ -275,9 +294,14 @@ class Client:
         then = self._questions.pop(event.ticket, None)
         if then is not None and isinstance(event.answer, Answer):
             then(event.answer)
-        name = self.subscribing.pop(event.ticket, None)
-        if name is not None and isinstance(error, ServerUnreachable):
-            self.names.discard(name)
+        queue = self.subscribing.pop(event.ticket, None)
+        if queue is not None and isinstance(error, ServerUnreachable):
+            self.names.discard(queue)
+            self.groups.discard(queue)
+        elif queue is not None and isinstance(error, Rejected):
+            self._declined(queue, error)
+        elif queue in GROUPS and error is None:
+            self._clock.tell("joined", queue)
         if event.ticket in self.publishes:
             self._published_or_not(event.ticket, error)
 
@@ -288,6 +312,19 @@ class Client:
             self._ledger.confirm(2**63 + self._number, sequence)
         elif isinstance(error, ServerUnreachable) and self.session.state is State.OPEN:
             self._clock.tell("a publisher gives up", name)
+
+    def _declined(self, queue: str, error: Exception) -> None:
+        assert isinstance(error, Rejected), error
+        assert error.reason in {"group", "storage"}, error
+        self._clock.tell(f"declined: {error.reason}", queue)
+        self.groups.remove(queue)
+
+    def _wants(self, delivery: Delivery) -> bool:
+        if delivery.group is not None:
+            return delivery.group in self.groups
+        # A member of a group answers requests too.
+        patterns = [*self.names, *(GROUPS[queue][0] for queue in self.groups if delivery.served is not None)]
+        return any(matches(pattern, delivery.contents.header.name) for pattern in patterns)
 
     def _is_slow(self) -> bool:
         """Whether the server should have answered by now what was sent to it when the connection began."""
@@ -322,7 +359,7 @@ class Client:
         header, _, items = delivery.contents
         if delivery.served is not None:
             self._respond(delivery, delivery.served)
-        elif header.name in self.names:
+        elif self._wants(delivery):
             indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
             failures = [failure for index in indexes if (failure := self._call(delivery, index)) is not None]
             if header.ack:
@@ -337,11 +374,12 @@ class Client:
         number = int.from_bytes(delivery.contents.items[index].payload)
         if is_poison(header.name, number) or self._clock.breaks(0.05, "callback raises"):
             return Failure(index, "by chance")
-        assert number not in self._handled or header.messages > 1, f"{number} is handled twice"
+        queue = delivery.group or header.name
+        assert (queue, number) not in self._handled or header.messages > 1, f"{number} of {queue!r} is handled twice"
         if delivery.attempt > 1:
             self._clock.tell("redelivery handled", number)
-        self._handled[number] += 1
-        self._ledger.handled.add((header.client, header.sequence, index))
+        self._handled[queue, number] += 1
+        self._ledger.handled.add((header.client, header.sequence, queue, index))
         return None
 
     def _begins(self, delivery: Delivery, served: Served) -> bool:
@@ -349,7 +387,7 @@ class Client:
         if not self.session.requests.begins(served, self._clock.now):
             self._clock.tell("not begun", served.number)
             return False
-        if delivery.contents.header.name not in self.names:
+        if not self._wants(delivery):
             gone = Raised("NotSubscribed", "it was unsubscribed before it began", "")
             self.session.requests.respond(served, gone)
             self._after()

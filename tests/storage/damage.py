@@ -34,7 +34,7 @@ from mezzenger.storage.sqlite import SqliteStorage
 from mezzenger.storage.trees import Walk, walk
 from mezzenger.storage.verify import verify
 from mezzenger.storage.wal import FRAME, HEADER, place
-from tests.storage.driver import Driver, know, settle, sqlite, store
+from tests.storage.driver import Driver, bury, know, settle, sqlite, store
 
 ENDINGS = ("", "-wal", ".seal")
 FORMS = ("stopped", "killed", "without a seal")
@@ -148,7 +148,10 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
             part_with_some(driver)
         elif left < messages // 2 + 100:
             driver.storage._seal._checkpoint(driver.storage._database)  # type: ignore[attr-defined]
-    driver.commit(*later, DropGroup(DROPPED))
+    # Of what was dropped there is a dead letter, or a start would forget its name.
+    dead = replace(store(number + 1, "name.3", client=1), name=DROPPED)
+    driver.commit(*later, dead)
+    driver.commit(bury(dead), DropGroup(DROPPED))
     return settled
 
 
