@@ -180,3 +180,14 @@ def test_what_is_adopted_while_something_of_the_heir_is_being_stored() -> None:
     assert [entry.number for entry in filled.loaded(second, rows[2:])] == [3]
     assert [entry.number for entry in filled.named("a|g")] == [1, 2, 3, 9]
     assert filled.next_load("a|g") is None
+
+
+def test_nothing_is_quiet_while_the_store_is_looked_through() -> None:
+    """What is found then must still be in the queue in which it was found."""
+    filled = Pending()
+    filled.restore(Total("a", False, 1, 1, 1))
+    assert filled.is_quiet("a")
+    filled.sweeping()
+    assert not filled.is_quiet("a")
+    filled.swept()
+    assert filled.is_quiet("a")
