@@ -90,7 +90,9 @@ class Backlog:
         """Take a stored frame into the window."""
         self.window[entry.number] = entry
         self.window_size += len(entry.frame)
-        self.last = max(self.last, entry.number)
+        if self.frames == len(self.window):
+            # What was adopted while this was being stored is older, and is not there yet.
+            self.last = max(self.last, entry.number)
 
     def lacks(self, number: int) -> bool:
         """Whether what was read is not in memory yet, and was not settled meanwhile."""

@@ -214,6 +214,9 @@ class Pending:
 
     def is_quiet(self, queue: str) -> bool:
         """Whether nothing of a queue is in memory for its subscribers, or on its way to or from the store."""
+        if self._sweep_settled is not None:
+            # What is found to have expired is found in the queue that it was in.
+            return False
         backlog = self._backlogs.get(queue)
         return backlog is None or backlog.is_quiet
 

@@ -251,7 +251,8 @@ class Rescue:
                 # Of a frame that was kept, this may be the copy for another queue.
                 is_it = _is_in(queue, header.name) and queue not in kept_in if queue else not kept_in
                 if is_it:
-                    return Row(name, number, _values(name, frame), header, pages)
+                    values = _values(name, frame) | {"name": self._queue_id(name, number)}
+                    return Row(name, number, values, header, pages)
             is_open = is_open or table.is_open
         if not is_open or kept_in:
             return None
@@ -280,12 +281,15 @@ class Rescue:
 
     def _name_of(self, table: str, number: int) -> str:
         """Return the queue of a frame that is missing, empty if it is not known."""
-        broken = self._tables[table].broken.get(number)
-        id_ = self._indexed(table, number)
-        if id_ is None and broken is not None:
-            id_ = broken.name
+        id_ = self._queue_id(table, number)
         name = self.evidence.names.get(id_) if isinstance(id_, int) else None
         return name.name if name is not None else ""
+
+    def _queue_id(self, table: str, number: int) -> Value:
+        """Return the id of the queue of a frame that is missing, None if nothing tells it."""
+        broken = self._tables[table].broken.get(number)
+        id_ = self._indexed(table, number)
+        return broken.name if id_ is None and broken is not None else id_
 
     def _indexed(self, table: str, number: int) -> Value:
         """Return the id of the queue of a row, as the table's index has it."""

@@ -161,3 +161,33 @@ def test_what_is_adopted_while_the_heir_is_read() -> None:
     rows = [Stored(1, "a|g", 1, b"x"), Stored(5, "a|g", 1, b"x")]
     assert [entry.number for entry in filled.loaded(load, rows)] == [1, 5]
     assert filled.of("a|g") == (2, 2)
+
+
+def test_what_is_adopted_while_something_of_the_heir_is_being_stored() -> None:
+    """All that is older is read, though what was being stored goes into memory before."""
+    filled = Pending()
+    filled.restore(Total("a", False, 3, 3, 3))
+    assert filled.storing("a|g", 9, 1, is_wanted=True)
+    filled.adopt("a", "a|g")
+    assert filled.stored(Entry(9, "a|g", 1, b"x"))
+    first = filled.next_load("a|g")
+    assert first is not None
+    rows = [Stored(number, "a|g", 1, b"x") for number in (1, 2, 3, 9)]
+    assert [entry.number for entry in filled.loaded(first, rows[:2])] == [1, 2]
+    second = filled.next_load("a|g")
+    assert second is not None
+    assert second.after == 2
+    assert [entry.number for entry in filled.loaded(second, rows[2:])] == [3]
+    assert [entry.number for entry in filled.named("a|g")] == [1, 2, 3, 9]
+    assert filled.next_load("a|g") is None
+
+
+def test_nothing_is_quiet_while_the_store_is_looked_through() -> None:
+    """What is found then must still be in the queue in which it was found."""
+    filled = Pending()
+    filled.restore(Total("a", False, 1, 1, 1))
+    assert filled.is_quiet("a")
+    filled.sweeping()
+    assert not filled.is_quiet("a")
+    filled.swept()
+    assert filled.is_quiet("a")

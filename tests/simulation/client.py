@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
+from mezzenger.patterns import matches
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned, Serve
 from mezzenger.protocol.events import (
@@ -26,7 +27,7 @@ from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
 from tests.simulation.order import Order
-from tests.simulation.policies import RULES, is_poison
+from tests.simulation.policies import GROUPS, RULES, is_poison
 from tests.simulation.requests import Asking, answer_to
 from tests.simulation.server import Server
 
@@ -80,8 +81,13 @@ class Client:
         self.requests: dict[int, int] = {}
         """By ticket, the number of what is asked and not answered."""
         self.subscribing: dict[int, str] = {}
+        """By ticket, the name, pattern or queue that is being subscribed to or joined."""
         self.names: set[str] = set()
-        self._handled: Counter[int] = Counter()
+        """And patterns."""
+        self.groups: set[str] = set()
+        """By queue."""
+        self._handled: Counter[tuple[str, int]] = Counter()
+        """By queue, and what the message is."""
         self._order = Order(ledger, clock)
         identity = Identity(2**63 + number, number.to_bytes(16))
         self.session = ClientSession(identity, OPTIONS, random_token=self._token, jitter=clock.random.random)
@@ -139,6 +145,17 @@ class Client:
             self.names.add(name)
             self._order.subscribed(name)
             self.subscribing[self.session.subscribe(name, self._clock.now + PATIENCE)] = name
+        self._after()
+
+    def join(self, queue: str) -> None:
+        """Join a group, or leave it if that was done before."""
+        pattern, membership = GROUPS[queue]
+        if queue in self.groups:
+            self.groups.remove(queue)
+            self.session.unsubscribe(pattern, membership.group)
+        else:
+            self.groups.add(queue)
+            self.subscribing[self.session.subscribe(pattern, self._clock.now + PATIENCE, membership)] = queue
         self._after()
 
     def ask(self, make: Callable[[int], Question], then: Callable[[Answer], None]) -> None:
@@ -226,15 +243,13 @@ class Client:
             self._clock.tell(f"client: {self._state} --{event}--> {self.session.state}", self._number)
             self._state = self.session.state
         for told in self.session.take_events():
-            assert not isinstance(told, Ended), f"a group declines its member: {told}"
-            if isinstance(told, Delivery):
-                assert told.contents.header.name in self.names, "a callback is called that is not there"
-                self._order.arrived(told)
-                self._callbacks.append(told)
-                if told.served is not None:
-                    self._until[told.served] = self._clock.now + self._timeouts.pop()
-            else:
-                self._done(told)
+            match told:
+                case Delivery():
+                    self._arrived(told)
+                case Ended():
+                    self._declined(told.queue, told.error)
+                case Done():
+                    self._done(told)
         self._call_next()
         self._set_timer()
 
@@ -278,12 +293,9 @@ class Client:
         then = self._questions.pop(event.ticket, None)
         if then is not None and isinstance(event.answer, Answer):
             then(event.answer)
-        name = self.subscribing.pop(event.ticket, None)
-        if name is not None and error is None and self._link is not None:
-            request = self.session._subscriptions._by_queue[name].request
-            self._order.answered(name, self._ledger.values.answered[self._link.peer, request])
-        if name is not None and isinstance(error, ServerUnreachable):
-            self.names.discard(name)
+        queue = self.subscribing.pop(event.ticket, None)
+        if queue is not None:
+            self._subscribed_or_not(queue, error)
         if event.ticket in self.publishes:
             self._published_or_not(event.ticket, error)
 
@@ -294,6 +306,39 @@ class Client:
             self._ledger.confirm(2**63 + self._number, sequence)
         elif isinstance(error, ServerUnreachable) and self.session.state is State.OPEN:
             self._clock.tell("a publisher gives up", name)
+
+    def _arrived(self, delivery: Delivery) -> None:
+        assert self._wants(delivery), "a callback is called that is not there"
+        if delivery.group is None:
+            self._order.arrived(delivery)
+        self._callbacks.append(delivery)
+        if delivery.served is not None:
+            self._until[delivery.served] = self._clock.now + self._timeouts.pop()
+
+    def _subscribed_or_not(self, queue: str, error: Exception | None) -> None:
+        if isinstance(error, ServerUnreachable):
+            self.names.discard(queue)
+            self.groups.discard(queue)
+        elif isinstance(error, Rejected):
+            self._declined(queue, error)
+        elif error is None and queue in GROUPS:
+            self._clock.tell("joined", queue)
+        elif error is None and self._link is not None:
+            request = self.session._subscriptions._by_queue[queue].request
+            self._order.answered(queue, self._ledger.values.answered[self._link.peer, request])
+
+    def _declined(self, queue: str, error: Exception) -> None:
+        assert isinstance(error, Rejected), error
+        assert error.reason in {"group", "storage"}, error
+        self._clock.tell(f"declined: {error.reason}", queue)
+        self.groups.remove(queue)
+
+    def _wants(self, delivery: Delivery) -> bool:
+        if delivery.group is not None:
+            return delivery.group in self.groups
+        # A member of a group answers requests too.
+        patterns = [*self.names, *(GROUPS[queue][0] for queue in self.groups if delivery.served is not None)]
+        return any(matches(pattern, delivery.contents.header.name) for pattern in patterns)
 
     def _is_slow(self) -> bool:
         """Whether the server should have answered by now what was sent to it when the connection began."""
@@ -328,7 +373,7 @@ class Client:
         header = delivery.contents.header
         if delivery.served is not None:
             self._respond(delivery, delivery.served)
-        elif header.name in self.names:
+        elif self._wants(delivery):
             indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
             failures = [failure for index in indexes if (failure := self._call(delivery, index)) is not None]
             if header.ack:
@@ -344,13 +389,16 @@ class Client:
         if is_poison(header.name, number) or self._clock.breaks(0.05, "callback raises"):
             self._order.failed(delivery)
             return Failure(index, "by chance")
+        queue = delivery.group or header.name
         is_new = delivery.is_retained and not self._order.was_handled(header.name, number)
-        assert number not in self._handled or header.messages > 1 or is_new, f"{number} is handled twice"
+        is_first = (queue, number) not in self._handled or is_new
+        assert is_first or header.messages > 1, f"{number} of {queue!r} is handled twice"
         if delivery.attempt > 1:
             self._clock.tell("redelivery handled", number)
-        self._handled[number] += 1
-        self._order.handled(header.name, number)
-        self._ledger.handled.add((header.client, header.sequence, index))
+        self._handled[queue, number] += 1
+        if delivery.group is None:
+            self._order.handled(header.name, number)
+        self._ledger.handled.add((header.client, header.sequence, queue, index))
         return None
 
     def _begins(self, delivery: Delivery, served: Served) -> bool:
@@ -358,7 +406,7 @@ class Client:
         if not self.session.requests.begins(served, self._clock.now):
             self._clock.tell("not begun", served.number)
             return False
-        if delivery.contents.header.name not in self.names:
+        if not self._wants(delivery):
             gone = Raised("NotSubscribed", "it was unsubscribed before it began", "")
             self.session.requests.respond(served, gone)
             self._after()

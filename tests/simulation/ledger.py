@@ -2,7 +2,8 @@
 
 A message is in one place at a time: pending, delayed, dead; at last acknowledged, expired, dropped or discarded, and
 each of these for a reason that is checked when the broker decides it, by the broker's clock. A frame holds one message
-or several; ``left`` has those of its messages that nobody has acknowledged.
+or several; ``left`` has those of its messages that nobody has acknowledged. A message that is kept for subscribers and
+for groups has a life in the queue of each.
 """
 
 from collections import Counter
@@ -11,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mezzenger.broker.effects import (
+    AddGroup,
+    Adopt,
     Attempt,
     Bury,
     Change,
     Discard,
+    DropGroup,
     Effect,
     Origin,
     Requeue,
@@ -24,8 +28,10 @@ from mezzenger.broker.effects import (
     Unretain,
 )
 from mezzenger.broker.stats import BrokerStats
+from mezzenger.protocol import wire
+from mezzenger.queues import split_queue
 from tests.simulation.clock import Clock
-from tests.simulation.policies import MAX_DEAD_LETTERS, RULES
+from tests.simulation.policies import MAX_DEAD_LETTERS, ORDERED, RULES
 from tests.simulation.values import Values
 
 LATE: Final = 1.5
@@ -35,11 +41,15 @@ KEPT: Final = ("pending", "delayed", "dead")
 
 @dataclass(slots=True, eq=False)
 class Life:
-    """Of one frame, from its commit on."""
+    """Of one frame in one queue, from its commit on."""
 
     client: int
     sequence: int
+    """As the frame has it: that of a batch's message, if these are stored one by one."""
+    queue: str
     name: str
+    key: str | None
+    """By which some groups keep order."""
     messages: int
     frame: bytes = field(repr=False)
     number: int
@@ -55,6 +65,14 @@ class Life:
     pause: tuple[int, float] | None = None
     """Which client could not handle it, and until when that client must not get it again."""
     is_pause_stored: bool = False
+    is_adopted: bool = False
+    queues: set[str] = field(default_factory=set)
+    """In which it has been."""
+
+    @property
+    def group(self) -> str | None:
+        """The group that it is for, if it is."""
+        return split_queue(self.queue)[1]
 
 
 class Ledger:
@@ -66,21 +84,33 @@ class Ledger:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.lives: dict[tuple[int, int], Life] = {}
-        """All that ever was committed, by client and sequence."""
+        self.lives: dict[tuple[int, int, str], Life] = {}
+        """All that ever was committed, by client, sequence and the queue in which it was stored."""
+        self.publishes: dict[tuple[int, int], set[tuple[int, int, str]]] = {}
+        """What each publish must become, by client and sequence."""
+        self._stored_publishes: set[tuple[int, int]] = set()
+        self.queue_of_number: dict[int, str] = {}
+        self.groups: set[str] = set()
+        """What the store knows, by queue."""
+        self._adding: set[str] = set()
+        self.dropping: set[str] = set()
         self.kept: dict[int, Life] = {}
         """What the store has, by number."""
-        self.handled: set[tuple[int, int, int]] = set()
-        """Client, sequence and index of what a callback ran to its end for."""
+        self.handled: set[tuple[int, int, str, int]] = set()
+        """Client, sequence, queue and index of what a callback ran to its end for."""
         self.confirmed: set[tuple[int, int]] = set()
         self.values = Values(clock)
         self.asked: dict[str, set[int]] = {"resend": set(), "drop": set()}
         """Numbers of the dead letters for which the operator asked for that."""
+        self.asked_groups: set[str] = set()
+        """Those that the operator has asked to be dropped."""
         self._decided: dict[int, str] = {}
         """What will leave its place with the next commit, by number, and where it goes."""
         self._storing: dict[int, Store] = {}
         self.full_until = 0.0
         """When some dead letters left, by the steady clock, and before there was no room for another one."""
+        self._handled_before = 0
+        """Messages that were handled, and are counted again with the batch that was dropped with its group."""
         self._before: Counter[str] = Counter()
         """Messages in each place when the server's run began."""
 
@@ -88,7 +118,10 @@ class Ledger:
 
     def confirm(self, client: int, sequence: int) -> None:
         """Take note that a client was told that a frame is stored."""
-        assert (client, sequence) in self.lives, f"{client} {sequence} is confirmed and not stored"
+        lives = self.publishes.get((client, sequence))
+        assert lives, f"{client} {sequence} is confirmed and not stored"
+        missing = lives - self.lives.keys()
+        assert not missing, f"{client} {sequence} is confirmed and not stored as {sorted(missing)}"
         self.confirmed.add((client, sequence))
 
     def begin(self, *, is_clock_right: bool) -> None:
@@ -99,8 +132,11 @@ class Ledger:
         """
         self._decided.clear()
         self._storing.clear()
+        self._adding.clear()
+        self.dropping.clear()
         self._before = self.left()
         self.values.begin()
+        self._handled_before = 0
         for life in self.kept.values():
             if not (life.is_pause_stored and is_clock_right):
                 life.pause = None
@@ -113,6 +149,8 @@ class Ledger:
                 self._storing[effect.number] = effect
                 if effect.due is None:
                     self.values.storing(effect.number, effect.frame, effect.expires)
+            case AddGroup() | DropGroup():
+                self._decide_group(effect)
             case Settle():
                 self._decide(effect.number, "pending", self._reason(self.kept[effect.number], now))
             case Bury():
@@ -130,6 +168,10 @@ class Ledger:
                 assert effect.number in self.asked["drop"], f"{effect} was not asked for"
                 self._decide(effect.number, "dead", "discarded")
 
+    def published(self, client: int, sequence: int, lives: set[tuple[int, int, str]]) -> None:
+        """Take note of what a publish that is being stored must become, by client, sequence and queue."""
+        self.publishes[client, sequence] = lives
+
     def refused(self, stores: Iterable[Store]) -> None:
         """Take note that the store did not take these."""
         for store in stores:
@@ -144,14 +186,22 @@ class Ledger:
                 del self._decided[change.former]
             elif isinstance(change, Discard):
                 del self._decided[change.number]
+            elif isinstance(change, DropGroup):
+                self.dropping.discard(change.name)
 
     def committed(self, changes: Sequence[Change]) -> None:
         """Take note of what is in the store from now on."""
         self.values.committed(changes)
         if any(isinstance(change, Discard | Requeue) for change in changes) and self.is_full_of_dead:
             self.full_until = self._clock.now
+        publishes = {(change.client, change.sequence) for change in changes if isinstance(change, Store)}
+        twice = publishes & self._stored_publishes
+        assert not twice, f"{twice} is stored twice"
+        self._stored_publishes |= publishes
         for change in changes:
             match change:
+                case AddGroup() | DropGroup() | Adopt():
+                    self._change_queues(change)
                 case Store():
                     self._stored(change)
                 case Attempt():
@@ -166,6 +216,15 @@ class Ledger:
 
     # What must hold.
 
+    @property
+    def all_groups(self) -> set[str]:
+        """The queues of the groups that get what is published now."""
+        return (self.groups | self._adding) - self.dropping
+
+    def pending_in(self, queue: str) -> list[Life]:
+        """Return what is pending in a queue, and will be."""
+        return self._waiting(queue)
+
     def place_of(self, life: Life) -> str:
         """Return where something is, or will be with the next commit."""
         return self._decided.get(life.number, life.place)
@@ -177,8 +236,9 @@ class Ledger:
         return dead >= MAX_DEAD_LETTERS
 
     def pending(self) -> set[tuple[int, int]]:
-        """Return client and sequence of all that is, and stays, to be acknowledged."""
-        return {key for key, life in self.lives.items() if self.place_of(life) == "pending"}
+        """Return client and first sequence of all that is, and stays, to be acknowledged by subscribers."""
+        lives = (life for life in self.lives.values() if life.group is None)
+        return {(life.client, life.sequence) for life in lives if self.place_of(life) == "pending"}
 
     def left(self) -> Counter[str]:
         """Count the messages that nobody has acknowledged, by the place that they are in."""
@@ -199,7 +259,8 @@ class Ledger:
     def check_stats(self, stats: BrokerStats) -> None:
         """Check that the broker's counters add up; to be called when all it has decided is committed."""
         before, left = self._before, self.left()
-        gone = stats.acked + stats.dropped.get("expired", 0) + stats.dropped.get("overflow", 0) + stats.discarded
+        gone = stats.acked + sum(stats.dropped.get(why, 0) for why in ("expired", "overflow", "group"))
+        gone += stats.discarded - self._handled_before
         assert before.total() + stats.stored == gone + left.total(), f"{before} before, {left} left: {stats}"
         dead = before["dead"] + stats.buried - stats.resent - stats.discarded
         assert dead == left["dead"], f"{before['dead']} before, {left['dead']} dead now: {stats}"
@@ -211,17 +272,27 @@ class Ledger:
 
     # Reasons.
 
+    def _decide_group(self, effect: AddGroup | DropGroup) -> None:
+        if isinstance(effect, AddGroup):
+            self._adding.add(effect.name)
+        else:
+            assert effect.name in self.asked_groups, f"{effect} was not asked for"
+            self.dropping.add(effect.name)
+
     def _decide(self, number: int, place: str, then: str) -> None:
         life = self.kept[number]
         assert life.place == place, f"{life} is not {place}"
         assert number not in self._decided, f"{life} is {self._decided[number]} already, now {then}"
         self._decided[number] = then
         if then not in KEPT:
-            self._clock.tell(then, life.name, number)
+            self._clock.tell(then, life.queue, number)
+        is_in_lane = then == "expired" and life.queue in ORDERED and life.key is not None
+        if is_in_lane and any(one.key == life.key for one in self._waiting(life.queue)):
+            self._clock.tell("expired in a lane", life.queue, number)
 
     def _reason(self, life: Life, now: float) -> str:
         """Return why something is settled."""
-        if all((life.client, life.sequence, index) in self.handled for index in life.left):
+        if not self._unhandled(life, life.left):
             return "acked"
         if life.expires is not None and life.expires <= now:
             return "expired"
@@ -230,11 +301,12 @@ class Ledger:
         return "dropped"
 
     def _check_oldest(self, life: Life) -> None:
-        oldest = min(one.number for one in self._waiting(life.name))
+        oldest = min(one.number for one in self._waiting(life.queue))
         assert life.number == oldest, f"{life} makes room, and {oldest} is older"
 
     def _check_bury(self, bury: Bury) -> None:
-        policy, life = RULES[bury.name], self.kept[bury.number]
+        life = self.kept[bury.number]
+        policy = RULES[life.name]
         assert not self.is_full_of_dead, f"{bury}, where there are too many"
         if bury.reason == "max_attempts":
             assert bury.attempts >= policy.max_attempts, f"{bury} is too early"
@@ -244,6 +316,7 @@ class Ledger:
         self._clock.tell(f"buried: {bury.reason}", bury.name, bury.number)
 
     def _check_requeue(self, requeue: Requeue, now: float) -> None:
+        assert requeue.former in self.kept, f"{requeue} of what should not be there"
         life = self.kept[requeue.former]
         if requeue.origin is Origin.DEAD:
             assert requeue.former in self.asked["resend"], f"{requeue} was not asked for"
@@ -255,7 +328,7 @@ class Ledger:
 
     def _check_store(self, store: Store) -> None:
         """Check that there is room, whatever else is not counted yet."""
-        policy = RULES[store.name]
+        policy = RULES[wire.read_header(store.frame).name]
         storing = [one for one in self._storing.values() if one.name == store.name and one.due is None]
         waiting = self._waiting(store.name)
         if policy.max_pending is not None:
@@ -265,22 +338,25 @@ class Ledger:
             size = sum(len(one.frame) for one in waiting) + sum(len(one.frame) for one in storing) + len(store.frame)
             assert size <= policy.max_pending_size, f"{store} where {size} bytes are too many"
 
-    def _waiting(self, name: str) -> list[Life]:
-        """Return what is pending of a name, and will be."""
-        lives = (life for life in self.kept.values() if life.name == name and life.place == "pending")
+    def _waiting(self, queue: str) -> list[Life]:
+        """Return what is pending in a queue, and will be."""
+        lives = (life for life in self.kept.values() if life.queue == queue and life.place == "pending")
         return [life for life in lives if life.number not in self._decided]
 
     # What a commit does.
 
     def _stored(self, store: Store) -> None:
-        key = store.client, store.sequence
+        contents = wire.read_contents(store.frame)
+        header = contents.header
+        key = header.client, header.sequence, store.name
         assert key not in self.lives, f"{store} is stored twice"
         del self._storing[store.number]
         place = "pending" if store.due is None else "delayed"
         life = Life(
             *key,
-            store.name,
-            store.messages,
+            header.name,
+            contents.extra.headers.get("key"),
+            header.messages,
             store.frame,
             store.number,
             place,
@@ -289,8 +365,39 @@ class Ledger:
             self._clock.now,
         )
         life.left = set(range(store.messages))
+        life.queues = {store.name}
         self.lives[key] = self.kept[store.number] = life
+        self.queue_of_number[store.number] = store.name
         self._clock.tell("stored" if place == "pending" else "delayed", store.name, store.number)
+
+    def _change_queues(self, change: AddGroup | DropGroup | Adopt) -> None:
+        match change:
+            case AddGroup():
+                self.groups.add(change.name)
+                self._clock.tell("group added", change.name)
+            case DropGroup():
+                self._dropped(change.name)
+            case Adopt():
+                self._adopted(change)
+
+    def _adopted(self, adopt: Adopt) -> None:
+        for life in self._waiting(adopt.name):
+            life.queue = self.queue_of_number[life.number] = adopt.heir
+            life.queues.add(adopt.heir)
+            life.is_adopted = True
+            self._clock.tell("adopted", adopt.name, life.number, "by", adopt.heir)
+
+    def _dropped(self, queue: str) -> None:
+        self.groups.remove(queue)
+        self._adding.discard(queue)
+        self.dropping.remove(queue)
+        self._clock.tell("group dropped", queue)
+        for life in [life for life in self.kept.values() if life.queue == queue and life.place != "dead"]:
+            assert life.number not in self._decided, f"{self._decided[life.number]} though dropped: {life}"
+            life.place = "dropped with its group"
+            self._handled_before += life.messages - len(life.left)
+            del self.kept[life.number]
+            self._clock.tell("dropped with its group", queue, life.number)
 
     def _attempted(self, attempt: Attempt) -> None:
         self._narrow(attempt.number, attempt.indexes)
@@ -305,11 +412,20 @@ class Ledger:
         left = set(range(life.messages) if indexes is None else indexes)
         assert left, f"nothing is left of {life}"
         assert left <= life.left, f"{left} is left, though it was acknowledged: {life}"
-        lost = {index for index in life.left - left if (life.client, life.sequence, index) not in self.handled}
+        lost = self._unhandled(life, life.left - left)
         assert not lost, f"confirmed and lost: {lost} of {life}"
         if left < life.left:
             self._clock.tell("acked in part", life.name, life.number)
         life.left = left
+
+    def _unhandled(self, life: Life, indexes: set[int]) -> set[int]:
+        """Return which of these messages no callback of the queue has run to its end for."""
+        client, sequence = life.client, life.sequence
+        return {
+            index
+            for index in indexes
+            if not any((client, sequence, queue, index) in self.handled for queue in life.queues)
+        }
 
     def _moved(self, former: int, number: int) -> None:
         life = self.kept.pop(former)
@@ -317,6 +433,7 @@ class Ledger:
             life.expires = None
         life.place = self._decided.pop(former)
         life.number = number
+        self.queue_of_number[number] = life.queue
         life.again = life.pause = None
         if life.place in KEPT:
             self.kept[number] = life

@@ -1,4 +1,4 @@
-"""The operator of the simulation: looks at dead letters, resends some, drops others."""
+"""The operator of the simulation: looks at dead letters, resends some, drops others; drops groups."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -7,15 +7,20 @@ from mezzenger.protocol.commands import (
     Answer,
     Completed,
     DropDead,
+    DropGroup,
     DropRetained,
     Failed,
+    Groups,
+    GroupState,
     Letter,
     Letters,
     ListDead,
+    ListGroups,
     Question,
     ResendDead,
     ShowDead,
 )
+from mezzenger.queues import queue_of
 from tests.simulation.client import Client
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger
@@ -44,6 +49,8 @@ class Operator:
         """Ask something, by chance."""
         choice = self._clock.random.random()
         if choice < 0.1:
+            self._ask(lambda request: ListGroups(request, ""), self._on_groups)
+        elif choice < 0.2:
             self._drop_last(self._clock.random.choice(RETAINING))
         elif choice < 0.4 or not self._listed:
             self.list_all()
@@ -90,13 +97,27 @@ class Operator:
         assert isinstance(answer, Letters | Failed)
         letters = answer.letters if isinstance(answer, Letters) else []
         for letter in letters:
-            life = self._ledger.lives[letter.client, letter.sequence]
-            assert letter.frame in {None, life.frame}
-            assert (letter.name, letter.size) == (life.name, len(life.frame))
-            if (life.place, life.number) == ("dead", letter.number):
+            life = self._ledger.kept.get(letter.number)
+            if life is not None and life.place == "dead":
+                assert letter.frame in {None, life.frame}
+                assert (letter.client, letter.sequence) == (life.client, life.sequence)
+                is_right = (letter.name, letter.group, letter.size) == (life.name, life.group, len(life.frame))
+                assert is_right, f"{letter}: {life}"
                 indexes = set(range(life.messages) if letter.indexes is None else letter.indexes)
                 assert (indexes, letter.messages) == (life.left, len(life.left)), f"{letter}: {life}"
         return letters
+
+    def _on_groups(self, answer: Answer) -> None:
+        """Drop a group that has no members."""
+        assert isinstance(answer, Groups | Failed)
+        states = answer.groups if isinstance(answer, Groups) else []
+        empty = [state for state in states if not state.members]
+        if empty:
+            self._drop_group(self._clock.random.choice(empty))
+
+    def _drop_group(self, state: GroupState) -> None:
+        self._ledger.asked_groups.add(queue_of(state.name, state.group))
+        self._ask(lambda request: DropGroup(request, state.name, state.group), self._on_done)
 
     def _order(self, what: str, numbers: list[int]) -> None:
         self._ledger.asked[what].update(numbers)

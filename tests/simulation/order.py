@@ -35,7 +35,8 @@ class Order:
 
     def handled(self, name: str, number: int) -> None:
         """Take note of a message, by its payload, whose callback has returned."""
-        self._handled[name].add(number)
+        if RULES[name].retain is not None:
+            self._handled[name].add(number)
 
     def failed(self, delivery: Delivery) -> None:
         """Take note that a callback has raised."""

@@ -1,9 +1,11 @@
-"""The names of the simulation, and what applies to each."""
+"""The names and groups of the simulation, and what applies to each."""
 
 from dataclasses import replace
 from typing import Final
 
 from mezzenger.policy import Policies, Policy
+from mezzenger.protocol.subscriptions import Membership
+from mezzenger.queues import queue_of
 
 PLAIN: Final = Policy(
     resend_initial=0.6,
@@ -30,6 +32,8 @@ RULES: Final = {
     "block": replace(PLAIN, max_pending_size=500, overflow="block"),
     "retain": replace(PLAIN, retain="last"),
     "retain_ttl": replace(PLAIN, retain="last", ttl=0.7),
+    "orders.eu": HASTY,
+    "orders.us": replace(HASTY, ttl=1.0),
 }
 RETAINING: Final = ("retain", "retain_ttl")
 NAMES: Final = (*RULES, "block")
@@ -39,6 +43,29 @@ MAX_DEAD_LETTERS: Final = 20
 """So few that in many histories there is no room for another one."""
 FEW_ATTEMPTS: Final = 10
 """Below so many attempts a message that no callback can handle becomes a dead letter within a history."""
+
+
+PATTERNS: Final = ("orders.*", "orders.>")
+KEYS: Final = ("a", "b", None)
+"""What messages have in the header by which some groups keep order."""
+GROUPS: Final = {
+    queue_of(pattern, membership.group): (pattern, membership)
+    for pattern, membership in (
+        ("plain", Membership("shared", 2)),
+        ("few_attempts", Membership("shared", 1)),
+        ("one_attempt", Membership("shared", 3)),
+        ("delay", Membership("shared", 2)),
+        ("drop_oldest", Membership("shared", 1)),
+        ("dead_letter", Membership("ordered", 2, order_by="key")),
+        ("block", Membership("shared", 3)),
+        ("orders.*", Membership("ordered", 3, order_by="key")),
+        ("orders.>", Membership("hasty", 2, max_runtime=0.3)),
+        ("orders.us", Membership("ordered", 1, max_runtime=0.5, order_by="key")),
+    )
+}
+"""By queue, the pattern and how clients join."""
+ORDERED: Final = frozenset(queue for queue, (_, membership) in GROUPS.items() if membership.order_by)
+MAX_RUNTIME: Final = max(membership.max_runtime or 0.0 for _, membership in GROUPS.values())
 
 
 def is_poison(name: str, number: int) -> bool:

@@ -93,8 +93,23 @@ REQUESTS: Final = (
     "unwanted response",
     "withdrawn",
 )
+OF_GROUPS: Final = (
+    "group added",
+    "joined",
+    "declined: group",
+    "left",
+    "gone with something in hand",
+    "taken from who is too slow",
+    "handed to one member",
+    "the next of a lane waits",
+    "expired in a lane",
+    "adopted",
+    "group dropped",
+    "dropped with its group",
+    "subscribed to a pattern",
+)
 STATES: Final = tuple(f"client: {former} --{event}--> {to}" for (former, event), to in TRANSITIONS.items())
-EXPECTED: Final = (*FAULTS, *LIFE, *REQUESTS, *STATES)
+EXPECTED: Final = (*FAULTS, *LIFE, *REQUESTS, *OF_GROUPS, *STATES)
 
 
 def missing(counted: Mapping[str, int]) -> list[str]:
@@ -105,8 +120,13 @@ def missing(counted: Mapping[str, int]) -> list[str]:
 def table(counted: Counter[str]) -> str:
     """Return how often everything happened."""
     others = sorted(counted.keys() - set(EXPECTED))
-    parts = {"what breaks": FAULTS, "what becomes of a message": LIFE, "what becomes of a request": REQUESTS}
-    parts["what a client goes through"] = STATES
+    parts = {
+        "what breaks": FAULTS,
+        "what becomes of a message": LIFE,
+        "what becomes of a request": REQUESTS,
+        "what becomes of a group": OF_GROUPS,
+        "what a client goes through": STATES,
+    }
     lines: list[str] = []
     for title, names in (parts | {"what else": tuple(others)}).items():
         lines += [title, *(f"{counted[name]:9}  {name}" for name in names)]

@@ -5,7 +5,7 @@ an error that is true; and nothing is left of it when it is answered, its time i
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -108,14 +108,14 @@ class RequestWatch:
     Args:
         clock: Is told what happens.
         broker: What is watched.
-        names: What each peer has subscribed to.
+        answers: Whether a request for a name may be passed on to a peer.
         limit: Requests of one peer, or to one.
     """
 
-    def __init__(self, clock: Clock, broker: Broker, names: Mapping[bytes, AbstractSet[str]], limit: int) -> None:
+    def __init__(self, clock: Clock, broker: Broker, answers: Callable[[bytes, str], bool], limit: int) -> None:
         self._clock = clock
         self._broker = broker
-        self._names = names
+        self._answers = answers
         self._limit = limit
         self._given: tuple[bytes, Request] | None = None
         """A request of which the broker has said nothing yet."""
@@ -187,10 +187,10 @@ class RequestWatch:
         assert serve.frame == request.frame
         assert serve.timeout <= request.timeout
         name = wire.read_header(serve.frame).name
-        assert name in self._names[responder], f"asked of somebody not subscribed: {serve}"
+        assert self._answers(responder, name), f"asked of somebody not subscribed: {serve}"
         assert not (request.elsewhere and responder == asker), f"asked of who cannot answer: {serve}"
         loads = Counter(one.responder for one in self._open.values())
-        others = [peer for peer in self._broker._peers if name in self._names[peer]]
+        others = [peer for peer in self._broker._peers if self._answers(peer, name)]
         least = min(loads[peer] for peer in others if not (request.elsewhere and peer == asker))
         assert loads[responder] == least, f"{serve} to who has {loads[responder]} to answer, not {least}"
         assert loads[responder] < self._limit, f"{serve} to who has {loads[responder]} to answer"
@@ -202,7 +202,8 @@ class RequestWatch:
         self._counted["unserved"] += 1
         if self._given is not None:
             asker, asked = self._given
-            assert (asker, asked.request) == (peer, request)
+            wrong = f"Response {unserved} to {request} of {peer.hex()}, not {asked.request} of {asker.hex()}"
+            assert (asker, asked.request) == (peer, request), wrong
             self._given = None
             return
         found = [number for number, one in self._open.items() if (one.asker, one.request) == (peer, request)]

@@ -6,6 +6,7 @@ import msgspec
 
 from tests.simulation.ledger import KEPT, Ledger
 
+_GROUPS = "SELECT name FROM name WHERE is_group"
 _COUNT = "SELECT name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
 _MESSAGES = "SELECT number, name.name, indexes, expires, due, frame FROM message JOIN name ON message.name = id"
 _DELAYED = "SELECT number, name.name, NULL, expires, due, frame FROM delayed JOIN name ON delayed.name = id"
@@ -24,13 +25,15 @@ def check_tables(database: sqlite3.Connection, ledger: Ledger) -> None:
             assert number not in numbers, f"{life} is there twice"
             numbers.add(number)
             left = set(range(life.messages) if indexes is None else msgspec.msgpack.decode(indexes))
-            assert (life.place, life.name, life.frame, life.left) == (place, name, frame, left), f"{place}: {life}"
+            assert (life.place, life.queue, life.frame, life.left) == (place, name, frame, left), f"{place}: {life}"
             if place != "dead":
                 moment = life.due if place == "delayed" else life.again
                 assert (moment, life.expires) == (due, expires), f"due {due}, expires {expires}: {life}"
             counts = counted.setdefault(name, [0] * 7)
             for column, count in _columns(place, life.messages, len(frame)).items():
                 counts[column] += count
+    groups = {name for (name,) in database.execute(_GROUPS)}
+    assert groups == ledger.groups, f"groups {groups}, where there should be {ledger.groups}"
     missing = ledger.kept.keys() - numbers
     assert not missing, f"confirmed and lost: {[ledger.kept[number] for number in sorted(missing)]}"
     for name, *counts in database.execute(_COUNT):

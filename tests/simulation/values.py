@@ -12,6 +12,7 @@ from typing import Final
 from mezzenger.broker.effects import Change, Effect, Requeue, Retain, Store, Unretain
 from mezzenger.broker.retained import WRITE_SECONDS
 from mezzenger.protocol import wire
+from mezzenger.protocol.commands import ClientCommand, DropRetained, Join, Subscribe, Unsubscribe
 from mezzenger.protocol.last_message import last_message
 from tests.simulation.clock import Clock
 from tests.simulation.policies import RULES
@@ -91,24 +92,19 @@ class Values:
             self._memory[header.name] = value
             self._volatile.setdefault(header.name, []).append(value)
 
-    def subscribing(self, peer: bytes, request: int, names: Sequence[str]) -> None:
-        """Take note of a Subscribe."""
-        self._asked[peer, request] = list(names)
-
-    def unsubscribed(self, peer: bytes, name: str) -> None:
-        """Take note of an Unsubscribe."""
-        for (asked_by, _), names in self._asked.items():
-            if asked_by == peer and name in names:
-                names.remove(name)
-
-    def dropping(self, names: Iterable[str]) -> None:
-        """Take note of a DropRetained."""
-        for name in names:
-            value = self._memory.pop(name, None)
-            if value is not None:
-                self._dropped[name] = value.order
-                self._volatile.pop(name, None)
-                self._clock.tell("last message dropped", name)
+    def told(self, peer: bytes, command: ClientCommand) -> None:
+        """Take note of what a peer asks for."""
+        match command:
+            case Subscribe(request=request, names=names):
+                self._asked[peer, request] = list(names)
+            case Join(request=request):
+                self._asked[peer, request] = []
+            case Unsubscribe(name=name):
+                for (asked_by, _), names in self._asked.items():
+                    if asked_by == peer and name in names:
+                        names.remove(name)
+            case DropRetained(names=names):
+                self._dropping(names)
 
     def storing(self, number: int, frame: bytes, expires: float | None) -> None:
         """Take note of a frame with ack=1 that is to be delivered at once from now on, once that is committed."""
@@ -192,6 +188,14 @@ class Values:
         assert rows == wanted, f"the file has {rows}, where {wanted} were written"
 
     # Small parts.
+
+    def _dropping(self, names: Iterable[str]) -> None:
+        for name in names:
+            value = self._memory.pop(name, None)
+            if value is not None:
+                self._dropped[name] = value.order
+                self._volatile.pop(name, None)
+                self._clock.tell("last message dropped", name)
 
     def _new(self, header: wire.Header, expires: float | None, stored: Id | None) -> Value:
         self._count += 1

@@ -9,27 +9,36 @@ from collections.abc import Iterable, Sequence
 
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Effect, Publish, Send, Store
+from mezzenger.broker.effects import Adopt, DropGroup, Effect, Publish, Send, Store
+from mezzenger.patterns import is_wild, matches
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
     Deliver,
-    DropRetained,
     Nack,
     OfRequests,
     Refuse,
     Request,
     Respond,
     Retained,
+    ServerCommand,
     Subscribe,
     Subscribed,
     Unsubscribe,
 )
+from mezzenger.queues import is_group, split_queue
 from tests.simulation.clock import Clock
+from tests.simulation.group_watch import GroupWatch
 from tests.simulation.ledger import Ledger, Life
-from tests.simulation.policies import RULES, longest_pause
+from tests.simulation.policies import MAX_RUNTIME, RULES, longest_pause
 from tests.simulation.requests import RequestWatch
+
+
+def _is_served(queue: str, served: tuple[set[str], set[str]]) -> bool:
+    """Whether somebody gets what is in a queue, where these patterns and groups are served."""
+    patterns, groups = served
+    return queue in groups if is_group(queue) else any(matches(pattern, queue) for pattern in patterns)
 
 
 class Watch:
@@ -48,55 +57,98 @@ class Watch:
         self._broker = broker
         self._peers: set[bytes] = set()
         self._names: dict[bytes, set[str]] = {}
-        """What each peer has subscribed to."""
+        """What each peer has subscribed to: names and patterns."""
+        self._groups = GroupWatch(clock, ledger)
         self._holders: dict[int, set[bytes]] = {}
         """Who was sent what, and has not answered, by number."""
         self._numbers: dict[int, Life] = dict(ledger.kept)
         """All that had that number in this run."""
         self._last: dict[int, float] = {}
         """When something was delivered, by number and the steady clock."""
-        self._had_subscribers: set[str] = set()
+        self._served: tuple[set[str], set[str]] = set(), set()
+        """The patterns that somebody had subscribed to, and the groups that had a member."""
+        self._broadcast: wire.Header | None = None
+        """Of the ``ack=0`` frame that the broker is being given."""
+        self._batches: dict[tuple[int, int], int] = {}
+        """How many messages are in a publish, likewise."""
         self._given: dict[tuple[int, int], list[float]] = {}
         """When the broker was given a publish, by client and sequence."""
         self._held: set[tuple[int, int]] = set()
         self.counted: Counter[str] = Counter()
         """What the broker must have counted."""
-        self._requests = RequestWatch(clock, broker, self._names, max_requests)
+        self._requests = RequestWatch(clock, broker, self._answers, max_requests)
 
     def given(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take note of what the broker is about to be given."""
+        self._see_peers()
+        # Of what went to nobody the broker has not said anything.
+        self._check_broadcast([], is_published=False)
         if peer not in self._broker._peers:
             self._names[peer] = set()
         elif not wire.is_control(frames[0]):
             header = wire.read_header(frames[0])
-            self.counted["ack=0"] += 0 if header.ack else header.messages
             if not header.ack:
+                self.counted["ack=0"] += header.messages
+                self._broadcast = header
                 self._ledger.values.published(header, now)
             self._given.setdefault((header.client, header.sequence), []).append(now)
+            self._batches[header.client, header.sequence] = header.messages
         else:
             self._told(peer, wire.decode_client_command(frames[0]), now)
 
+    def _told(self, peer: bytes, command: ClientCommand, now: float) -> None:
+        match command:
+            case Subscribe(names=names):
+                self._names[peer].update(names)
+                if any(map(is_wild, names)):
+                    self._clock.tell("subscribed to a pattern")
+            case Unsubscribe(name=name):
+                self._names[peer].discard(name)
+                for number, holders in self._holders.items():
+                    if not self._is_subscriber(peer, self._numbers[number].queue):
+                        holders.discard(peer)
+            case Ack(deliveries=deliveries):
+                for number in deliveries:
+                    self._holders.get(number, set()).discard(peer)
+            case Nack(delivery=number):
+                self._nacked(peer, number, now)
+            case Request() | Respond():
+                self._requests.given(peer, command)
+        self._groups.given(peer, command)
+        self._ledger.values.told(peer, command)
+
     def seen(self, effects: Iterable[Effect], now: float, *, is_farewell: bool = False) -> None:
         """Check what the broker wants done after one call."""
-        if self._broker._peers.keys() != self._peers:
-            self._peers = set(self._broker._peers)
-            for holders in self._holders.values():
-                holders.intersection_update(self._peers)
+        self._see_peers()
         if not is_farewell:
-            self._see_names()
-        stores = set()
+            self._see_served()
+        stores: dict[tuple[int, int], list[tuple[int, int, str]]] = {}
+        sends: list[tuple[bytes, Deliver]] = []
+        is_published = False
         for effect in effects:
-            self._ledger.decided(effect, now)
             match effect:
                 case Send():
-                    self._sent(effect, now)
+                    sends += self._sent(effect, now)
                 case Publish():
-                    self.counted["published"] += wire.read_header(effect.frame).messages
+                    is_published = True
                 case Store():
-                    stores.add((effect.client, effect.sequence))
-                    self._check_moments(effect)
-        self._see_held(stores)
+                    self._see_store(effect, stores)
+                case Adopt() | DropGroup():
+                    self._check_queues(effect)
+            self._ledger.decided(effect, now)
         self._requests.look()
+        self._see_held(set(stores))
+        self._check_whole(stores)
+        self._check_broadcast([deliver for _, deliver in sends if not deliver.delivery], is_published=is_published)
+        once = {(peer, deliver.delivery, deliver.group) for peer, deliver in sends}
+        assert len(once) == len(sends), f"somebody is sent the same twice at once: {sends}"
+
+    def _check_whole(self, stores: dict[tuple[int, int], list[tuple[int, int, str]]]) -> None:
+        """Check that each publish is stored once in each queue where it must be."""
+        for key, lives in stores.items():
+            missing = self._ledger.publishes[key].symmetric_difference(lives)
+            assert not missing, f"{key} stored as {lives}, differs by {missing}"
+            assert len(lives) == len(set(lives)), f"{key} stored twice at once: {lives}"
 
     def check(self, now: float) -> None:
         """Check what must hold at any time."""
@@ -106,7 +158,7 @@ class Watch:
             limit = backlog.WINDOW_FRAMES + backlog.LOAD_FRAMES + late
             assert len(one.window) <= limit, f"{len(one.window)} frames of {one.name!r} are in memory"
             for entry in one.window.values():
-                longest = now + longest_pause(one.name)
+                longest = now + max(longest_pause(entry.name), MAX_RUNTIME if is_group(one.name) else 0.0)
                 assert entry.due is None or entry.due <= longest + 0.001, f"at {now}: {entry} waits too long"
 
     def check_counters(self) -> None:
@@ -117,50 +169,95 @@ class Watch:
         handed_on = stats.published + stats.dropped.get("no_subscriber", 0)
         assert handed_on == self.counted["ack=0"], f"{self.counted['ack=0']} with ack=0: {stats}"
 
-    def _told(self, peer: bytes, told: ClientCommand, now: float) -> None:
-        match told:
-            case Subscribe(request=request, names=names):
-                self._names[peer].update(names)
-                self._ledger.values.subscribing(peer, request, names)
-            case DropRetained(names=names):
-                self._ledger.values.dropping(names)
-            case Unsubscribe(name=name):
-                self._names[peer].discard(name)
-                self._ledger.values.unsubscribed(peer, name)
-                for number, holders in self._holders.items():
-                    if self._numbers[number].name == name:
-                        holders.discard(peer)
-            case Ack(deliveries=deliveries):
-                for number in deliveries:
-                    self._holders.get(number, set()).discard(peer)
-            case Nack(delivery=number):
-                self._nacked(peer, number, now)
-            case Request() | Respond() as command:
-                self._requests.given(peer, command)
-
     def _nacked(self, peer: bytes, number: int, now: float) -> None:
         holders = self._holders.get(number, set())
         was_held = peer in holders
         holders.discard(peer)
         self._clock.tell("nacked", number)
         life = self._numbers[number]
+        if is_group(life.queue):
+            # Who has had it for too long has no say.
+            queue = life.queue
+            was_held = self._groups.holds(peer, number) and not self._groups.is_overdue(peer, number, queue, now)
+            holders = set()
         entry = self._broker._deliveries.pending.get(number)
         if was_held and not holders and entry is not None:
             pause = RULES[life.name].pause(entry.attempts, 0.0)
             life.pause = self._broker._peers[peer].client, now + pause
             life.is_pause_stored = False
 
-    def _see_names(self) -> None:
-        """Take note of names that have no subscriber any more: the next one need not wait for a pause."""
+    def _is_subscriber(self, peer: bytes, queue: str) -> bool:
+        return any(matches(pattern, queue) for pattern in self._names[peer])
+
+    def _answers(self, peer: bytes, name: str) -> bool:
+        """Whether a request for a name may be passed on to a peer, be it as a member of a group."""
+        return self._is_subscriber(peer, name) or self._groups.is_member_for(peer, name)
+
+    def _has_subscribers(self, name: str) -> bool:
+        return any(self._is_subscriber(peer, name) for peer in self._peers)
+
+    def _see_peers(self) -> None:
+        """Take note of who is gone, be it without a word of the broker."""
+        if self._broker._peers.keys() != self._peers:
+            self._peers = set(self._broker._peers)
+            for holders in self._holders.values():
+                holders.intersection_update(self._peers)
+        self._groups.seen(self._peers)
+
+    def _see_served(self) -> None:
+        """Take note of queues that nobody is served from any more: the next one need not wait for a pause."""
         names = set().union(*(self._names[peer] for peer in self._broker._peers))
-        for life in self._ledger.kept.values() if self._had_subscribers - names else ():
-            if life.name in self._had_subscribers - names:
-                life.pause = None
-        self._had_subscribers = names
+        served = names, {queue for _, queue in self._groups.members}
+        if served != self._served:
+            for life in self._ledger.kept.values():
+                if life.pause is not None and _is_served(life.queue, self._served):
+                    life.pause = life.pause if _is_served(life.queue, served) else None
+            self._served = served
+
+    def _see_store(self, store: Store, stores: dict[tuple[int, int], list[tuple[int, int, str]]]) -> None:
+        """Check that a publish is stored for each group that there is, and for the subscribers if there are any."""
+        key = store.client, store.sequence
+        header = wire.read_header(store.frame)
+        if key not in stores:
+            stores[key] = []
+            groups = {queue for queue in self._ledger.all_groups if matches(split_queue(queue)[0], header.name)}
+            whole = [] if groups and not self._has_subscribers(header.name) else [header.name]
+            expected = {(*key, name) for name in whole}
+            for offset in range(self._batches[key]):
+                expected |= {(store.client, store.sequence + offset, queue) for queue in groups}
+            self._ledger.published(*key, expected)
+        stores[key].append((header.client, header.sequence, store.name))
+        self._check_moments(store)
+
+    def _check_queues(self, adopt: Adopt | DropGroup) -> None:
+        """Check that only what nobody else gets is inherited, and by a group that is for it; and what is dropped."""
+        if isinstance(adopt, DropGroup):
+            members = self._groups.members_of(adopt.name)
+            assert not members, f"{adopt}, and it has members"
+            return
+        assert not self._has_subscribers(adopt.name), f"{adopt}, which has subscribers"
+        assert adopt.heir in self._ledger.all_groups, f"{adopt}, which is not there"
+        assert matches(split_queue(adopt.heir)[0], adopt.name), f"{adopt}, which is for others"
+
+    def _check_broadcast(self, given: list[Deliver], *, is_published: bool) -> None:
+        """Check that an ``ack=0`` frame goes to one member of each group, and to the subscribers."""
+        header, self._broadcast = self._broadcast, None
+        if header is None:
+            assert not given
+            assert not is_published
+            return
+        served = {queue for _, queue in self._groups.members if matches(split_queue(queue)[0], header.name)}
+        assert sorted(deliver.group or "" for deliver in given) == sorted(served), f"{given} to {served}"
+        assert is_published == self._has_subscribers(header.name), f"published {is_published}: {header}"
+        if given:
+            self._clock.tell("handed to one member", header.name)
+        if given or is_published:
+            self.counted["published"] += header.messages
 
     def _check_moments(self, store: Store) -> None:
         """Check when a frame is due, and when it expires: counted from when the broker was given it."""
-        extra, policy = wire.read_contents(store.frame).extra, RULES[store.name]
+        contents = wire.read_contents(store.frame)
+        extra, policy = contents.extra, RULES[contents.header.name]
         delay = policy.delay if extra.delay is None else extra.delay
         ttl = policy.ttl if extra.ttl is None else extra.ttl
         due = [now + delay if delay else None for now in self._given[store.client, store.sequence]]
@@ -177,27 +274,40 @@ class Watch:
                 self._clock.tell("admitted" if key in stores else "held no more", *key)
             self._held = set(held)
 
-    def _sent(self, send: Send, now: float) -> None:
-        command = wire.decode_server_command(send.frames[0])
+    def _sent(self, send: Send, now: float) -> list[tuple[bytes, Deliver]]:
+        """Look at what is sent; return it if it is a delivery."""
+        command: ServerCommand = wire.decode_server_command(send.frames[0])
         if isinstance(command, Refuse):
             self._clock.tell(f"refused: {command.reason}", command.sequence)
         if isinstance(command, Retained):
             self._ledger.values.given(send.peer, command.request, send.frames[1:])
         if isinstance(command, Subscribed):
             self._ledger.values.answering(send.peer, command.request, self._ledger.pending(), now)
-        if isinstance(command, Deliver):
-            self._delivered(send.peer, command, send.frames[1], now)
         if isinstance(command, OfRequests):
             self._requests.said(send.peer, command, now)
+        self._groups.answered(send.peer, command)
+        if not isinstance(command, Deliver):
+            return []
+        if not command.delivery:
+            queue = command.group or ""
+            assert (send.peer, queue) in self._groups.members, f"given to somebody who is no member: {command}"
+        else:
+            self._delivered(send.peer, command, send.frames[1], now)
+        return [(send.peer, command)]
 
     def _delivered(self, peer: bytes, deliver: Deliver, frame: bytes, now: float) -> None:
         number, attempt = deliver.delivery, deliver.attempt
         life = self._numbers.setdefault(number, self._ledger.kept.get(number) or self._numbers[number])
-        self._clock.tell("delivered" if attempt == 1 else "redelivered", life.name, number, "attempt", attempt)
+        self._clock.tell("delivered" if attempt == 1 else "redelivered", life.queue, number, "attempt", attempt)
         self.counted["delivered"] += 1
         self.counted["redelivered"] += attempt > 1
         assert frame == life.frame
-        assert life.name in self._names[peer], f"delivered to somebody not subscribed: {life}"
+        is_shared = is_group(life.queue)
+        assert deliver.group == (life.queue if is_shared else None), f"{deliver}: {life}"
+        if is_shared:
+            self._groups.delivered(peer, deliver, life, now)
+        else:
+            assert self._is_subscriber(peer, life.queue), f"delivered to somebody not subscribed: {life}"
         assert life.number == number, f"delivered as {number}: {life}"
         place = self._ledger.place_of(life)
         assert place in {"pending", "acked"}, f"delivered though {place}: {life}"
@@ -208,7 +318,7 @@ class Watch:
             early = client == self._broker._peers[peer].client and now < until - 0.001
             assert not early, f"at {now}: delivered before its pause is over: {life}"
         holders = self._holders.setdefault(number, set())
-        if attempt > RULES[life.name].max_attempts and not holders and place == "pending":
+        if attempt > RULES[life.name].max_attempts and (is_shared or not holders) and place == "pending":
             # What has waited since then for its turn with a subscriber is delivered on, too.
             was_full = self._ledger.full_until >= self._last.get(number, 0.0)
             assert was_full or self._ledger.is_full_of_dead, f"attempt {attempt}, and nobody had it: {life}"

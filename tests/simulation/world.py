@@ -16,7 +16,7 @@ from tests.simulation.clock import START, Clock
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.operator import Operator
-from tests.simulation.policies import NAMES, RULES
+from tests.simulation.policies import GROUPS, KEYS, NAMES, PATTERNS, RULES
 from tests.simulation.report import table
 from tests.simulation.requests import Asking
 from tests.simulation.server import Server
@@ -79,12 +79,14 @@ class World:
         if choice < 0.94:
             if client.is_stopped:
                 return
-            if choice < 0.72:
-                self._publish(client, name, ack=int(choice < 0.62))
-            elif choice < 0.80:
+            if choice < 0.70:
+                self._publish(client, name, ack=int(choice < 0.60))
+            elif choice < 0.77:
                 self._ask(client, name)
+            elif choice < 0.84:
+                client.subscribe(self.clock.random.choice((name, name, name, *PATTERNS)))
             elif choice < 0.91:
-                client.subscribe(name)
+                client.join(self.clock.random.choice(list(GROUPS)))
             else:
                 self._operator.act()
         else:
@@ -92,10 +94,11 @@ class World:
 
     def _publish(self, client: Client, name: str, *, ack: int) -> None:
         random = self.clock.random
-        extra = NO_EXTRA
+        key = random.choice(KEYS)
+        extra = NO_EXTRA if key is None else Extra(headers={"key": key})
         if random.random() < 0.1:
             ttl, delay = random.choice(((0.3, None), (None, 0.2), (1.0, 0.5), (20.0, 0.0)))
-            extra = Extra(ttl=ttl, delay=delay)
+            extra = Extra(extra.headers, ttl, delay)
         client.publish(name, ack=ack, messages=random.choice((1, 1, 1, 3)), extra=extra)
 
     def _ask(self, client: Client, name: str) -> None:
@@ -143,12 +146,19 @@ class World:
         for name in RULES:
             heir.subscribe(name)
         self._operator.client = heir
+        self._join_all(heir)
         self._make_room()
         self.clock.run(self.clock.now + 300, self._is_at_rest)
         self._operator.shown.clear()
         for number in self._dead:
             self._operator.show(number)
         self.clock.run(self.clock.now + 300, lambda: self._is_at_rest() and self._operator.shown >= self._dead)
+
+    def _join_all(self, heir: Client) -> None:
+        """Have somebody in each group, also in those that are found to be there later."""
+        for queue in sorted(self._ledger.groups - heir.groups):
+            heir.join(queue)
+        self.clock.after(1.0, lambda: self._join_all(heir))
 
     def _make_room(self) -> None:
         """Have what cannot be handled become dead letters: drop all of them as long as there is no room for more."""
@@ -169,7 +179,8 @@ class World:
         assert self._is_at_rest(), f"not at rest: {self.server.broker.stats()}, {self._ledger.left()}"
         assert self._dead <= self._operator.shown, f"dead letters that cannot be shown: {self._dead}"
         self.server.check()
-        lost = self._ledger.confirmed - self._ledger.lives.keys()
+        wanted = [self._ledger.publishes[key] for key in self._ledger.confirmed]
+        lost = set().union(*wanted) - self._ledger.lives.keys()
         assert not lost, f"confirmed and lost: {sorted(lost)}"
         assert len(self.server.broker._requests) == 0, "requests that nobody waits for"
         malformed = self.server.broker.stats().malformed

@@ -13,15 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from mezzenger.broker.effects import Attempt, Change, Refusal, Retain, Store
+from mezzenger.broker.effects import AddGroup, Attempt, Change, DropGroup, Refusal, Retain, Store
 from mezzenger.errors import StorageError
+from mezzenger.patterns import matches
 from mezzenger.protocol import wire
+from mezzenger.queues import split_queue
 from mezzenger.storage import wal
 from mezzenger.storage.check import check
 from mezzenger.storage.files import Files, reading
@@ -32,11 +34,13 @@ from mezzenger.storage.sqlite import SqliteStorage
 from mezzenger.storage.trees import Walk, walk
 from mezzenger.storage.verify import verify
 from mezzenger.storage.wal import FRAME, HEADER, place
-from tests.storage.driver import Driver, know, settle, sqlite, store
+from tests.storage.driver import Driver, bury, know, settle, sqlite, store
 
 ENDINGS = ("", "-wal", ".seal")
 FORMS = ("stopped", "killed", "without a seal")
 TABLES = ("message", "delayed", "dead")
+GROUPS = ("name.1|billing", "name.2|billing", "name.*|audit", ">|a group without anything")
+DROPPED = "name.3|dropped"
 
 Contents = dict[str, list[tuple[Any, ...]]]
 
@@ -50,9 +54,10 @@ class Extent(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A frame that is in the store."""
+    """A frame that is in the store, in one of its queues."""
 
-    name: str
+    table: str
+    queue: str
     frame: bytes
     extents: list[Extent]
 
@@ -112,7 +117,7 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
     settled: set[bytes] = set()
     later: list[Change] = []
     number = left = 0
-    driver.commit(*(know(client) for client in range(1, 30)))
+    driver.commit(*(know(client) for client in range(1, 30)), *map(AddGroup, (*GROUPS, DROPPED)))
     while left < messages:
         changes: list[Change] = []
         for _ in range(chance.randrange(5, 30)):
@@ -122,14 +127,18 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
             if chance.random() < 0.1:
                 payloads = [chance.randbytes(chance.randrange(3000, 9000))]
             frame = store(number, f"name.{number % 7}", payloads, client=chance.randrange(1, 30))
-            changes.append(frame)
-            number += 1
+            copies = copies_of(frame)
+            number += len(copies)
+            changes += copies
             changes += last_messages(frame, number, chance)
             if chance.random() < 0.3:
                 settled.add(frame.frame)
-                later.append(settle(frame))
+                later += map(settle, copies)
                 continue
-            left += len(payloads)
+            if len(copies) > 1 and chance.random() < 0.3:
+                later.append(settle(copies[chance.randrange(len(copies))]))
+                continue
+            left += len(payloads) * len(copies)
             if chance.random() < 0.2:
                 changes.append(Attempt(frame.number, chance.randrange(1, 9), (0,) if len(payloads) > 1 else None))
         changes.append(Refusal(chance.randrange(1, 30), chance.randrange(1, 1000)))
@@ -142,8 +151,19 @@ def fill(driver: Driver, messages: int) -> set[bytes]:
             part_with_some(driver)
         elif left < messages // 2 + 100:
             driver.storage._seal._checkpoint(driver.storage._database)  # type: ignore[attr-defined]
-    driver.commit(*later)
+    # Of what was dropped there is a dead letter, or a start would forget its name.
+    dead = replace(store(number + 1, "name.3", client=1), name=DROPPED)
+    driver.commit(*later, dead)
+    driver.commit(bury(dead), DropGroup(DROPPED))
     return settled
+
+
+def copies_of(frame: Store) -> list[Store]:
+    """Return what is stored of a frame: itself for each queue; only groups get some of them."""
+    queues = [queue for queue in (*GROUPS[:3], DROPPED) if matches(split_queue(queue)[0], frame.name)]
+    # Of some names there are no other subscribers.
+    queues = queues if frame.name == "name.2" else [frame.name, *queues]
+    return [replace(frame, number=frame.number + index, name=queue) for index, queue in enumerate(queues)]
 
 
 def last_messages(stored: Store, number: int, chance: random.Random) -> Iterator[Change]:
@@ -198,10 +218,12 @@ def make_sample(folder: Path, messages: int, form: str) -> Sample:
     for path in folder.glob("made.db*"):
         path.unlink()
     write_files(folder / "learn.db", files)
-    frames = {number: known for table in TABLES for number, known in learn(folder / "learn.db", table)}
-    last = {known.name: known for _, known in learn(folder / "learn.db", "retained")}
+    contents = contents_of(folder / "learn.db", folder / "copy")
+    queues = {row[0]: row[1].decode() for row in contents["name"]}
+    frames = {number: known for table in TABLES for number, known in learn(folder / "learn.db", table, queues)}
+    last = {known.queue: known for _, known in learn(folder / "learn.db", "retained", queues)}
     assert check(folder / "learn.db").findings == []
-    return Sample(files, contents_of(folder / "learn.db", folder / "copy"), frames, last, settled)
+    return Sample(files, contents, frames, last, settled)
 
 
 def read_files(file: Path) -> dict[str, bytes]:
@@ -218,8 +240,8 @@ def write_files(file: Path, files: dict[str, bytes]) -> None:
             path.unlink(missing_ok=True)
 
 
-def learn(file: Path, table: str) -> list[tuple[int, Known]]:
-    """Find out where in the files each frame of a table is."""
+def learn(file: Path, table: str, queues: dict[int, str]) -> list[tuple[int, Known]]:
+    """Find out where in the files each frame of a table is, and in which of the queues."""
     files = Files.of(file)
     frames = []
     with reading(files.database) as database, reading(files.wal) as logged, reading(files.seal) as sealed:
@@ -235,22 +257,20 @@ def learn(file: Path, table: str) -> list[tuple[int, Known]]:
                 parts.append((page, 4, min(missing, image.page_size - 4)))
                 missing -= parts[-1][2]
             payload = found.cell.local + rest
-            frame = frame_of(payload)
-            known = Known(
-                wire.read_contents(frame).header.name,
-                frame,
-                extents_of(parts, len(payload) - len(frame), latest, image.page_size),
-            )
-            frames.append((found.cell.number, known))
+            queue, frame = row_in(payload)
+            extents = extents_of(parts, len(payload) - len(frame), latest, image.page_size)
+            frames.append((found.cell.number, Known(table, queues[queue], frame, extents)))
     return frames
 
 
-def frame_of(payload: bytes) -> bytes:
+def row_in(payload: bytes) -> tuple[int, bytes]:
+    """Return the id of the queue, and the frame, of a row."""
     layout = serials_of(Cell(0, len(payload), payload, 0))
     assert layout is not None
     values = values_of(payload, *layout)
+    assert isinstance(values[1], int)
     assert isinstance(values[-1], bytes)
-    return values[-1]
+    return values[1], values[-1]
 
 
 def extents_of(
@@ -339,13 +359,17 @@ def judge_repair(sample: Sample, harm: Harm, file: Path, result: Result) -> None
     rescued = rescued_from(file)
     intact = {number: known for number, known in sample.frames.items() if harm.spares(known)}
     result.counts["intact frames"] += len(intact)
-    copies = Counter(frame for _, _, frame in rescued)
+    copies = Counter((queue, frame) for _, queue, frame in rescued)
+    wanted = Counter(known.frame for known in intact.values())
+    there = Counter(frame for _, _, frame in rescued)
     for number, known in intact.items():
-        found = copies[known.frame]
-        result.counts["intact frames lost"] += found == 0
+        found = copies[known.queue, known.frame]
+        is_elsewhere = not found and there[known.frame] >= wanted[known.frame]
+        result.counts["intact frames in another queue"] += is_elsewhere
+        result.counts["intact frames lost"] += not found and not is_elsewhere
         result.counts["intact frames twice"] += found > 1
-        if not found:
-            result.problems.append(f"{harm}: {number} of {known.name} is lost")
+        if not found and not (is_elsewhere and may_change_its_queue(known, harm)):
+            result.problems.append(f"{harm}: {number} of {known.queue} is lost, or in another queue: {is_elsewhere}")
     result.counts["with their number"] += len(
         {(number, known.frame) for number, known in intact.items()} & {(number, frame) for number, _, frame in rescued}
     )
@@ -361,6 +385,24 @@ def judge_repair(sample: Sample, harm: Harm, file: Path, result: Result) -> None
     if ".seal" in sample.files:
         # Without it nobody can tell.
         judge_publishers(sample, harm, file, result)
+        judge_groups(harm, file, result)
+
+
+def may_change_its_queue(known: Known, harm: Harm) -> bool:
+    """Whether the queue may be unknown: a byte more or less hides no name; that of a delayed row is in no index."""
+    return not harm.bits or known.table == "delayed"
+
+
+def judge_groups(harm: Harm, file: Path, result: Result) -> None:
+    """A group must be there after any byte was damaged, and one that was dropped must not be, unless it may."""
+    with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as database:
+        groups = {name for (name,) in database.execute("SELECT name FROM name WHERE is_group")}
+    missing = set(GROUPS) - groups
+    result.counts["groups missing"] += len(missing)
+    if missing and harm.bits:
+        result.problems.append(f"{harm}: groups that are gone: {missing}")
+    if groups - {*GROUPS, DROPPED}:
+        result.problems.append(f"{harm}: groups that never were: {groups - {*GROUPS, DROPPED}}")
 
 
 def judge_last(sample: Sample, harm: Harm, file: Path, result: Result) -> None:

@@ -138,7 +138,7 @@ def test_a_sound_file_is_left_alone(sample: Sample, tmp_path: Path) -> None:
 def test_what_is_lost_is_named(sample: Sample, file: Path) -> None:
     """The frames whose bytes are not intact, by their numbers and names."""
     hit = {
-        (number, known.name)
+        (number, known.queue)
         for number, known in sample.frames.items()
         if any(extent.start < 100_003 and extent.end > 100_000 for extent in known.extents)
     }
