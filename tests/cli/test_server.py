@@ -70,7 +70,7 @@ channels:
     file.write_text(text)
     printed = settings_of(commands.run(SERVER, "--check-config"))
     assert printed["resend"]["initial"] == 2
-    assert printed["channels"]["*"] == {"resend": {"max": 600}, "ttl": 3600, "delay": 0}
+    assert printed["channels"]["*"] == {"resend": {"max": 600}, "ttl": 3600, "delay": 0, "groups": []}
     channels = printed.pop("channels")
     again = commands.folder / "again.yaml"
     again.write_text(yaml.safe_dump({"server": printed, "channels": channels}, sort_keys=False))

@@ -32,7 +32,10 @@ def damaged(file: Path) -> Path:
 def test_a_sound_file(commands: Commands, file: Path) -> None:
     """Both commands say so in one line, and end with 0."""
     checked, repaired = (commands.run(TOOL, "store", word, file) for word in ("check", "repair"))
-    assert (checked.returncode, checked.stdout) == (0, f"{file}: sound: 29 waiting, 0 delayed, 0 dead letters\n")
+    assert (checked.returncode, checked.stdout) == (
+        0,
+        f"{file}: sound: 29 waiting, 0 delayed, 0 dead letters, 0 last messages\n",
+    )
     assert (repaired.returncode, repaired.stdout) == (0, f"{file}: sound; nothing was changed\n")
     assert checked.stderr == repaired.stderr == ""
 
