@@ -71,7 +71,8 @@ def _show_table(rows: list[_Row]) -> None:
 
 def _shown(value: object) -> str:
     """Write a value as it may stand in YAML."""
-    return json.dumps(value) if value is None or isinstance(value, int | float) else str(value)
+    is_plain = value is None or isinstance(value, int | float | tuple)
+    return json.dumps(value, ensure_ascii=False) if is_plain else str(value)
 
 
 def _quoted(pattern: str) -> str:

@@ -65,9 +65,9 @@ server: {resend: {initial: 2s, jitter: 0}}
 channels:
   "*": {resend: {max: 10m}, ttl: 1h}
   jobs.'>': {overflow: block, max_pending: 5}
-  greetings: {}
+  greetings: {groups: [workers, "käfer"]}
 """
-    file.write_text(text)
+    file.write_text(text, "utf-8")
     printed = settings_of(commands.run(SERVER, "--check-config"))
     assert printed["resend"]["initial"] == 2
     assert printed["channels"]["*"] == {"resend": {"max": 600}, "ttl": 3600, "delay": 0, "groups": []}
