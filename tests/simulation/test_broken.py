@@ -21,7 +21,7 @@ from tests.simulation.world import simulate
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
 
-SEEDS: Final = 60
+SEEDS: Final = 160
 """Within so many histories each of these is caught."""
 Break = Callable[[pytest.MonkeyPatch], None]
 
