@@ -359,3 +359,11 @@ class TestReceived:
         passed = send(message)
         assert passed == message
         assert passed.checksum == message.checksum
+
+
+def test_only_a_request_has_a_deadline() -> None:
+    """It is when nobody waits for an answer any more."""
+    message = Message[int](name="a", payload=1, timestamp=1.5)
+    assert message.deadline is None
+    message.expect_answer(7.5)
+    assert message.deadline == 7.5

@@ -92,3 +92,14 @@ def test_the_prefix_of_a_pattern(pattern: str, prefix: str) -> None:
     """What names begin with that a pattern matches."""
     assert prefix_of(pattern) == prefix
     assert is_wild(pattern) == (prefix != pattern)
+
+
+def test_what_is_not_there_can_be_discarded() -> None:
+    """Nothing happens; what is there is taken out."""
+    table: PatternTable[int] = PatternTable()
+    table.add("a", 1, 1)
+    table.discard("a", 2)
+    table.discard("b.*", 1)
+    assert table.match("a") == (1,)
+    table.discard("a", 1)
+    assert table.match("a") == ()
