@@ -251,7 +251,7 @@ def test_a_short_run(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     only = {"throughput-150": "per_second", "echo-idle": "p50", "echo-half": "load", "idle": "rss"}
     durable = {"durable-window": "per_second"}
-    command = [sys.executable, "-m", "benchmarks", "--rounds", "2", "--seconds", "0.02", "--peers", "mezzenger,raw"]
+    command = [sys.executable, "-m", "benchmarks", "--rounds", "2", "--seconds", "0.1", "--peers", "mezzenger,raw"]
     done = subprocess.run(
         [*command, "--only", ",".join(only | durable), "--json", str(file)],
         cwd=ROOT,
