@@ -19,3 +19,4 @@ def show(payload: float, msg_obj: Message[float]) -> None:
 mc = Mezzenger(server_address="127.0.0.1")
 for gauge in GAUGES:
     mc.subscribe(gauge, show)
+print("Ctrl-C ends this.")

@@ -100,7 +100,8 @@ def test_a_dashboard_shows_what_was_sent_before(tmp_path: Path) -> None:
         with start_example("dashboard.py", server, tmp_path) as dashboard:
             try:
                 assert dashboard.stdout is not None
-                assert {dashboard.stdout.readline() for _ in range(3)} == {
+                assert {dashboard.stdout.readline() for _ in range(4)} == {
+                    "Ctrl-C ends this.\n",
                     "gauge.boiler 71.5 (as it was)\n",
                     "gauge.outside -3.0 (as it was)\n",
                     "gauge.pressure 1.4 (as it was)\n",

@@ -226,11 +226,15 @@ class Engine:
             if self._io_thread is None and not self.is_stopping:
                 self._io_thread = threading.Thread(target=self._pump.stand_in, name="mezzenger-io", daemon=True)
                 self._io_thread.start()
-                self.gather = self._gatherer.send
+                self.gather = self._gathering()
+
+    def _gathering(self) -> Callable[[str, bytes, int], None]:
+        """Return what ``gather`` is once there is a thread that sends what waits for company."""
+        return self._gatherer.send
 
     def _send_at_once(self, name: str, encoded: bytes, codec: int) -> None:
         # Without a thread nobody would send later what waits for company.
-        self._pump.wait(self._publish(name, [(time.time(), encoded)], codec, 0, NO_EXTRA))
+        self.send(name, (time.time(), encoded), codec, 0, NO_EXTRA)
 
     def _publish(self, name: str, items: list[Item], codec: int, ack: int, extra: Extra) -> Waiter | None:
         draft = self._draft(name, items, codec, ack, extra)

@@ -3,7 +3,7 @@
 Names and attributes are those of OpenTelemetry's semantic conventions for messaging.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -46,6 +46,10 @@ class TracedEngine(Engine):
         """Send one message with its span's context; it never travels with others."""
         with self._span(_SEND, name):
             super().send(name, item, codec, ack, _with_context(extra))
+
+    def _gathering(self) -> Callable[[str, bytes, int], None]:
+        """Have nothing gathered: each message has a context of its own."""
+        return self._send_at_once
 
     def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, all with the context of one span."""
