@@ -30,8 +30,8 @@ def commit(file: Path, *changes: Change) -> None:
 class TestTotals:
     def test_a_new_file_has_nothing(self, file: Path) -> None:
         """Neither when it is made nor when it is opened again."""
-        assert reopened(file) == Restored(0, [], [])
-        assert reopened(file) == Restored(0, [], [])
+        assert reopened(file) == Restored(0, [], [], retained=[])
+        assert reopened(file) == Restored(0, [], [], retained=[])
 
     def test_an_empty_file_is_as_good_as_none(self, file: Path) -> None:
         """Somebody may have made it, for its rights."""
