@@ -70,7 +70,7 @@ class Fates:
     def is_exhausted(self, entry: Entry) -> bool:
         """Whether an entry is not to be delivered any more; it is, as long as somebody is busy with it."""
         is_last = entry.attempts >= self._options.policies.of(entry.name).max_attempts
-        return is_last and not entry.holders and self.pending.dead.frames < self._options.max_dead_letters
+        return is_last and not entry.holders and self.has_room_for_dead()
 
     def narrow(self, entry: Entry, failed: set[int]) -> bool:
         """Keep of an entry what has failed; return False if nothing of what was left did."""
