@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 
 from mezzenger.client import lifetime
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
-from mezzenger.client.connection import Connection
 from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.handlers import Handler
-from mezzenger.client.options import session_options, socket_options
+from mezzenger.client.line import LineMaker, socket_line
+from mezzenger.client.options import session_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.client.responder import Responder
@@ -40,7 +40,7 @@ class Engine:
     What a method raises is told where the public method is that calls it.
     """
 
-    def __init__(self, settings: ClientSettings) -> None:
+    def __init__(self, settings: ClientSettings, new_line: LineMaker = socket_line) -> None:
         self.settings = settings
         self.payloads = Payloads(settings)
         self.is_usable = True
@@ -55,7 +55,7 @@ class Engine:
             random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
             jitter=random.random,
         )
-        self._pump = Pump(session, Connection(session, socket_options(settings)))
+        self._pump = Pump(session, new_line(session, settings))
         self._dispatcher = Dispatcher(
             self.payloads,
             self._responder,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from mezzenger.client.connection import Connection
+from mezzenger.client.line import Line
 from mezzenger.client.sleep import Sleep
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
@@ -47,16 +47,16 @@ class Waiter:
 
 
 class Pump:
-    """Runs a session with real sockets.
+    """Runs a session.
 
     Args:
         session: To be used through this object only.
-        connection: Its sockets.
+        line: How it reaches the server.
     """
 
-    def __init__(self, session: ClientSession, connection: Connection) -> None:
+    def __init__(self, session: ClientSession, line: Line) -> None:
         self.session = session
-        self._connection = connection
+        self._line = line
         self._lock = threading.Lock()
         self._waiting: dict[int, Waiter] = {}
         self._followers: dict[Waiter, None] = {}
@@ -73,6 +73,7 @@ class Pump:
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
         self._sleep = Sleep()
+        line.wake = self._sleep.wake
         self._received = 0.0
         self._due = 0.0
         """When the session has to be told the time, if nothing happens before."""
@@ -250,21 +251,21 @@ class Pump:
                 self._pass_lead_on()
 
     def _lead(self, is_over: Callable[[], bool]) -> None:
-        connection = self._connection
+        line = self._line
         try:
             while not is_over():
                 due = self.before_sleep()
                 with self._lock:
                     now = time.monotonic()
-                    if connection.has_more():
+                    if line.has_more():
                         self._receive(now)
                         continue
-                    self._sleep.watch(connection.generation, connection.descriptors)
+                    self._sleep.watch(line.generation, line.descriptors)
                     self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
                 descriptors = self._sleep.until_signalled(self._leader_deadline - now)
                 with self._lock:
                     self._leader_deadline = _AT_ONCE
-                    connection.signalled(descriptors)
+                    line.signalled(descriptors)
                     self._receive(time.monotonic())
         finally:
             with self._lock:
@@ -298,28 +299,28 @@ class Pump:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
         now = time.monotonic()
         if now - self._received > _FRESH:
-            self._connection.doubt_all()
+            self._line.doubt_all()
             self._receive(now)
         return now
 
     def _carry_out(self) -> None:
         """Do what the session asks for, tell those who wait, and see to it that the rest is done."""
         now = time.monotonic()
-        self._connection.perform(now)
+        self._line.perform(now)
         self._pass_on()
         self._set_due()
         if self._leader_deadline is None:
             # Nobody waits on the sockets: what a use of them may have hidden must be taken in now.
-            if self._connection.has_more():
+            if self._line.has_more():
                 self._receive(now)
-        elif self._leader_sleeps_wrongly() or self._connection.has_more():
+        elif self._leader_sleeps_wrongly() or self._line.has_more():
             self._sleep.wake()
         self._log_state()
 
     def _send_only(self, now: float) -> None:
         """Do what the session asks for after it was given something to send, and nothing to wait for."""
-        self._connection.perform(now)
-        if self._connection.has_more():
+        self._line.perform(now)
+        if self._line.has_more():
             if self._leader_deadline is None:
                 self._receive(now)
             else:
@@ -328,11 +329,11 @@ class Pump:
     def _receive(self, now: float) -> None:
         """Take in what has arrived, and do what is due."""
         self._received = now
-        is_changed = self._connection.receive(now)
+        is_changed = self._line.receive(now)
         if now >= self._due:
             self.session.tick(now)
             is_changed = True
-        self._connection.perform(now)
+        self._line.perform(now)
         self._pass_on()
         if is_changed:
             self._set_due()
@@ -345,7 +346,7 @@ class Pump:
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
         is_late = self._leader_deadline is not None and self._due < self._leader_deadline
-        return is_late or self._sleep.generation != self._connection.generation
+        return is_late or self._sleep.generation != self._line.generation
 
     def _pass_on(self) -> None:
         arrived = []
