@@ -7,17 +7,19 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from mezzenger.client import lifetime
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.handlers import Handler
-from mezzenger.client.line import LineMaker, socket_line
+from mezzenger.client.line import socket_line
 from mezzenger.client.options import session_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.pump import Pump, Waiter
 from mezzenger.client.responder import Responder
+from mezzenger.client.sleep import Sleep
 from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
@@ -33,6 +35,21 @@ from mezzenger.settings import ClientSettings
 logger = logging.getLogger("mezzenger.client")
 
 
+def socket_pump(session: ClientSession, settings: ClientSettings) -> Pump:
+    """Make the pump of a client that reaches its server as the settings have it."""
+    return Pump(session, socket_line(session, settings), Sleep())
+
+
+class Parts(NamedTuple):
+    """What an engine is made of, where that is not always the same."""
+
+    pump: Callable[[ClientSession, ClientSettings], Pump] = socket_pump
+    dispatcher: type[Dispatcher] = Dispatcher
+
+
+PARTS: Final = Parts()
+
+
 class Engine:
     """Connects a session, a pump, a gatherer and a dispatcher, and sees to their threads.
 
@@ -40,7 +57,7 @@ class Engine:
     What a method raises is told where the public method is that calls it.
     """
 
-    def __init__(self, settings: ClientSettings, new_line: LineMaker = socket_line) -> None:
+    def __init__(self, settings: ClientSettings, parts: Parts = PARTS) -> None:
         self.settings = settings
         self.payloads = Payloads(settings)
         self.is_usable = True
@@ -48,15 +65,15 @@ class Engine:
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
-        self._responder = Responder(self.payloads, self._begins, self._respond)
         session = ClientSession(
             Identity(secrets.randbits(64), secrets.token_bytes(16)),
             session_options(settings),
             random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
             jitter=random.random,
         )
-        self._pump = Pump(session, new_line(session, settings))
-        self._dispatcher = Dispatcher(
+        self._pump = parts.pump(session, settings)
+        self._responder = Responder(self.payloads, self._begins, self._respond, self._pump.clock)
+        self._dispatcher = parts.dispatcher(
             self.payloads,
             self._responder,
             settings.receive_queue,
@@ -73,7 +90,7 @@ class Engine:
         """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be."""
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
-        self._io_thread: threading.Thread | None = None
+        self._is_receiving = False
         self._has_stopped = threading.Event()
 
     @property
@@ -97,7 +114,7 @@ class Engine:
 
     def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message by itself."""
-        if ack or self._io_thread is None:
+        if ack or not self._pump.is_attended:
             self._pump.wait(self._publish(name, [item], codec, ack, extra))
         else:
             self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
@@ -148,7 +165,7 @@ class Engine:
             return ticket
 
         waiter = self._pump.submit(request)
-        if self._io_thread is not None:
+        if self._is_receiving:
             self._dispatcher.start()
         try:
             self._pump.wait(waiter)
@@ -223,10 +240,11 @@ class Engine:
 
     def _start_io(self) -> None:
         with self._lifecycle:
-            if self._io_thread is None and not self.is_stopping:
-                self._io_thread = threading.Thread(target=self._pump.stand_in, name="mezzenger-io", daemon=True)
-                self._io_thread.start()
-                self.gather = self._gathering()
+            if not self._is_receiving and not self.is_stopping:
+                self._is_receiving = True
+                self._pump.start()
+                if self._pump.is_attended:
+                    self.gather = self._gathering()
 
     def _gathering(self) -> Callable[[str, bytes, int], None]:
         """Return what ``gather`` is once there is a thread that sends what waits for company."""
@@ -280,7 +298,6 @@ class Engine:
 
     def _close(self) -> None:
         self._pump.close()
-        if self._io_thread is not None:
-            self._io_thread.join()
+        self._pump.join()
         self._has_stopped.set()
         lifetime.ended(self)

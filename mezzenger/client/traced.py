@@ -12,9 +12,8 @@ from opentelemetry import context, propagate
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from mezzenger.client.batches import Item
-from mezzenger.client.engine import Engine
+from mezzenger.client.engine import PARTS, Engine, Parts
 from mezzenger.client.handlers import Callback, Handler
-from mezzenger.client.line import LineMaker, socket_line
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import Message, check_headers
 from mezzenger.protocol.subscriptions import Membership
@@ -39,8 +38,8 @@ _PROCESS: Final = _Operation("process", "process", SpanKind.CONSUMER)
 class TracedEngine(Engine):
     """An engine that begins a span for each send and each call of a callback."""
 
-    def __init__(self, settings: ClientSettings, tracer: Tracer, new_line: LineMaker = socket_line) -> None:
-        super().__init__(settings, new_line)
+    def __init__(self, settings: ClientSettings, tracer: Tracer, parts: Parts = PARTS) -> None:
+        super().__init__(settings, parts)
         self._tracer = tracer
 
     def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
