@@ -1,5 +1,6 @@
 """Does with real sockets what a session asks for, and tells the session what arrives."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Final
@@ -29,6 +30,7 @@ class Connection:
         self._readable = Readable()
         self._is_in_doubt = False
         self._are_monitors_in_doubt = False
+        self.clock: Callable[[], float] = time.monotonic
         self.generation = 0
         """Changes whenever ``descriptors`` does."""
         self.wake: Callable[[], None] = lambda: None

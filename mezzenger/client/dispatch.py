@@ -149,8 +149,9 @@ class Dispatcher:
     def _next(self) -> Delivery | None:
         while not self._has_work():
             self._rest(self._has_work)
-        if self._is_stopping:
-            return None
+        return None if self._is_stopping else self._take()
+
+    def _take(self) -> Delivery:
         delivery = self._queue.popleft()
         header = delivery.contents.header
         if not (header.ack or delivery.served):

@@ -52,7 +52,6 @@ class Engine(ABC):
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
-        self._responder = Responder(self.payloads, self._begins, self._respond)
         self.session = ClientSession(
             Identity(secrets.randbits(64), secrets.token_bytes(16)),
             session_options(settings),
@@ -65,12 +64,11 @@ class Engine(ABC):
         If that is not done at once, it returns what is to be awaited.
         """
 
-    def _set_up(self, runner: Runner, receiver: Receiver) -> Gatherer:
-        """Take in what the client waits with; return the gatherer, which wants to be asked when it is due."""
+    def _set_up(self, runner: Runner) -> None:
+        """Take in what runs the session, and make what needs it."""
         self._runner = runner
-        self._receiver = receiver
+        self._responder = Responder(self.payloads, self._begins, self._respond, runner.clock)
         self._gatherer = Gatherer(runner, lambda batch: self._draft(*batch), self.patience)
-        return self._gatherer
 
     @property
     def patience(self) -> float:
@@ -93,7 +91,7 @@ class Engine(ABC):
 
     async def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message by itself."""
-        if not ack and self._may_gather():
+        if not ack and self._runner.is_attended:
             await self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
             return
         waiter = self._publish(name, [item], codec, ack, extra)
@@ -175,10 +173,6 @@ class Engine(ABC):
         return count(self.session, self._receiver, self._responder)
 
     # What differs.
-
-    @abstractmethod
-    def _may_gather(self) -> bool:
-        """Whether somebody will send what waits for company."""
 
     @abstractmethod
     def _subscribed(self) -> None:

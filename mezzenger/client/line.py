@@ -17,6 +17,8 @@ class Line(Protocol):
     called at any time.
     """
 
+    clock: Callable[[], float]
+    """Tells the time, in seconds, by which the session lives."""
     generation: int
     """Another one whenever ``descriptors`` may return something else than before."""
     wake: Callable[[], None]

@@ -9,13 +9,12 @@ when that is busy for long, or something is to be sent meanwhile.
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from mezzenger.client.line import Line
 from mezzenger.client.runner import Waiter
-from mezzenger.client.sleep import Sleep
+from mezzenger.client.sleep import Sleeping
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.events import Delivery, Ended
 from mezzenger.protocol.outgoing import Draft
@@ -65,11 +64,13 @@ class Pump:
     Args:
         session: To be used through this object only.
         line: How it reaches the server.
+        sleep: How the leader sleeps.
     """
 
-    def __init__(self, session: ClientSession, line: Line) -> None:
+    def __init__(self, session: ClientSession, line: Line, sleep: Sleeping) -> None:
         self.session = session
         self._line = line
+        self.clock = line.clock
         self._lock = threading.Lock()
         self._waiting: dict[int, Blocked] = {}
         self._followers: dict[Blocked, None] = {}
@@ -85,8 +86,9 @@ class Pump:
         """How often somebody has begun to lead."""
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
-        self._sleep = Sleep()
-        line.wake = self._sleep.wake
+        self._sleep = sleep
+        line.wake = sleep.wake
+        self._io_thread: threading.Thread | None = None
         self._received = 0.0
         self._due = 0.0
         """When the session has to be told the time, if nothing happens before."""
@@ -97,6 +99,21 @@ class Pump:
         """Is told of subscriptions that are active no more; likewise."""
         self.before_sleep: Callable[[], float | None] = lambda: None
         """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
+
+    def start(self) -> None:
+        """Start the I/O thread; to be called once."""
+        self._io_thread = threading.Thread(target=self.stand_in, name="mezzenger-io", daemon=True)
+        self._io_thread.start()
+
+    def join(self) -> None:
+        """Wait until the I/O thread has ended, if there is one; it ends when the session is closed."""
+        if self._io_thread is not None:
+            self._io_thread.join()
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether what waits for company is sent in time: whether there is an I/O thread."""
+        return self._io_thread is not None
 
     def run(self, request: Callable[[ClientSession, float], R]) -> R:
         """Use the session for what needs no waiting."""
@@ -245,7 +262,7 @@ class Pump:
             while not is_over():
                 due = self.before_sleep()
                 with self._lock:
-                    now = time.monotonic()
+                    now = self.clock()
                     if line.has_more():
                         self._receive(now)
                         continue
@@ -255,7 +272,7 @@ class Pump:
                 with self._lock:
                     self._leader_deadline = _AT_ONCE
                     line.signalled(descriptors)
-                    self._receive(time.monotonic())
+                    self._receive(self.clock())
         finally:
             with self._lock:
                 self._leader_deadline = None
@@ -286,7 +303,7 @@ class Pump:
 
     def _take_in(self) -> float:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
-        now = time.monotonic()
+        now = self.clock()
         if now - self._received > _FRESH:
             self._line.doubt_all()
             self._receive(now)
@@ -294,7 +311,7 @@ class Pump:
 
     def _carry_out(self) -> None:
         """Do what the session asks for, tell those who wait, and see to it that the rest is done."""
-        now = time.monotonic()
+        now = self.clock()
         self._line.perform(now)
         self._pass_on()
         self._set_due()

@@ -70,7 +70,12 @@ class Waiter(ABC):
 class Runner(Protocol):
     """Runs a session."""
 
-    session: ClientSession
+    clock: Callable[[], float]
+    """Tells the time by which the session lives."""
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether what waits for company is sent in time."""
 
     def run(self, request: Callable[[ClientSession, float], R], /) -> R:
         """Use the session for what needs no waiting."""

@@ -12,16 +12,15 @@ from mezzenger.client.dispatch import check_callback
 from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout, extra_of
 from mezzenger.client.groups import Groups
 from mezzenger.client.handlers import Callback, Handler
-from mezzenger.client.line import Line, socket_line
 from mezzenger.client.memberships import DEFAULT_PREFETCH, membership
 from mezzenger.client.now import run_now
 from mezzenger.client.retained import RetainedMessages
 from mezzenger.client.stats import ClientStats
+from mezzenger.client.threads import ThreadEngine
 from mezzenger.client.tracing import new_engine
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern
 from mezzenger.protocol.events import Delivery
-from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 from mezzenger.settings import ClientSettings, Settings
 
@@ -74,7 +73,7 @@ class Mezzenger:
             auto_start=auto_start,
             verbose=verbose,
         )
-        self._engine = new_engine(settings, self._new_line)
+        self._engine = self._new_engine(settings)
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
@@ -99,9 +98,9 @@ class Mezzenger:
         """
         return cls(settings=Settings.load(path, client=overrides).client)
 
-    def _new_line(self, session: ClientSession, settings: ClientSettings) -> Line:
-        """Make the line to the server, which is not always one with sockets."""
-        return socket_line(session, settings)
+    def _new_engine(self, settings: ClientSettings) -> ThreadEngine:
+        """Make what drives the client."""
+        return new_engine(settings)
 
     # Sending.
 

@@ -2,23 +2,43 @@
 
 import os
 import threading
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from mezzenger.client import lifetime
 from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.engine import Engine
-from mezzenger.client.line import LineMaker, socket_line
+from mezzenger.client.line import socket_line
 from mezzenger.client.now import run_now
 from mezzenger.client.pump import Pump
+from mezzenger.client.sleep import Sleep
+from mezzenger.protocol.session import ClientSession
 from mezzenger.settings import ClientSettings
+
+
+def socket_pump(session: ClientSession, settings: ClientSettings) -> Pump:
+    """Make the pump of a client that reaches its server as the settings have it."""
+    return Pump(session, socket_line(session, settings), Sleep())
+
+
+class Parts(NamedTuple):
+    """What an engine is made of, where that is not always the same."""
+
+    pump: Callable[[ClientSession, ClientSettings], Pump] = socket_pump
+    dispatcher: type[Dispatcher] = Dispatcher
+
+
+PARTS: Final = Parts()
 
 
 class ThreadEngine(Engine):
     """What drives a ``Mezzenger``; any thread may use it."""
 
-    def __init__(self, settings: ClientSettings, new_line: LineMaker = socket_line) -> None:
+    def __init__(self, settings: ClientSettings, parts: Parts = PARTS) -> None:
         super().__init__(settings)
-        self._pump = Pump(self.session, new_line(self.session, settings))
-        self._dispatcher = Dispatcher(
+        self._pump = parts.pump(self.session, settings)
+        self._set_up(self._pump)
+        self._receiver = self._dispatcher = parts.dispatcher(
             self.payloads,
             self._responder,
             settings.receive_queue,
@@ -30,9 +50,9 @@ class ThreadEngine(Engine):
         )
         self._pump.arrived = self._dispatcher.put
         self._pump.ended = self._on_ended
-        self._pump.before_sleep = self._set_up(self._pump, self._dispatcher).leave_if_due
+        self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
-        self._io_thread: threading.Thread | None = None
+        self._is_receiving = False
         self._has_stopped = threading.Event()
 
     def connect(self) -> None:
@@ -73,19 +93,17 @@ class ThreadEngine(Engine):
         """Wait until no callback will run any more; not to be called from a callback."""
         self._dispatcher.join()
 
-    def _may_gather(self) -> bool:
-        return self._io_thread is not None
-
     def _subscribed(self) -> None:
-        if self._io_thread is not None:
+        if self._is_receiving:
             self._dispatcher.start()
 
     def _start_io(self) -> None:
         with self._lifecycle:
-            if self._io_thread is None and not self.is_stopping:
-                self._io_thread = threading.Thread(target=self._pump.stand_in, name="mezzenger-io", daemon=True)
-                self._io_thread.start()
-                self.gather = self._gathering()
+            if not self._is_receiving and not self.is_stopping:
+                self._is_receiving = True
+                self._pump.start()
+                if self._pump.is_attended:
+                    self.gather = self._gathering()
 
     def _disconnect(self) -> None:
         """Send what is still to be sent, and close; nothing here raises."""
@@ -96,7 +114,6 @@ class ThreadEngine(Engine):
 
     def _close(self) -> None:
         self._pump.close()
-        if self._io_thread is not None:
-            self._io_thread.join()
+        self._pump.join()
         self._has_stopped.set()
         lifetime.ended(self)

@@ -14,8 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from mezzenger.client.batches import Item
 from mezzenger.client.engine import Engine
 from mezzenger.client.handlers import Callback, Handler
-from mezzenger.client.line import LineMaker, socket_line
-from mezzenger.client.threads import ThreadEngine
+from mezzenger.client.threads import PARTS, Parts, ThreadEngine
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import Message, check_headers
 from mezzenger.protocol.subscriptions import Membership
@@ -108,8 +107,8 @@ class TracedEngine(Engine):
 class TracedThreadEngine(TracedEngine, ThreadEngine):
     """The one with threads."""
 
-    def __init__(self, settings: ClientSettings, tracer: Tracer, new_line: LineMaker = socket_line) -> None:
-        super().__init__(settings, new_line)
+    def __init__(self, settings: ClientSettings, tracer: Tracer, parts: Parts = PARTS) -> None:
+        super().__init__(settings, parts)
         self._tracer = tracer
 
 
