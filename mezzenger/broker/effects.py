@@ -232,7 +232,7 @@ class Sweep:
 
     now: float
     frames: int
-    """How many of each to return at most."""
+    """How many of each to return at most, and what else has become of the publish of the last one that is due."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,6 @@ class LastValues:
         self._values: dict[str, _Value] = {}
         self._sorted: list[str] | None = []
         """Their names in order; None if it is to be made anew."""
-        self._due: wire.Header | None = None
-        """Of what was due last for subscribers; copies for groups follow it."""
         self._loose: dict[str, None] = {}
         """The names of what is not verified yet."""
         self._changed: dict[str, None] = {}
@@ -165,22 +163,24 @@ class LastValues:
             retain = Retain(number or self._next_number(), name, frame, expires, is_pending=number is not None)
             self._effects.append(retain)
 
-    def due(self, waiting: Waiting, number: int) -> None:
-        """Have a frame kept that was delayed until now, like ``storing``.
+    def due(self, found: Iterable[tuple[Waiting, int]]) -> None:
+        """Have the last frame of each name kept that was delayed until now, like ``storing``.
 
         Args:
-            waiting: What is due.
-            number: Its number from now on.
+            found: What is due, with its number from now on; of one publish all of it, in whatever queues it is.
         """
         if not self.is_on:
             return
-        header = wire.read_header(waiting.frame)
-        if not is_group(waiting.name):
-            self._due = header
-            self.storing(number, header.name, waiting.frame, waiting.expires)
-        elif not _is_of(header, self._due):
-            # Where there are only groups.
-            self.storing(None, header.name, waiting.frame, waiting.expires)
+        last: dict[str, tuple[wire.Header, Waiting, int | None]] = {}
+        for waiting, number in found:
+            header = wire.read_header(waiting.frame)
+            if not is_group(waiting.name):
+                last[header.name] = header, waiting, number
+            elif header.name not in last or not _is_of(header, last[header.name][0]):
+                # Where there are only groups: else what is stored for subscribers comes before its copies for groups.
+                last[header.name] = header, waiting, None
+        for name, (_, waiting, number_of_last) in last.items():
+            self.storing(number_of_last, name, waiting.frame, waiting.expires)
 
     def committed(self, retain: Retain) -> None:
         """Take note that the store keeps a message."""
@@ -367,11 +367,9 @@ class LastValues:
             heapq.heapify(self._expiring)
 
 
-def _is_of(header: wire.Header, batch: wire.Header | None) -> bool:
+def _is_of(header: wire.Header, batch: wire.Header) -> bool:
     """Whether a message is one of a batch, or the batch itself."""
-    if batch is None or batch.client != header.client:
-        return False
-    return batch.sequence <= header.sequence < batch.sequence + batch.messages
+    return batch.client == header.client and 0 <= header.sequence - batch.sequence < batch.messages
 
 
 def _has_expired(kept: Kept, now: float) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mezzenger.broker import retained
+from mezzenger.broker import retained, sweeper
 from mezzenger.broker.effects import Retain, Send, Unretain
 from mezzenger.policy import Policy
 from mezzenger.protocol.commands import (
@@ -684,6 +684,43 @@ class TestPatternsAndGroups:
         driver.wait(5)
         driver.look()
         assert driver.broker._deliveries.pending.last.keys() == {"slow"}
+
+    @pytest.mark.parametrize("is_subscribed", [False, True])
+    @pytest.mark.parametrize("restarts", [False, True])
+    def test_due_for_several(self, is_subscribed: bool, restarts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is the last one when it is due, and not once more for each queue that it is in, be it after a restart."""
+        monkeypatch.setattr(sweeper, "SWEEP_FRAMES", 1)
+        driver = keeping()
+        driver.member(A, "slow", "g")
+        driver.member(A, "slow", "h")
+        if is_subscribed:
+            driver.join(B, "slow")
+        driver.publish(C, 1, "slow", payloads=[b"0", b"1"])
+        driver.commit()
+        driver.wait(5)
+        driver.look()
+        driver.publish(C, 3, "slow", payloads=[b"newer"], ack=0)
+        driver.wait(WRITE)
+        driver.look()
+        if restarts:
+            driver.restart()
+            driver.join(C)
+        for _ in range(5):
+            driver.wait(0)
+            driver.look()
+        assert given(driver, "slow", peer=b"D") == [b"newer"]
+
+    def test_several_that_are_due(self) -> None:
+        """Of several messages that are due the last one is kept."""
+        driver = keeping()
+        driver.member(A, "slow")
+        for sequence in (1, 2):
+            driver.publish(C, sequence, "slow", payloads=[b"%d" % sequence])
+            driver.commit()
+            driver.now += 1
+        driver.wait(5)
+        driver.look()
+        assert given(driver, "slow") == [b"2"]
 
     def test_due_where_nothing_retains(self) -> None:
         """What is due is delivered, and not looked at."""
