@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mezzenger.client.failures import describe
-from mezzenger.client.handlers import Handlers
+from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.errors import InvalidCallback
@@ -107,6 +107,18 @@ class Dispatcher:
     def is_current_thread(self) -> bool:
         """Whether a callback is asking."""
         return threading.current_thread() is self._thread
+
+    def add(self, queue: str, handler: Handler) -> None:
+        """Take in the handler of a subscription."""
+        self.handlers.add(queue, handler)
+
+    def remove(self, queue: str) -> None:
+        """Take out the handler of a subscription, if it is there."""
+        self.handlers.remove(queue)
+
+    def is_kept_from_answering(self, _name: str) -> bool:
+        """Whether a callback is asking: while that waits, no other one runs."""
+        return self.is_current_thread()
 
     @property
     def has_started(self) -> bool:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from mezzenger.client.line import Line
+from mezzenger.client.runner import Waiter
 from mezzenger.client.sleep import Sleeping
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Delivery, Ended
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
-from mezzenger.protocol.wire import Contents
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
@@ -34,15 +33,29 @@ R = TypeVar("R")
 logger = logging.getLogger("mezzenger.client")
 
 
-class Waiter:
-    """Somebody who waits: for a ticket, or for the lead."""
+class Blocked(Waiter):
+    """A thread that waits: for a ticket, or for the lead."""
 
-    def __init__(self, ticket: int = 0) -> None:
-        self.ticket = ticket
+    def __init__(self, pump: "Pump", ticket: int = 0) -> None:
+        super().__init__(ticket)
+        self._pump = pump
         self.event = threading.Event()
-        self.is_done = False
-        self.error: MezzengerError | None = None
-        self.answer: Answer | Contents | None = None
+
+    async def wait(self) -> None:
+        """Block the thread until the ticket is done.
+
+        Raises:
+            MezzengerError: It has failed.
+        """
+        self._pump.wait(self)
+
+    def abandon(self) -> None:
+        """Wait no more."""
+        self._pump.abandon(self)
+
+    def notify(self) -> None:
+        """Let the thread go on, if only to see that it has to wait."""
+        self.event.set()
 
 
 class Pump:
@@ -59,13 +72,13 @@ class Pump:
         self._line = line
         self.clock = line.clock
         self._lock = threading.Lock()
-        self._waiting: dict[int, Waiter] = {}
-        self._followers: dict[Waiter, None] = {}
-        self._callbacks = Waiter()
+        self._waiting: dict[int, Blocked] = {}
+        self._followers: dict[Blocked, None] = {}
+        self._callbacks = Blocked(self)
         """The callback thread."""
         self._has_callbacks = False
         """Whether there is a callback thread."""
-        self._stand_in = Waiter()
+        self._stand_in = Blocked(self)
         """The I/O thread."""
         self._is_stand_in_asleep = False
         self._is_stand_in_needed = False
@@ -110,28 +123,28 @@ class Pump:
             finally:
                 self._carry_out()
 
-    def submit(self, request: Callable[[ClientSession, float], int | None]) -> Waiter | None:
-        """Use the session for what gives a ticket; ``wait`` for what is returned, unless that is None."""
+    def submit(self, request: Callable[[ClientSession, float], int | None]) -> Blocked | None:
+        """Use the session for what gives a ticket; wait with what is returned, unless that is None."""
         with self._lock:
             try:
                 ticket = request(self.session, self._take_in())
                 if ticket is None:
                     return None
-                waiter = self._waiting[ticket] = Waiter(ticket)
+                waiter = self._waiting[ticket] = Blocked(self, ticket)
                 return waiter
             finally:
                 self._carry_out()
 
-    def publish(self, drafts: Sequence[Draft], patience: float) -> list[Waiter]:
-        """Publish what needs no answer; ``wait`` for each that is returned, for it could not be sent yet."""
-        waiters: list[Waiter] = []
+    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Blocked]:
+        """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
+        waiters: list[Blocked] = []
         with self._lock:
             now = self._take_in()
             try:
                 for draft in drafts:
                     ticket = self.session.publish(draft, now, now + patience)
                     if ticket is not None:
-                        waiter = self._waiting[ticket] = Waiter(ticket)
+                        waiter = self._waiting[ticket] = Blocked(self, ticket)
                         waiters.append(waiter)
             finally:
                 if waiters:
@@ -150,14 +163,12 @@ class Pump:
         elif not _AT_ONCE < leader_deadline <= deadline:
             self._sleep.wake()
 
-    def wait(self, waiter: Waiter | None) -> None:
+    def wait(self, waiter: Blocked) -> None:
         """Wait until a ticket is done.
 
         Raises:
             MezzengerError: It has failed.
         """
-        if waiter is None:
-            return
         try:
             self._lead_or_follow(waiter, lambda: waiter.is_done)
         except BaseException:
@@ -166,31 +177,9 @@ class Pump:
         if waiter.error is not None:
             raise waiter.error
 
-    def answer(self, waiter: Waiter | None) -> Answer:
-        """Wait until a question is answered.
-
-        Raises:
-            MezzengerError: It was refused, or not answered in time.
-        """
-        self.wait(waiter)
-        if waiter is None or waiter.answer is None or isinstance(waiter.answer, Contents):
-            raise TypeError("this was no question")
-        return waiter.answer
-
-    def returned(self, waiter: Waiter | None) -> Contents:
-        """Wait until a request is answered; return what its responder returned.
-
-        Raises:
-            MezzengerError: It has no result, or not in time.
-        """
-        self.wait(waiter)
-        if waiter is None or not isinstance(waiter.answer, Contents):
-            raise TypeError("this was no request")
-        return waiter.answer
-
-    def abandon(self, waiter: Waiter | None) -> None:
+    def abandon(self, waiter: Blocked) -> None:
         """Wait no more for a ticket."""
-        if waiter is not None and not waiter.is_done:
+        if not waiter.is_done:
             with self._lock:
                 self._waiting.pop(waiter.ticket, None)
                 self.session.abandon(waiter.ticket)
@@ -248,7 +237,7 @@ class Pump:
         logger.error("the client fails", exc_info=error)
         self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
 
-    def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:
+    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], bool]) -> None:
         try:
             while True:
                 with self._lock:
@@ -376,9 +365,7 @@ class Pump:
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:
-                waiter.error, waiter.answer = event.error, event.answer
-                waiter.is_done = True
-                waiter.event.set()
+                waiter.finish(event.error, event.answer)
         if arrived:
             self.arrived(arrived)
             if self._callbacks in self._followers:
