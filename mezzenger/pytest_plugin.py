@@ -4,12 +4,13 @@ Each run of pytest loads this module, whether it needs Mezzenger or not; so all 
 fixtures.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mezzenger import Mezzenger, Settings
     from mezzenger.testing import Link, LocalServer
 

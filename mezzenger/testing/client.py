@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mezzenger.client.dispatch import Dispatcher
-from mezzenger.client.engine import Engine, Parts
-from mezzenger.client.pump import Pump, Waiter
+from mezzenger.client.pump import Blocked, Pump
 from mezzenger.client.sync import Mezzenger
+from mezzenger.client.threads import Parts, ThreadEngine
 from mezzenger.client.tracing import new_engine
 from mezzenger.protocol.session import ClientSession
 from mezzenger.settings import ClientSettings
@@ -59,7 +59,7 @@ class MemoryPump(Pump):
     def start(self) -> None:
         """Do nothing: what arrives is taken in as it comes."""
 
-    def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:  # noqa: ARG002  # nobody follows
+    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], bool]) -> None:  # noqa: ARG002  # nobody follows
         while not is_over():
             self._step()
 
@@ -105,17 +105,14 @@ class MemoryMezzenger(Mezzenger):
         self._home = home
         super().__init__(settings=settings)
 
-    def _new_engine(self, settings: ClientSettings) -> Engine:
+    def _new_engine(self, settings: ClientSettings) -> ThreadEngine:
         return new_engine(settings, Parts(self._new_pump, MemoryDispatcher))
 
     def _new_pump(self, session: ClientSession, _settings: ClientSettings) -> Pump:
         self.line = self._home.new_line(session)
         return MemoryPump(self.line, self._home.step)
 
-    @property
-    def dispatcher(self) -> MemoryDispatcher:
-        """What runs its callbacks."""
-        dispatcher = self._engine._dispatcher
-        if not isinstance(dispatcher, MemoryDispatcher):
-            raise TypeError("this engine runs its callbacks itself")
-        return dispatcher
+    def call_next(self) -> bool:
+        """Run the callbacks of what has arrived first; return whether there was something to run."""
+        dispatcher = self._engine.dispatcher
+        return isinstance(dispatcher, MemoryDispatcher) and dispatcher.call_next()

@@ -59,7 +59,7 @@ class Link:
         values: dict[str, Any] = self.settings.client.model_dump(exclude_unset=True) | settings
         client = MemoryMezzenger(ClientSettings(**values), self._works)
         self._clients.append(client)
-        self._works.dispatchers.append(client.dispatcher)
+        self._works.receivers.append(client.call_next)
         return client
 
     # Time.

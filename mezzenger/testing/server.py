@@ -1,11 +1,11 @@
 """The server's end in memory: a real broker and a real store; what the server's loop does, without a loop."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import Effect, Mark, Publish, Send
 from mezzenger.broker.stats import BrokerStats
+from mezzenger.client.now import run_now
 from mezzenger.errors import MezzengerError, ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Ack, is_token
@@ -17,8 +17,6 @@ from mezzenger.testing.wires import Wires
 
 _MIDDLE: Final = 0.5
 """Instead of a random number: pauses are exactly as the settings have them."""
-
-R = TypeVar("R")
 
 
 class MemoryServer:
@@ -47,7 +45,7 @@ class MemoryServer:
         self._storing = Storing(
             self._broker, self._storage, now=self._clock, perform=self._perform, later=self._clock.after
         )
-        self._broker.restored(_finished(self._storage.open()))
+        self._broker.restored(run_now(self._storage.open()))
         self.is_up = True
         self._perform()
 
@@ -58,7 +56,7 @@ class MemoryServer:
             for wires in self._wires.values():
                 wires.cut()
             self._wires.clear()
-            _finished(self._storage.close())
+            run_now(self._storage.close())
 
     def crash_and_restart(self, seconds: float) -> None:
         """End at once, and come back after so many seconds."""
@@ -73,7 +71,7 @@ class MemoryServer:
         if self.is_up:
             self._broker.farewell(self._clock.now)
             self._perform()
-            _finished(self._storing.commit())
+            run_now(self._storing.commit())
             self.crash()
 
     def stats(self) -> BrokerStats:
@@ -95,7 +93,7 @@ class MemoryServer:
 
     def work(self) -> None:
         """Store what is to be stored, then read what is wanted."""
-        _finished(self._storing.work())
+        run_now(self._storing.work())
 
     def tick(self) -> None:
         """Do what is due."""
@@ -130,7 +128,7 @@ class MemoryServer:
             self._broker.receive(wires.peer, [frame], self._clock.now)
             self._perform()
 
-    def wished(self, wires: Wires, prefix: bytes, *, is_subscribed: bool) -> None:
+    def wished(self, prefix: bytes, *, is_subscribed: bool) -> None:
         """Take note of what a client has subscribed to, or wants no more of."""
         if is_token(prefix):
             if is_subscribed:
@@ -143,7 +141,7 @@ class MemoryServer:
         """Take note that a client is gone: all that it was subscribed to sinks."""
         if self._wires.pop(wires.peer, None) is not None:
             for prefix in wires.wanted:
-                self.wished(wires, prefix, is_subscribed=False)
+                self.wished(prefix, is_subscribed=False)
 
     # What the broker wants.
 
@@ -182,13 +180,3 @@ def _is_ack(frame: bytes) -> bool:
         return isinstance(wire.decode_client_command(frame), Ack)
     except ProtocolError:
         return False
-
-
-def _finished(work: Coroutine[Any, Any, R]) -> R:
-    """Return what a coroutine returns that waits for nothing: a store without a thread does not."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: R = done.value
-        return result
-    raise TypeError("this store waits for something")

@@ -22,7 +22,7 @@ class ServerEnd(Protocol):
     def received(self, wires: "Wires", frame: bytes) -> None:
         """Take what a client has sent."""
 
-    def wished(self, wires: "Wires", prefix: bytes, *, is_subscribed: bool) -> None:
+    def wished(self, prefix: bytes, *, is_subscribed: bool) -> None:
         """Take note of what a client has subscribed to, or wants no more of."""
 
     def lost(self, wires: "Wires") -> None:
@@ -111,7 +111,7 @@ class Wires:
             del self._wanted[prefix]
         is_wanted = prefix in self._wanted
         if was_wanted is not is_wanted:
-            self._server.wished(self, prefix, is_subscribed=is_wanted)
+            self._server.wished(prefix, is_subscribed=is_wanted)
 
     def _send(self, arrive: Callable[[], None]) -> None:
         self._carry(lambda: arrive() if self._is_open else None)

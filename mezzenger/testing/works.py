@@ -7,11 +7,12 @@ from typing import Final
 
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.session import ClientSession
-from mezzenger.testing.client import MemoryDispatcher
 from mezzenger.testing.clock import FakeClock
 from mezzenger.testing.line import MemoryLine
 from mezzenger.testing.server import MemoryServer
 
+_GRAIN: Final = 1e-6
+"""Seconds; less than that is lost when times are added."""
 _ENDLESS: Final = 100_000
 """Callbacks at one moment, after which it is said that there is no end to them."""
 
@@ -27,8 +28,8 @@ class Works:
     def __init__(self, server: MemoryServer, clock: FakeClock) -> None:
         self._server = server
         self._clock = clock
-        self.dispatchers: list[MemoryDispatcher] = []
-        """Of all clients."""
+        self.receivers: list[Callable[[], bool]] = []
+        """Each runs the next callback of one client; and returns whether there was one to run."""
         self._lines: list[MemoryLine] = []
         self._under_way: deque[Callable[[], None]] = deque()
         # Held while frames are carried and time passes; never while a callback runs.
@@ -64,7 +65,7 @@ class Works:
         """Let time pass; everything happens at its moment."""
         end = self._clock.now + seconds
         self.settle()
-        while (moment := self._next_moment()) is not None and moment <= end:
+        while (moment := self._next_moment()) is not None and moment <= end + _GRAIN:
             self._pass(moment)
             self.settle()
         self._pass(end)
@@ -122,7 +123,7 @@ class Works:
         with self._bell:
             self._busy.append(me)
         try:
-            return any(dispatcher.call_next() for dispatcher in self.dispatchers)
+            return any(call_next() for call_next in self.receivers)
         finally:
             with self._bell:
                 self._busy.remove(me)
