@@ -38,7 +38,7 @@ class ThreadEngine(Engine):
         super().__init__(settings)
         self._pump = parts.pump(self.session, settings)
         self._set_up(self._pump)
-        self._receiver = self._dispatcher = parts.dispatcher(
+        self._receiver = self.dispatcher = parts.dispatcher(
             self.payloads,
             self._responder,
             settings.receive_queue,
@@ -48,7 +48,7 @@ class ThreadEngine(Engine):
             rest=self._pump.rest,
             rouse=self._pump.rouse,
         )
-        self._pump.arrived = self._dispatcher.put
+        self._pump.arrived = self.dispatcher.put
         self._pump.ended = self._on_ended
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._lifecycle = threading.Lock()
@@ -72,7 +72,7 @@ class ThreadEngine(Engine):
     def start(self) -> None:
         """Start the threads; does nothing if they run."""
         self._start_io()
-        self._dispatcher.start()
+        self.dispatcher.start()
 
     def stop(self) -> None:
         """Finish the callback that runs, send what is still to be sent, and disconnect; from a callback: soon."""
@@ -82,20 +82,20 @@ class ThreadEngine(Engine):
             is_first = not self.is_stopping
             self.is_stopping = True
             self.is_usable = False
-        self._dispatcher.stop()
-        if self._dispatcher.is_current_thread():
+        self.dispatcher.stop()
+        if self.dispatcher.is_current_thread():
             return
-        if is_first and not self._dispatcher.has_started:
+        if is_first and not self.dispatcher.has_started:
             self._disconnect()
         self._has_stopped.wait()
 
     def join_callbacks(self) -> None:
         """Wait until no callback will run any more; not to be called from a callback."""
-        self._dispatcher.join()
+        self.dispatcher.join()
 
     def _subscribed(self) -> None:
         if self._is_receiving:
-            self._dispatcher.start()
+            self.dispatcher.start()
 
     def _start_io(self) -> None:
         with self._lifecycle:
