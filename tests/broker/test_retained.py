@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mezzenger.broker import retained, sweeper
-from mezzenger.broker.effects import Retain, Send, Unretain
+from mezzenger.broker.effects import Requeue, Retain, Send, Unretain, in_need_of_room
 from mezzenger.policy import Policy
 from mezzenger.protocol.commands import (
     Completed,
@@ -105,6 +105,34 @@ class TestWhichOne:
         driver.publish(C, 3, payloads=[b"3"])
         driver.fail()
         assert given(driver, "a") == [b"2"]
+
+    @pytest.mark.parametrize("is_stored", [True, False])
+    def test_none_when_a_later_one_was_dropped(self, is_stored: bool) -> None:
+        """What was published before it, and is stored after that, is not the last one; what is published then is."""
+        driver = keeping()
+        driver.publish(C, 1, payloads=[b"1"])
+        driver.publish(C, 2, payloads=[b"2"], ack=0)
+        driver.say(C, DropRetained(1, ["a"]))
+        if is_stored:
+            driver.commit()
+        else:
+            driver.fail()
+        assert driver.broker.stats().retained == 0
+        assert driver.storage.retained == {}
+        driver.publish(C, 3, payloads=[b"3"])
+        driver.commit()
+        assert driver.broker.stats().retained == 1
+        assert driver.storage.retained.keys() == {"a"}
+
+    def test_none_when_a_later_one_has_expired(self) -> None:
+        """Likewise."""
+        driver = keeping()
+        driver.publish(C, 1, "brief", ttl=100.0)
+        driver.publish(C, 2, "brief", ack=0)
+        driver.wait(10.0)
+        driver.commit()
+        assert driver.broker.stats().retained == 0
+        assert driver.storage.retained == {}
 
     def test_in_the_order_of_publishes(self) -> None:
         """What was published while a former one was being stored stays the last."""
@@ -721,6 +749,19 @@ class TestPatternsAndGroups:
         driver.wait(5)
         driver.look()
         assert given(driver, "slow") == [b"2"]
+
+    def test_due_with_a_full_disk(self) -> None:
+        """What is due for groups alone is the last message all the same, be there room for nothing new."""
+        driver = keeping()
+        driver.member(A, "slow")
+        driver.publish(C, 1, "slow")
+        driver.commit()
+        driver.holds_changes = True
+        driver.wait(5)
+        driver.look()
+        refused, later = in_need_of_room(driver._queue)
+        assert refused == []
+        assert {type(change) for change in later} >= {Requeue, Retain}
 
     def test_due_where_nothing_retains(self) -> None:
         """What is due is delivered, and not looked at."""
