@@ -186,7 +186,7 @@ class Inbox:
         self._acks.clear()
 
     def _remember_failed(self, delivery: Delivery, failures: list[Failure]) -> None:
-        """Remember what failed of a batch that did in part, and its last message if that did not: it may be retained."""
+        """Remember what failed of a batch that did in part, and its last one if that did not: it may be retained."""
         header = delivery.contents.header
         last = header.messages - 1
         failed = frozenset(failure.index for failure in failures)
