@@ -5,6 +5,7 @@ under ``if TYPE_CHECKING``, or as ``import_module("...")``.
 """
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -469,7 +470,7 @@ def test_good_source_passes(rule: Rule) -> None:
     assert list(rule(read_package(GOOD))) == []
 
 
-@pytest.mark.parametrize("use", ["mezzenger", "mezzenger.Message", "mezzenger.Mezzenger"])
+@pytest.mark.parametrize("use", ["mezzenger.Message", "mezzenger.Mezzenger"])
 def test_a_real_client_process_does_not_load_the_server(use: str) -> None:
     """After importing mezzenger and touching a client's name, no module of the broker, storage or server is loaded."""
     loaded = modules_after(f"import mezzenger; {use}")
@@ -480,6 +481,29 @@ def test_a_real_client_process_does_not_load_the_server(use: str) -> None:
 def test_the_server_is_loaded_when_it_is_asked_for() -> None:
     """The test above can fail: touching MezzengerServer loads what it forbids."""
     assert {"mezzenger.server", "mezzenger.broker"} <= modules_after("import mezzenger; mezzenger.MezzengerServer")
+
+
+@pytest.mark.parametrize("module", ["mezzenger", "mezzenger.pytest_plugin"])
+def test_what_every_run_of_pytest_loads_is_next_to_nothing(module: str) -> None:
+    """Neither the package nor its plugin loads any other module of it, nor what these need, before it is used."""
+    loaded = modules_after(f"import {module}")
+    assert {name for name in loaded if name.startswith("mezzenger")} == {"mezzenger", module}
+    assert loaded.isdisjoint({"pydantic", "zmq", "msgspec", "yaml"})
+
+
+def test_each_public_name_is_there() -> None:
+    """Those that type checkers see are those that are loaded, and no others."""
+    package = importlib.import_module("mezzenger")
+    tree = ast.parse((ROOT / "mezzenger" / "__init__.py").read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    places = {
+        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert sorted([*places, "__version__"]) == sorted(package.__all__) == dir(package)
+    for name, module in places.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module or ""), name)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = package.Nothing
 
 
 def modules_after(code: str) -> set[str]:

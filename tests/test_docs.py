@@ -15,6 +15,8 @@ from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import Command, Failure
 from tests.test_readme import Block, Place, bash, finished, read_blocks
 
+pytest_plugins = ["pytester"]
+
 ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
 PROTOCOL: Final = (ROOT / "docs" / "protocol.md").read_text("utf-8")
@@ -146,6 +148,20 @@ def test_programs_print_what_is_shown(page: Path, program: Block, tmp_path: Path
     command = [sys.executable, "-c", program.text] if program.language == "python" else bash(program.text)
     with MezzengerServer(ServerSettings(pub_port=0, recv_port=0)) as server:
         assert finished(command, Place(tmp_path, server)) == (program.output or "")
+
+
+TESTING: Final = read_blocks((ROOT / "docs" / "testing.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in TESTING if "def test_" in block.text], ids=lambda block: block.line
+)
+def test_tests_that_are_shown_pass(block: Block, pytester: pytest.Pytester) -> None:
+    """Each block of docs/testing.md that has tests is a file of tests; all of them pass, with the program beside it."""
+    programs = {match[1]: shown.text for shown in TESTING if (match := re.match(r"# (\w+)\.py\n", shown.text))}
+    pytester.makepyfile(**programs, test_shown=block.text)
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "test_shown.py")
+    result.assert_outcomes(passed=block.text.count("def test_"))
 
 
 def defined_in(file: Path) -> set[str]:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from mezzenger.client.pump import Pump, Waiter
+from mezzenger.client.runner import Waiter
 from mezzenger.protocol.wire import FRAME_OVERHEAD
 
 MAX_MESSAGES: Final = 256
@@ -41,7 +41,7 @@ def max_batch_bytes(max_message_size: int | None) -> int:
     return min(MAX_BYTES, limit - FRAME_OVERHEAD - MAX_MESSAGES * _ITEM_OVERHEAD)
 
 
-def send_all(batches: Iterable[list[Item]], publish: Callable[[list[Item]], Waiter | None], pump: Pump) -> int:
+async def send_all(batches: Iterable[list[Item]], publish: Callable[[list[Item]], Waiter | None]) -> int:
     """Publish batches, a few at a time, and wait for all of them; return how many messages that were.
 
     Raises:
@@ -50,21 +50,23 @@ def send_all(batches: Iterable[list[Item]], publish: Callable[[list[Item]], Wait
     under_way: deque[tuple[Waiter | None, int]] = deque()
     done = 0
 
-    def finish() -> int:
+    async def finish() -> int:
         waiter, messages = under_way.popleft()
-        pump.wait(waiter)
+        if waiter is not None:
+            await waiter.wait()
         return messages
 
     try:
         for batch in batches:
             under_way.append((publish(batch), len(batch)))
             if len(under_way) > _UNDER_WAY:
-                done += finish()
+                done += await finish()
         while under_way:
-            done += finish()
+            done += await finish()
     except BaseException as error:
         for waiter, _ in under_way:
-            pump.abandon(waiter)
+            if waiter is not None:
+                waiter.abandon()
         error.add_note(f"{done} messages were sent before")
         raise
     return done

@@ -1,7 +1,8 @@
 """Does with real sockets what a session asks for, and tells the session what arrives."""
 
+import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from mezzenger.protocol.events import Action, Connect, Disconnect, Ignore, Listen, Send
@@ -29,8 +30,13 @@ class Connection:
         self._readable = Readable()
         self._is_in_doubt = False
         self._are_monitors_in_doubt = False
+        self.clock: Callable[[], float] = time.monotonic
         self.generation = 0
         """Changes whenever ``descriptors`` does."""
+        self.wake: Callable[[], None] = lambda: None
+        """Not needed here: the descriptors tell of everything."""
+        self.before_close: Callable[[], None] = lambda: None
+        """Called before the descriptors become invalid."""
 
     def descriptors(self) -> list[int]:
         """Return the file descriptors to wait on."""
@@ -135,6 +141,7 @@ class Connection:
     def _close(self) -> None:
         self._unsent.clear()
         if self._sockets is not None:
+            self.before_close()
             self._sockets.close()
             self._sockets = None
             self.generation += 1

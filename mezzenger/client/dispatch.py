@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mezzenger.client.failures import describe
-from mezzenger.client.handlers import Handlers
+from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.errors import InvalidCallback
@@ -108,6 +108,18 @@ class Dispatcher:
         """Whether a callback is asking."""
         return threading.current_thread() is self._thread
 
+    def add(self, queue: str, handler: Handler) -> None:
+        """Take in the handler of a subscription."""
+        self.handlers.add(queue, handler)
+
+    def remove(self, queue: str) -> None:
+        """Take out the handler of a subscription, if it is there."""
+        self.handlers.remove(queue)
+
+    def is_kept_from_answering(self, _name: str) -> bool:
+        """Whether a callback is asking: while that waits, no other one runs."""
+        return self.is_current_thread()
+
     @property
     def has_started(self) -> bool:
         """Whether there is a thread."""
@@ -137,8 +149,9 @@ class Dispatcher:
     def _next(self) -> Delivery | None:
         while not self._has_work():
             self._rest(self._has_work)
-        if self._is_stopping:
-            return None
+        return None if self._is_stopping else self._take()
+
+    def _take(self) -> Delivery:
         delivery = self._queue.popleft()
         header = delivery.contents.header
         if not (header.ack or delivery.served):

@@ -1,10 +1,10 @@
 """Sends ``ack=0`` messages, those of a burst in batches."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, time
 
-from mezzenger.client.pump import Pump, Waiter
+from mezzenger.client.runner import Runner, Waiter
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.gathering import Batch, Gathering
 from mezzenger.protocol.outgoing import Draft
@@ -14,13 +14,13 @@ class Gatherer:
     """The ``ack=0`` messages that wait for company; any thread may use it.
 
     Args:
-        pump: Sends.
+        runner: Sends.
         draft: Makes the draft of a batch.
         patience: How many seconds a batch may wait for the server.
     """
 
-    def __init__(self, pump: Pump, draft: Callable[[Batch], Draft], patience: float) -> None:
-        self._pump = pump
+    def __init__(self, runner: Runner, draft: Callable[[Batch], Draft], patience: float) -> None:
+        self._runner = runner
         self._draft = draft
         self._patience = patience
         self._gathering = Gathering()
@@ -31,26 +31,27 @@ class Gatherer:
         self._error: MezzengerError | None = None
         """Why such a batch could not be sent; the next call tells."""
 
-    def send(self, name: str, payload: bytes, codec: int) -> None:
+    def send(self, name: str, payload: bytes, codec: int) -> Awaitable[None] | None:
         """Send an encoded message, now or with others of its burst.
 
-        Raises:
-            MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
+        Returns:
+            None, or the wait for what cannot be sent at once. It raises MezzengerError if this one, or one that waited
+            since an earlier call, cannot be sent at all.
         """
         gathering = self._gathering
         with self._lock:
             now, former = monotonic(), gathering.deadline
             deadline = gathering.take(name, (time(), payload), codec, now)
             if deadline == former:
-                return
+                return None
             if deadline > now:
-                self._pump.wake_by(deadline)
-                return
+                self._runner.wake_by(deadline)
+                return None
             waiters = self._leave(())
             gathering.sent(monotonic())
-        self._wait(waiters)
+        return self._settle(waiters) if waiters or self._error else None
 
-    def send_alone(self, draft: Draft) -> None:
+    async def send_alone(self, draft: Draft) -> None:
         """Send a draft behind all that waits.
 
         Raises:
@@ -58,9 +59,9 @@ class Gatherer:
         """
         with self._lock:
             waiters = self._leave([draft])
-        self._wait(waiters)
+        await self._settle(waiters)
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         """Send all that waits.
 
         Raises:
@@ -68,7 +69,19 @@ class Gatherer:
         """
         with self._lock:
             waiters = self._leave(())
-        self._wait(waiters)
+        await self._settle(waiters)
+
+    async def _settle(self, waiters: Sequence[Waiter]) -> None:
+        """Wait for what could not be sent at once.
+
+        Raises:
+            MezzengerError: It, or what waited since an earlier call, cannot be sent.
+        """
+        error, self._error = self._error, None
+        for waiter in waiters:
+            await waiter.wait()
+        if error is not None:
+            raise error
 
     def leave_if_due(self) -> float | None:
         """Send what has waited long enough, waiting for nothing; return when this is to be called next, if at all."""
@@ -88,11 +101,4 @@ class Gatherer:
         """Hand over all that waits, and more behind it; return whom to wait for."""
         drafts = list(map(self._draft, self._gathering.take_all()))
         held, self._held = self._held, []
-        return held + self._pump.publish([*drafts, *more], self._patience)
-
-    def _wait(self, waiters: Sequence[Waiter]) -> None:
-        error, self._error = self._error, None
-        for waiter in waiters:
-            self._pump.wait(waiter)
-        if error is not None:
-            raise error
+        return [*held, *self._runner.publish([*drafts, *more], self._patience)]

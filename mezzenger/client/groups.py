@@ -1,11 +1,12 @@
 """``mc.groups``: the groups that the server keeps."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import msgspec
 
 from mezzenger.client.dead import Ask
+from mezzenger.client.now import iterate_now, run_now
 from mezzenger.group_status import GroupStatus
 from mezzenger.patterns import check_pattern
 from mezzenger.protocol.commands import Completed, DropGroup, ListGroups
@@ -13,7 +14,7 @@ from mezzenger.protocol.commands import Groups as Listed
 from mezzenger.queues import check_group, queue_of
 
 
-class Groups:
+class AsyncGroups:
     """The groups of all clients. A group is there from its first subscription until it is dropped.
 
     Each method asks the server, and raises ``ServerUnreachable``, ``ClientStopped`` or ``UsedAfterFork`` as
@@ -23,11 +24,11 @@ class Groups:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    def list(self) -> Iterator[GroupStatus]:
+    async def list(self) -> AsyncIterator[GroupStatus]:
         """Yield all groups, in order of their names; they come from the server bit by bit."""
         after = ""
         while True:
-            answer = self._ask(partial(ListGroups, after=after))
+            answer = await self._ask(partial(ListGroups, after=after))
             states = answer.groups if isinstance(answer, Listed) else []
             if not states:
                 return
@@ -35,7 +36,7 @@ class Groups:
                 yield GroupStatus(**msgspec.structs.asdict(state))
             after = queue_of(states[-1].name, states[-1].group)
 
-    def drop(self, name: str, group: str) -> int:
+    async def drop(self, name: str, group: str) -> int:
         """Forget a group that has no members, and all that waits for it.
 
         Args:
@@ -51,5 +52,36 @@ class Groups:
         """
         check_pattern(name)
         check_group(group)
-        answer = self._ask(partial(DropGroup, name=name, group=group))
+        answer = await self._ask(partial(DropGroup, name=name, group=group))
         return answer.count if isinstance(answer, Completed) else 0
+
+
+class Groups:
+    """The groups of all clients. A group is there from its first subscription until it is dropped.
+
+    Each method asks the server, and raises ``ServerUnreachable``, ``ClientStopped`` or ``UsedAfterFork`` as
+    ``send_message`` does.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._groups = AsyncGroups(ask)
+
+    def list(self) -> Iterator[GroupStatus]:
+        """Yield all groups, in order of their names; they come from the server bit by bit."""
+        return iterate_now(self._groups.list())
+
+    def drop(self, name: str, group: str) -> int:
+        """Forget a group that has no members, and all that waits for it.
+
+        Args:
+            name: Or the pattern, as it was subscribed to.
+            group: The group's name.
+
+        Returns:
+            How many messages waited for it, and are dropped.
+
+        Raises:
+            InvalidName: A name cannot be used.
+            Rejected: There is no such group, or it has members.
+        """
+        return run_now(self._groups.drop(name, group))

@@ -9,19 +9,17 @@ when that is busy for long, or something is to be sent meanwhile.
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from mezzenger.client.connection import Connection
-from mezzenger.client.sleep import Sleep
+from mezzenger.client.line import Line
+from mezzenger.client.runner import Waiter
+from mezzenger.client.sleep import Sleeping
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Delivery, Ended
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
-from mezzenger.protocol.wire import Contents
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
@@ -35,36 +33,52 @@ R = TypeVar("R")
 logger = logging.getLogger("mezzenger.client")
 
 
-class Waiter:
-    """Somebody who waits: for a ticket, or for the lead."""
+class Blocked(Waiter):
+    """A thread that waits: for a ticket, or for the lead."""
 
-    def __init__(self, ticket: int = 0) -> None:
-        self.ticket = ticket
+    def __init__(self, pump: "Pump", ticket: int = 0) -> None:
+        super().__init__(ticket)
+        self._pump = pump
         self.event = threading.Event()
-        self.is_done = False
-        self.error: MezzengerError | None = None
-        self.answer: Answer | Contents | None = None
+
+    async def wait(self) -> None:
+        """Block the thread until the ticket is done.
+
+        Raises:
+            MezzengerError: It has failed.
+        """
+        self._pump.wait(self)
+
+    def abandon(self) -> None:
+        """Wait no more."""
+        self._pump.abandon(self)
+
+    def notify(self) -> None:
+        """Let the thread go on, if only to see that it has to wait."""
+        self.event.set()
 
 
 class Pump:
-    """Runs a session with real sockets.
+    """Runs a session.
 
     Args:
         session: To be used through this object only.
-        connection: Its sockets.
+        line: How it reaches the server.
+        sleep: How the leader sleeps.
     """
 
-    def __init__(self, session: ClientSession, connection: Connection) -> None:
+    def __init__(self, session: ClientSession, line: Line, sleep: Sleeping) -> None:
         self.session = session
-        self._connection = connection
+        self._line = line
+        self.clock = line.clock
         self._lock = threading.Lock()
-        self._waiting: dict[int, Waiter] = {}
-        self._followers: dict[Waiter, None] = {}
-        self._callbacks = Waiter()
+        self._waiting: dict[int, Blocked] = {}
+        self._followers: dict[Blocked, None] = {}
+        self._callbacks = Blocked(self)
         """The callback thread."""
         self._has_callbacks = False
         """Whether there is a callback thread."""
-        self._stand_in = Waiter()
+        self._stand_in = Blocked(self)
         """The I/O thread."""
         self._is_stand_in_asleep = False
         self._is_stand_in_needed = False
@@ -72,7 +86,9 @@ class Pump:
         """How often somebody has begun to lead."""
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
-        self._sleep = Sleep()
+        self._sleep = sleep
+        line.wake = sleep.wake
+        self._io_thread: threading.Thread | None = None
         self._received = 0.0
         self._due = 0.0
         """When the session has to be told the time, if nothing happens before."""
@@ -84,6 +100,21 @@ class Pump:
         self.before_sleep: Callable[[], float | None] = lambda: None
         """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
 
+    def start(self) -> None:
+        """Start the I/O thread; to be called once."""
+        self._io_thread = threading.Thread(target=self.stand_in, name="mezzenger-io", daemon=True)
+        self._io_thread.start()
+
+    def join(self) -> None:
+        """Wait until the I/O thread has ended, if there is one; it ends when the session is closed."""
+        if self._io_thread is not None:
+            self._io_thread.join()
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether what waits for company is sent in time: whether there is an I/O thread."""
+        return self._io_thread is not None
+
     def run(self, request: Callable[[ClientSession, float], R]) -> R:
         """Use the session for what needs no waiting."""
         with self._lock:
@@ -92,28 +123,28 @@ class Pump:
             finally:
                 self._carry_out()
 
-    def submit(self, request: Callable[[ClientSession, float], int | None]) -> Waiter | None:
-        """Use the session for what gives a ticket; ``wait`` for what is returned, unless that is None."""
+    def submit(self, request: Callable[[ClientSession, float], int | None]) -> Blocked | None:
+        """Use the session for what gives a ticket; wait with what is returned, unless that is None."""
         with self._lock:
             try:
                 ticket = request(self.session, self._take_in())
                 if ticket is None:
                     return None
-                waiter = self._waiting[ticket] = Waiter(ticket)
+                waiter = self._waiting[ticket] = Blocked(self, ticket)
                 return waiter
             finally:
                 self._carry_out()
 
-    def publish(self, drafts: Sequence[Draft], patience: float) -> list[Waiter]:
-        """Publish what needs no answer; ``wait`` for each that is returned, for it could not be sent yet."""
-        waiters: list[Waiter] = []
+    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Blocked]:
+        """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
+        waiters: list[Blocked] = []
         with self._lock:
             now = self._take_in()
             try:
                 for draft in drafts:
                     ticket = self.session.publish(draft, now, now + patience)
                     if ticket is not None:
-                        waiter = self._waiting[ticket] = Waiter(ticket)
+                        waiter = self._waiting[ticket] = Blocked(self, ticket)
                         waiters.append(waiter)
             finally:
                 if waiters:
@@ -132,14 +163,12 @@ class Pump:
         elif not _AT_ONCE < leader_deadline <= deadline:
             self._sleep.wake()
 
-    def wait(self, waiter: Waiter | None) -> None:
+    def wait(self, waiter: Blocked) -> None:
         """Wait until a ticket is done.
 
         Raises:
             MezzengerError: It has failed.
         """
-        if waiter is None:
-            return
         try:
             self._lead_or_follow(waiter, lambda: waiter.is_done)
         except BaseException:
@@ -148,31 +177,9 @@ class Pump:
         if waiter.error is not None:
             raise waiter.error
 
-    def answer(self, waiter: Waiter | None) -> Answer:
-        """Wait until a question is answered.
-
-        Raises:
-            MezzengerError: It was refused, or not answered in time.
-        """
-        self.wait(waiter)
-        if waiter is None or waiter.answer is None or isinstance(waiter.answer, Contents):
-            raise TypeError("this was no question")
-        return waiter.answer
-
-    def returned(self, waiter: Waiter | None) -> Contents:
-        """Wait until a request is answered; return what its responder returned.
-
-        Raises:
-            MezzengerError: It has no result, or not in time.
-        """
-        self.wait(waiter)
-        if waiter is None or not isinstance(waiter.answer, Contents):
-            raise TypeError("this was no request")
-        return waiter.answer
-
-    def abandon(self, waiter: Waiter | None) -> None:
+    def abandon(self, waiter: Blocked) -> None:
         """Wait no more for a ticket."""
-        if waiter is not None and not waiter.is_done:
+        if not waiter.is_done:
             with self._lock:
                 self._waiting.pop(waiter.ticket, None)
                 self.session.abandon(waiter.ticket)
@@ -230,7 +237,7 @@ class Pump:
         logger.error("the client fails", exc_info=error)
         self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
 
-    def _lead_or_follow(self, waiter: Waiter, is_over: Callable[[], bool]) -> None:
+    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], bool]) -> None:
         try:
             while True:
                 with self._lock:
@@ -250,22 +257,22 @@ class Pump:
                 self._pass_lead_on()
 
     def _lead(self, is_over: Callable[[], bool]) -> None:
-        connection = self._connection
+        line = self._line
         try:
             while not is_over():
                 due = self.before_sleep()
                 with self._lock:
-                    now = time.monotonic()
-                    if connection.has_more():
+                    now = self.clock()
+                    if line.has_more():
                         self._receive(now)
                         continue
-                    self._sleep.watch(connection.generation, connection.descriptors)
+                    self._sleep.watch(line.generation, line.descriptors)
                     self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
                 descriptors = self._sleep.until_signalled(self._leader_deadline - now)
                 with self._lock:
                     self._leader_deadline = _AT_ONCE
-                    connection.signalled(descriptors)
-                    self._receive(time.monotonic())
+                    line.signalled(descriptors)
+                    self._receive(self.clock())
         finally:
             with self._lock:
                 self._leader_deadline = None
@@ -296,30 +303,30 @@ class Pump:
 
     def _take_in(self) -> float:
         """Let the session see what has arrived before it is used: it must not count a silence that is over."""
-        now = time.monotonic()
+        now = self.clock()
         if now - self._received > _FRESH:
-            self._connection.doubt_all()
+            self._line.doubt_all()
             self._receive(now)
         return now
 
     def _carry_out(self) -> None:
         """Do what the session asks for, tell those who wait, and see to it that the rest is done."""
-        now = time.monotonic()
-        self._connection.perform(now)
+        now = self.clock()
+        self._line.perform(now)
         self._pass_on()
         self._set_due()
         if self._leader_deadline is None:
             # Nobody waits on the sockets: what a use of them may have hidden must be taken in now.
-            if self._connection.has_more():
+            if self._line.has_more():
                 self._receive(now)
-        elif self._leader_sleeps_wrongly() or self._connection.has_more():
+        elif self._leader_sleeps_wrongly() or self._line.has_more():
             self._sleep.wake()
         self._log_state()
 
     def _send_only(self, now: float) -> None:
         """Do what the session asks for after it was given something to send, and nothing to wait for."""
-        self._connection.perform(now)
-        if self._connection.has_more():
+        self._line.perform(now)
+        if self._line.has_more():
             if self._leader_deadline is None:
                 self._receive(now)
             else:
@@ -328,11 +335,11 @@ class Pump:
     def _receive(self, now: float) -> None:
         """Take in what has arrived, and do what is due."""
         self._received = now
-        is_changed = self._connection.receive(now)
+        is_changed = self._line.receive(now)
         if now >= self._due:
             self.session.tick(now)
             is_changed = True
-        self._connection.perform(now)
+        self._line.perform(now)
         self._pass_on()
         if is_changed:
             self._set_due()
@@ -345,7 +352,7 @@ class Pump:
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
         is_late = self._leader_deadline is not None and self._due < self._leader_deadline
-        return is_late or self._sleep.generation != self._connection.generation
+        return is_late or self._sleep.generation != self._line.generation
 
     def _pass_on(self) -> None:
         arrived = []
@@ -358,9 +365,7 @@ class Pump:
                 continue
             waiter = self._waiting.pop(event.ticket, None)
             if waiter is not None:
-                waiter.error, waiter.answer = event.error, event.answer
-                waiter.is_done = True
-                waiter.event.set()
+                waiter.finish(event.error, event.answer)
         if arrived:
             self.arrived(arrived)
             if self._callbacks in self._followers:

@@ -24,6 +24,7 @@ class Responder:
         payloads: Decodes.
         begins: Tells whether somebody still waits for what a callback would return; asked before it runs.
         respond: Sends what came of it; raises MessageTooLarge if the server would not take it.
+        clock: By which requests have a deadline.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Responder:
         payloads: Payloads,
         begins: Callable[[Served], bool],
         respond: Callable[[Served, Draft | Raised], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._payloads = payloads
         self._begins = begins
         self._respond = respond
+        self._clock = clock
         self.received = 0
         self.failed = 0
 
@@ -49,7 +52,7 @@ class Responder:
             return
         try:
             message = self._payloads.reader(delivery, handler.channel)(0)
-            message.expect_answer(time.time() + served.deadline - time.monotonic())
+            message.expect_answer(time.time() + served.deadline - self._clock())
             self.received += 1
             result = handler.callback(message.payload, message)
         except BaseException as error:  # whatever a callback raises, who asked must be told

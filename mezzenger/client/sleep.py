@@ -4,10 +4,30 @@ import selectors
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Protocol
+
+
+class Sleeping(Protocol):
+    """How the leader sleeps. One thread sleeps at a time; any may wake it."""
+
+    generation: int
+    """Of the descriptors that are watched."""
+
+    def watch(self, generation: int, descriptors: Callable[[], Iterable[int]]) -> None:
+        """Watch these descriptors from now on, if their generation is another one."""
+
+    def until_signalled(self, seconds: float) -> list[int]:
+        """Sleep for so long, or until woken; return the descriptors that are readable."""
+
+    def wake(self) -> None:
+        """End the sleep, or the next one."""
+
+    def close(self) -> None:
+        """Let go of what sleeping needs."""
 
 
 class Sleep:
-    """How the leader sleeps. One thread sleeps at a time; any may wake it."""
+    """Sleeps until a descriptor is readable."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mezzenger.client.dispatch import Dispatcher
+from mezzenger.client.receiver import Receiver
 from mezzenger.client.responder import Responder
 from mezzenger.protocol.session import ClientSession
 
@@ -28,12 +28,12 @@ class ClientStats:
     """Frames from the server that could not be read, by reason."""
 
 
-def count(session: ClientSession, dispatcher: Dispatcher, responder: Responder) -> ClientStats:
-    """Return what a session, its dispatcher and its responder have counted so far."""
+def count(session: ClientSession, receiver: Receiver, responder: Responder) -> ClientStats:
+    """Return what a session, its receiver and its responder have counted so far."""
     return ClientStats(
-        received=dispatcher.received + responder.received,
-        failed=dispatcher.failed + responder.failed,
-        dropped=dispatcher.dropped,
+        received=receiver.received + responder.received,
+        failed=receiver.failed + responder.failed,
+        dropped=receiver.dropped,
         duplicates=session.inbox.duplicates,
         expired=session.requests.expired,
         uncertain=session.outgoing.uncertain,

@@ -13,8 +13,10 @@ from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout, 
 from mezzenger.client.groups import Groups
 from mezzenger.client.handlers import Callback, Handler
 from mezzenger.client.memberships import DEFAULT_PREFETCH, membership
+from mezzenger.client.now import run_now
 from mezzenger.client.retained import RetainedMessages
 from mezzenger.client.stats import ClientStats
+from mezzenger.client.threads import ThreadEngine
 from mezzenger.client.tracing import new_engine
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern
@@ -71,7 +73,7 @@ class Mezzenger:
             auto_start=auto_start,
             verbose=verbose,
         )
-        self._engine = new_engine(settings)
+        self._engine = self._new_engine(settings)
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
@@ -95,6 +97,10 @@ class Mezzenger:
             ServerUnreachable: No server answered in time.
         """
         return cls(settings=Settings.load(path, client=overrides).client)
+
+    def _new_engine(self, settings: ClientSettings) -> ThreadEngine:
+        """Make what drives the client."""
+        return new_engine(settings)
 
     # Sending.
 
@@ -144,9 +150,11 @@ class Mezzenger:
             engine.check_usable()
         name, encoded, codec = self._payloads.written(msg_name, payload)
         if ack is _NO_ACK and headers is None and ttl is None and delay is None:
-            engine.gather(name, encoded, codec)
+            rest = engine.gather(name, encoded, codec)
+            if rest is not None:
+                run_now(rest)
         else:
-            engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay))
+            run_now(engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay)))
 
     @overload
     def send_messages(
@@ -181,7 +189,7 @@ class Mezzenger:
         name, codec = self._payloads.outlet(msg_name)
         extra = extra_of(ack, headers, ttl, delay)
         encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
-        return self._engine.send_batches(name, encoded, codec.number, ack, extra)
+        return run_now(self._engine.send_batches(name, encoded, codec.number, ack, extra))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has all that was sent before.
@@ -194,7 +202,7 @@ class Mezzenger:
                 way, which may be lost then.
         """
         self._engine.check_usable()
-        self._engine.flush(timeout)
+        run_now(self._engine.flush(timeout))
 
     @overload
     def request(
@@ -247,7 +255,7 @@ class Mezzenger:
         if timeout is not None:
             check_timeout(timeout)
         item = (time.time(), self._payloads.encode(msg_name, payload))
-        contents = self._engine.request(name, item, codec.number, extra_of(0, headers, None, None), timeout)
+        contents = run_now(self._engine.request(name, item, codec.number, extra_of(0, headers, None, None), timeout))
         return self._payloads.reader(Delivery(contents, 1, None))(0).payload
 
     # Receiving.
@@ -317,7 +325,8 @@ class Mezzenger:
         channel = msg_name if isinstance(msg_name, Channel) else None
         name = check_pattern(name_of(msg_name))
         check_callback(name, callback)
-        self._engine.subscribe(name, Handler(callback, channel), membership(group, prefetch, max_runtime, order_by))
+        member = membership(group, prefetch, max_runtime, order_by)
+        run_now(self._engine.subscribe(name, Handler(callback, channel), member))
 
     def unsubscribe(self, msg_name: str | Channel[Any], *, group: str | None = None) -> None:
         """Have no more messages of a name, pattern or group given to its callback; a call under way is finished.

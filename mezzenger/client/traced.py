@@ -3,7 +3,7 @@
 Names and attributes are those of OpenTelemetry's semantic conventions for messaging.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from mezzenger.client.batches import Item
 from mezzenger.client.engine import Engine
 from mezzenger.client.handlers import Callback, Handler
+from mezzenger.client.threads import PARTS, Parts, ThreadEngine
 from mezzenger.errors import InvalidMessage
 from mezzenger.message import Message, check_headers
 from mezzenger.protocol.subscriptions import Membership
@@ -38,34 +39,33 @@ _PROCESS: Final = _Operation("process", "process", SpanKind.CONSUMER)
 class TracedEngine(Engine):
     """An engine that begins a span for each send and each call of a callback."""
 
-    def __init__(self, settings: ClientSettings, tracer: Tracer) -> None:
-        super().__init__(settings)
-        self._tracer = tracer
+    _tracer: Tracer
+    """Makes the spans; set by who inherits."""
 
-    def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
+    async def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message with its span's context; it never travels with others."""
         with self._span(_SEND, name):
-            super().send(name, item, codec, ack, _with_context(extra))
+            await super().send(name, item, codec, ack, _with_context(extra))
 
-    def _gathering(self) -> Callable[[str, bytes, int], None]:
+    def _gathering(self) -> Callable[[str, bytes, int], Awaitable[None] | None]:
         """Have nothing gathered: each message has a context of its own."""
         return self._send_at_once
 
-    def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
+    async def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, all with the context of one span."""
         with self._span(_SEND, name) as span:
-            count = super().send_batches(name, payloads, codec, ack, _with_context(extra))
+            count = await super().send_batches(name, payloads, codec, ack, _with_context(extra))
             span.set_attribute("messaging.batch.message_count", count)
             return count
 
-    def request(self, name: str, item: Item, codec: int, extra: Extra, timeout: float | None) -> Contents:
+    async def request(self, name: str, item: Item, codec: int, extra: Extra, timeout: float | None) -> Contents:
         """Ask one subscriber, whose callback runs within the context of the question."""
         with self._span(_REQUEST, name):
-            return super().request(name, item, codec, _with_context(extra), timeout)
+            return await super().request(name, item, codec, _with_context(extra), timeout)
 
-    def subscribe(self, name: str, handler: Handler, membership: Membership | None = None) -> None:
+    async def subscribe(self, name: str, handler: Handler, membership: Membership | None = None) -> None:
         """Subscribe with a callback that runs within the context of who has sent its message."""
-        super().subscribe(name, handler._replace(callback=self._traced(handler.callback)), membership)
+        await super().subscribe(name, handler._replace(callback=self._traced(handler.callback)), membership)
 
     def _traced(self, callback: Callback) -> Callback:
         def call(payload: object, message: Message[Any]) -> object:
@@ -102,6 +102,14 @@ class TracedEngine(Engine):
             except BaseException as error:
                 span.set_attribute("error.type", type(error).__qualname__)
                 raise
+
+
+class TracedThreadEngine(TracedEngine, ThreadEngine):
+    """The one with threads."""
+
+    def __init__(self, settings: ClientSettings, tracer: Tracer, parts: Parts = PARTS) -> None:
+        super().__init__(settings, parts)
+        self._tracer = tracer
 
 
 def _with_context(extra: Extra) -> Extra:

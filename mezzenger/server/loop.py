@@ -3,30 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import (
-    Change,
     Effect,
-    Find,
     Know,
-    Load,
     Mark,
     Publish,
-    Query,
     Retain,
     Send,
     Settle,
     Store,
-    Sweep,
-    in_need_of_room,
 )
 from mezzenger.broker.stats import BrokerStats
-from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import is_token
 from mezzenger.server.outbox import Outbox
+from mezzenger.server.storing import Storing
 from mezzenger.storage.base import Storage
 from mezzenger.transport.sockets import Readable, Sent, ServerSockets, broadcast, receive_from_peer, send
 
@@ -37,8 +31,6 @@ _RETRY_SECONDS: Final = 0.01
 _DRAIN_SECONDS: Final = 0.02
 """Between two looks at whether all is done, when the server stops."""
 _REPORT_SECONDS: Final = 10.0
-_FULL_SECONDS: Final = 0.5
-"""Before the store is tried again that had no space left."""
 
 logger = logging.getLogger("mezzenger.server")
 
@@ -76,9 +68,7 @@ class ServerLoop:
         self._drain_timeout = drain_timeout
         self._verbose = verbose
         self._outboxes: dict[bytes, Outbox] = {}
-        self._changes: list[Change] = []
-        self._queries: list[Query] = []
-        self._is_storing = False
+        self._storing = Storing(broker, storage, now=self._now, perform=self._perform, later=_later)
         self._has_work = asyncio.Event()
         self._is_hurried = False
         self._stop_requested = asyncio.Event()
@@ -202,7 +192,7 @@ class ServerLoop:
 
     def _perform(self) -> None:
         self._do_all()
-        if self._changes or self._queries:
+        if self._storing.has_work:
             self._has_work.set()
         self._set_timer()
 
@@ -222,10 +212,8 @@ class ServerLoop:
                 self._send(effect.peer, [effect.peer, *effect.frames])
             case Mark():
                 send(self._sockets.xpub, [effect.token])
-            case Load() | Sweep() | Find():
-                self._queries.append(effect)
             case _:
-                self._changes.append(effect)
+                self._storing.add(effect)
 
     def _send(self, peer: bytes, frames: list[bytes]) -> None:
         outbox = self._outboxes.get(peer)
@@ -267,80 +255,13 @@ class ServerLoop:
             self._retry_later()
         self._pump()
 
-    # Storing.
-
     async def _store_forever(self) -> None:
-        """Commit all that has gathered while the last commit was under way, then read what is wanted; over and over."""
+        """Have stored what has gathered while the last commit was under way, over and over."""
         while True:
             await self._has_work.wait()
             self._has_work.clear()
-            changes, self._changes = self._changes, []
-            queries, self._queries = self._queries, []
-            self._is_storing = True
-            if await self._commit(changes):
-                for query in queries:
-                    await self._answer(query)
-            else:
-                # What is settled by a change that must wait would be read as if it were not.
-                self._queries[:0] = queries
-            self._is_storing = False
+            await self._storing.work()
             self._pump()
-
-    async def _commit(self, changes: Sequence[Change]) -> bool:
-        """Commit, if there is something to commit; return whether nothing of it must be committed later."""
-        if not changes:
-            return True
-        try:
-            await self._storage.commit(changes)
-        except StorageFull as error:
-            refused, later = in_need_of_room(changes)
-            self._refuse(refused, str(error))
-            # The rest must not be forgotten: what was settled would be delivered again after a restart.
-            self._changes[:0] = later
-            await asyncio.sleep(_FULL_SECONDS)
-            return False
-        except StorageError as error:
-            self._refuse(changes, str(error))
-        except Exception:
-            logger.exception("the store has failed")
-            self._refuse(changes, "the server's store has failed; its log says why")
-        else:
-            self._broker.committed(changes, self._now())
-            self._perform()
-        return True
-
-    def _refuse(self, changes: Sequence[Change], text: str) -> None:
-        frames = sum(isinstance(change, Store) for change in changes)
-        if frames:
-            logger.error("%d frames are refused: %s", frames, text)
-        self._broker.commit_failed(changes, "storage", text)
-        self._perform()
-
-    async def _answer(self, query: Query) -> None:
-        """Read what the broker asks for, and hand it in."""
-        try:
-            match query:
-                case Load():
-                    self._broker.loaded(query, await self._storage.read(query), self._now())
-                case Sweep():
-                    self._broker.swept(await self._storage.sweep(query), self._now())
-                case Find():
-                    self._broker.found(query, await self._storage.find(query))
-        except StorageFull as error:
-            logger.warning("the store cannot be read yet: %s", error)
-            asyncio.get_running_loop().call_later(_FULL_SECONDS, self._ask_again, query)
-        except StorageError as error:
-            if isinstance(query, Find):
-                self._broker.not_found(query, "storage", str(error))
-            else:
-                logger.critical("messages cannot be delivered: %s", error)
-            if isinstance(query, Sweep):
-                self._broker.not_swept(self._now())
-        self._perform()
-
-    def _ask_again(self, query: Query) -> None:
-        self._queries.append(query)
-        self._perform()
 
     # Watching and ending.
 
@@ -368,19 +289,20 @@ class ServerLoop:
             await asyncio.sleep(_DRAIN_SECONDS)
         self._broker.farewell(self._now())
         self._perform()
-        # The task that stores is not done yet and must not take the same ones.
-        changes, self._changes = self._changes, []
-        if changes:
-            await self._commit(changes)
+        await self._storing.commit()
         self._report()
         pending = self._broker.stats().pending
         if pending and not self._storage.survives_restart:
             logger.warning("%d unacknowledged frames are lost: without persist_file they end with the server", pending)
 
     def _is_busy(self) -> bool:
-        is_storing = bool(self._changes or self._queries) or self._is_storing
         stats = self._broker.stats()
-        return is_storing or bool(self._outboxes) or stats.in_flight > 0 or stats.open_requests > 0
+        is_waiting = stats.in_flight > 0 or stats.open_requests > 0
+        return is_waiting or self._storing.is_busy or bool(self._outboxes)
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, act)
 
 
 def _describe(effect: Effect) -> str:

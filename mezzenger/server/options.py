@@ -55,9 +55,16 @@ def socket_options(settings: ServerSettings) -> ServerSocketOptions:
     )
 
 
-def storage(settings: ServerSettings) -> Storage:
-    """Return a store that has not been opened: a file if one is named, else memory."""
-    return MemoryStorage() if settings.persist_file is None else SqliteStorage(settings.persist_file)
+def storage(settings: ServerSettings, *, on_a_thread: bool = True) -> Storage:
+    """Return a store that has not been opened: a file if one is named, else memory.
+
+    Args:
+        settings: Name the file.
+        on_a_thread: Whether work that takes long is done on another thread; if not, nothing is waited for.
+    """
+    if settings.persist_file is None:
+        return MemoryStorage()
+    return SqliteStorage(settings.persist_file, on_a_thread=on_a_thread)
 
 
 def pending_limit(settings: ServerSettings) -> int:

@@ -1,9 +1,8 @@
 """What a commit changes in the tables."""
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -33,6 +32,9 @@ _OFFSET: Final = 2**63
 order."""
 
 _COUNTERS: Final = ("frames", "messages", "size", "delayed", "delayed_size", "dead", "dead_size")
+_COUNT: Final = " ".join(
+    ("UPDATE name SET", ", ".join(f"{column} = {column} + ?" for column in _COUNTERS), "WHERE id = ?")
+)
 _REQUEUE: Final = {
     Origin.DELAYED: (
         (
@@ -84,23 +86,26 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change] | AddGroup | Drop
 
 
 def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[str, int]) -> None:
+    kinds = _by_kind(changes)
     _know(database, [change for change in changes if isinstance(change, Know | Refusal | Forget)])
-    stores = _of(changes, Store)
-    add_names(database, {store.name for store in stores} | {one.name for one in _of(changes, Retain)}, names)
-    _store(database, stores, names)
+    stores = _of(kinds, Store)
+    add_names(database, {store.name for store in stores} | {one.name for one in _of(kinds, Retain)}, names)
+    if stores:
+        _store(database, stores, names)
     # What leaves comes after what was stored, and what is put back among it after what left it.
-    _requeue(database, _of(changes, Requeue))
-    _attempt(database, _of(changes, Attempt))
-    _bury(database, _of(changes, Bury))
-    database.executemany("DELETE FROM message WHERE number = ?", ((one.number,) for one in _of(changes, Settle)))
-    database.executemany("DELETE FROM dead WHERE number = ?", ((one.number,) for one in _of(changes, Discard)))
+    _requeue(database, _of(kinds, Requeue))
+    _attempt(database, _of(kinds, Attempt))
+    _bury(database, _of(kinds, Bury))
+    _for_each(database, "DELETE FROM message WHERE number = ?", [(one.number,) for one in _of(kinds, Settle)])
+    _for_each(database, "DELETE FROM dead WHERE number = ?", [(one.number,) for one in _of(kinds, Discard)])
     _count(database, changes, names)
     number = retain(database, changes, names)
     if number:
         add_number(database, number)
-    database.executemany(
+    _for_each(
+        database,
         "UPDATE name SET offered = ? WHERE id = ?",
-        ((number, names[name]) for name, number in _offered(changes).items() if name in names),
+        [(number, names[name]) for name, number in _offered(changes).items() if name in names],
     )
 
 
@@ -119,24 +124,37 @@ def unsigned(number: int) -> int:
     return number + _OFFSET
 
 
-def _of(changes: Iterable[Change], kind: type[T]) -> list[T]:
-    return [change for change in changes if isinstance(change, kind)]
+def _by_kind(changes: Iterable[Change]) -> Mapping[type[object], list[Any]]:
+    kinds: dict[type[object], list[Change]] = {}
+    for change in changes:
+        kinds.setdefault(type(change), []).append(change)
+    return kinds
+
+
+def _of(kinds: Mapping[type[object], list[Any]], kind: type[T]) -> list[T]:
+    return kinds.get(kind, [])
+
+
+def _for_each(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    # Most commits have changes of two or three kinds, and a statement that does nothing takes its time all the same.
+    if rows:
+        database.executemany(statement, rows)
 
 
 def _store(database: sqlite3.Connection, stores: Sequence[Store], names: dict[str, int]) -> None:
-    if not stores:
-        return
-    database.executemany(
+    _for_each(
+        database,
         "INSERT INTO message (number, name, expires, frame) VALUES (?, ?, ?, ?)",
-        ((store.number, names[store.name], store.expires, store.frame) for store in stores if store.due is None),
+        [(store.number, names[store.name], store.expires, store.frame) for store in stores if store.due is None],
     )
-    database.executemany(
+    _for_each(
+        database,
         "INSERT INTO delayed (number, name, due, expires, frame) VALUES (?, ?, ?, ?, ?)",
-        (
+        [
             (store.number, names[store.name], store.due, store.expires, store.frame)
             for store in stores
             if store.due is not None
-        ),
+        ],
     )
     sequences: dict[int, int] = {}
     for store in stores:
@@ -158,19 +176,21 @@ def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue]) -> None:
 
 
 def _attempt(database: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
-    database.executemany(
+    _for_each(
+        database,
         "UPDATE message SET attempts = ?, indexes = ?, due = ?, error = ? WHERE number = ?",
-        ((one.attempts, _indexes(one.indexes), one.due, one.error, one.number) for one in attempts),
+        [(one.attempts, _indexes(one.indexes), one.due, one.error, one.number) for one in attempts],
     )
 
 
 def _bury(database: sqlite3.Connection, burials: Sequence[Bury]) -> None:
-    database.executemany(
+    _for_each(
+        database,
         "INSERT INTO dead (number, name, attempts, indexes, buried, reason, error, frame)"
         " SELECT number, name, ?, ?, ?, ?, ?, frame FROM message WHERE number = ?",
-        ((one.attempts, _indexes(one.indexes), one.buried, one.reason, one.error, one.number) for one in burials),
+        [(one.attempts, _indexes(one.indexes), one.buried, one.reason, one.error, one.number) for one in burials],
     )
-    database.executemany("DELETE FROM message WHERE number = ?", ((one.number,) for one in burials))
+    _for_each(database, "DELETE FROM message WHERE number = ?", [(one.number,) for one in burials])
 
 
 def _indexes(indexes: tuple[int, ...] | None) -> bytes | None:
@@ -179,15 +199,15 @@ def _indexes(indexes: tuple[int, ...] | None) -> bytes | None:
 
 def _count(database: sqlite3.Connection, changes: Iterable[Change], names: dict[str, int]) -> None:
     """Keep the counters of each name in step with its rows."""
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for change in changes:
         if isinstance(change, Store | Settle | Bury | Requeue | Discard):
-            counts.setdefault(change.name, Counter()).update(_counted(change))
-    columns = ", ".join(f"{column} = {column} + ?" for column in _COUNTERS)
-    database.executemany(
-        f"UPDATE name SET {columns} WHERE id = ?",  # noqa: S608  # columns of ours
-        ((*(count[column] for column in _COUNTERS), names[name]) for name, count in counts.items()),
-    )
+            count = counts.get(change.name)
+            if count is None:
+                count = counts[change.name] = dict.fromkeys(_COUNTERS, 0)
+            for column, number in _counted(change).items():
+                count[column] += number
+    _for_each(database, _COUNT, [(*count.values(), names[name]) for name, count in counts.items()])
 
 
 def _counted(change: Store | Settle | Bury | Requeue | Discard) -> dict[str, int]:

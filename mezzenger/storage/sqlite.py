@@ -1,4 +1,4 @@
-"""The store in a file: SQLite in WAL mode, every commit synced, on a thread of its own.
+"""The store in a file: SQLite in WAL mode, every commit synced, on a thread of its own or the caller's.
 
 One row holds one frame, whole batches too. What a commit changes is in ``changes.py``, what is read in ``rows.py``.
 """
@@ -37,13 +37,14 @@ class SqliteStorage:
 
     Args:
         file: The path.
+        on_a_thread: Work on a thread of its own. If not, no method waits for anything.
     """
 
     survives_restart = True
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, on_a_thread: bool = True) -> None:
         self._file = file
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mezzenger-store")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mezzenger-store") if on_a_thread else None
         self._lock: FileLock | None = None
         self._seal: Seal | None = None
         self._database: sqlite3.Connection | None = None
@@ -95,12 +96,15 @@ class SqliteStorage:
     async def close(self) -> None:
         """Close the file."""
         await self._run(self._close)
-        self._thread.shutdown()
+        if self._thread is not None:
+            self._thread.shutdown()
 
     async def _run(self, work: Callable[[*Arguments], R], *arguments: *Arguments) -> R:
+        if self._thread is None:
+            return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    # On the store's thread.
+    # On the store's thread, if it has one.
 
     def _open(self) -> Restored:
         self._lock = FileLock(self._file)

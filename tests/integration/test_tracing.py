@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 from mezzenger import Channel, Message, MessageTooLarge, Mezzenger, MezzengerServer, ServerSettings
-from mezzenger.client.engine import Engine
-from mezzenger.client.traced import TracedEngine, _with_context
+from mezzenger.client.now import run_now
+from mezzenger.client.threads import ThreadEngine
+from mezzenger.client.traced import TracedThreadEngine, _with_context
 from mezzenger.codecs import RAW
 from mezzenger.message import MAX_HEADER_BYTES
 from mezzenger.protocol.wire import NO_EXTRA
@@ -191,10 +192,10 @@ def test_no_room(exporter: InMemorySpanExporter, connect: Connect) -> None:
 def test_without_a_context(connect: Connect) -> None:
     """What is sent has no context if there is none, and may travel with others."""
     assert _with_context(NO_EXTRA) is NO_EXTRA
-    engine = TracedEngine(connect().settings, NoOpTracerProvider().get_tracer("test"))
+    engine = TracedThreadEngine(connect().settings, NoOpTracerProvider().get_tracer("test"))
     engine.connect()
     arrived = subscribed(connect(), "orders")
-    engine.send("orders", (1.5, b"x"), RAW.number, 0, NO_EXTRA)
+    run_now(engine.send("orders", (1.5, b"x"), RAW.number, 0, NO_EXTRA))
     engine.stop()
     assert arrived.get(timeout=SECONDS).headers == {}
 
@@ -205,7 +206,7 @@ def test_without_a_provider(provider: TracerProvider | None, connect: Connect, m
     if provider is not None:
         monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     client = connect()
-    assert type(client._engine) is Engine
+    assert type(client._engine) is ThreadEngine
     arrived = subscribed(client, "orders")
     client.send_message("orders", 1, ack=1)
     assert arrived.get(timeout=SECONDS).headers == {}

@@ -125,8 +125,8 @@ MUTANTS: Final = (
         "P7",
         "what was acknowledged comes again after a restart",
         "storage/changes.py",
-        'DELETE FROM message WHERE number = ?", ((one.number,) for one in _of(changes, Settle))',
-        'DELETE FROM message WHERE number = ?", ((0,) for one in _of(changes, Settle))',
+        'DELETE FROM message WHERE number = ?", [(one.number,) for one in _of(kinds, Settle)]',
+        'DELETE FROM message WHERE number = ?", [(0,) for one in _of(kinds, Settle)]',
         (f"{_CONTRACT}::TestSettling",),
     ),
     Mutant(
@@ -179,8 +179,8 @@ MUTANTS: Final = (
         "P2",
         "a delayed message is among those to be delivered after a restart",
         "storage/changes.py",
-        "for store in stores if store.due is None),",
-        "for store in stores),",
+        "for store in stores if store.due is None],",
+        "for store in stores],",
         (_WHAT_LEAVES,),
     ),
     Mutant(
@@ -188,8 +188,8 @@ MUTANTS: Final = (
         "P2",
         "after a restart a message never expires",
         "storage/changes.py",
-        "((store.number, names[store.name], store.expires, store.frame) for store in stores if",
-        "((store.number, names[store.name], None, store.frame) for store in stores if",
+        "[(store.number, names[store.name], store.expires, store.frame) for store in stores if",
+        "[(store.number, names[store.name], None, store.frame) for store in stores if",
         (_WHAT_LEAVES,),
     ),
     Mutant(

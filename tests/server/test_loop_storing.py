@@ -13,6 +13,7 @@ from mezzenger.errors import StorageError, StorageFull
 from mezzenger.protocol.commands import Confirm, Refuse, ServerCommand, Welcome
 from mezzenger.protocol.wire import decode_server_command
 from mezzenger.server import loop as loop_module
+from mezzenger.server import storing
 from mezzenger.server.loop import ServerLoop
 from mezzenger.storage.memory import MemoryStorage
 from mezzenger.transport.sockets import Sent, ServerSocketOptions, bind_server
@@ -46,7 +47,7 @@ class Harness:
         self.sent: list[ServerCommand] = []
         self.result = Sent.DONE
         monkeypatch.setattr(loop_module, "send", self._send)
-        monkeypatch.setattr(loop_module, "_FULL_SECONDS", 0.01)
+        monkeypatch.setattr(storing, "_FULL_SECONDS", 0.01)
         self._driver = Driver()
         self.storage = BrokenStorage(*failures)
         self.loop = ServerLoop(
@@ -117,8 +118,8 @@ def test_a_full_disk_forgets_no_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     load = Load("a", 0, 10, 10)
 
     def begin() -> None:
-        harness.loop._changes.append(SETTLE)
-        harness.loop._queries.append(load)
+        harness.loop._storing.add(SETTLE)
+        harness.loop._storing.add(load)
         harness.loop._perform()
 
     run(harness, begin=begin)
@@ -130,7 +131,7 @@ def test_the_last_changes_are_committed(monkeypatch: pytest.MonkeyPatch) -> None
     harness = Harness(monkeypatch)
 
     async def main() -> None:
-        harness.loop._changes.append(SETTLE)
+        harness.loop._storing.add(SETTLE)
         await harness.loop._drain()
 
     harness.stop()

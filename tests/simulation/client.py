@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Final
 
 from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
-from mezzenger.patterns import matches
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned, Serve
 from mezzenger.protocol.events import (
@@ -23,11 +22,11 @@ from mezzenger.protocol.events import (
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
-from tests.simulation.clock import Clock
+from tests.simulation.clock import Alarm, Clock
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
 from tests.simulation.order import Order
-from tests.simulation.policies import GROUPS, RULES, is_poison
+from tests.simulation.policies import GROUPS, RULES, is_poison, matches
 from tests.simulation.requests import Asking, answer_to
 from tests.simulation.server import Server
 
@@ -61,7 +60,7 @@ class Client:
         self._links = 0
         self._tokens = 0
         self._published = 0
-        self._timer: float | None = None
+        self._alarm = Alarm(clock, self._on_alarm)
         self._callbacks: deque[Delivery] = deque()
         self._is_busy = False
         self._opened = 0.0
@@ -251,7 +250,7 @@ class Client:
                 case Done():
                     self._done(told)
         self._call_next()
-        self._set_timer()
+        self._alarm.set(self.session.next_deadline())
 
     def _do(self, action: Action) -> None:
         match action:
@@ -425,16 +424,16 @@ class Client:
         frame = wire.encode_data(header.name, [(1.0, answer)], ack=0, codec=0, client=2**63 + self._number, sequence=0)
         self.session.requests.respond(served, Returned(frame))
 
-    def _set_timer(self) -> None:
+    def _on_alarm(self) -> None:
         deadline = self.session.next_deadline()
-        if self.is_alive and deadline is not None and (self._timer is None or deadline < self._timer):
-            self._timer = deadline
-            self._clock.after(max(deadline - self._clock.now, 0.0001), self._tick)
+        if deadline is not None and deadline > self._clock.now:
+            self._alarm.set(deadline)
+        else:
+            self._tick()
 
     def _tick(self) -> None:
         # A process that was stopped first reads what has arrived meanwhile.
         if self.is_alive and not self.is_stopped:
-            self._timer = None
             self.session.tick(self._clock.now)
             self._after()
 

@@ -8,6 +8,10 @@ from itertools import count
 from typing import Final
 
 START: Final = 1000.0
+SOON: Final = 0.0001
+"""Seconds that pass at least until an alarm rings."""
+LOOK: Final = 0.02
+"""Seconds from one look to the next at whether something is so."""
 EPOCH: Final = 1_700_000_000.0
 """What the wall clock shows when a history begins, in Unix seconds."""
 
@@ -45,13 +49,17 @@ class Clock:
         """Have something done within so many seconds."""
         self.after(self.random.random() * seconds, act)
 
-    def run(self, until: float, is_done: Callable[[], bool] = lambda: False) -> None:
+    def run(self, until: float) -> None:
         """Let time pass."""
-        while self._due and self._due[0][0] <= until and not is_done():
+        while self._due and self._due[0][0] <= until:
             self.now, _, act = heapq.heappop(self._due)
             act()
-        if not is_done():
-            self.now = until
+        self.now = until
+
+    def run_to(self, is_done: Callable[[], bool], *, until: float) -> None:
+        """Let time pass until something is so, or for so long; one looks now and then whether it is."""
+        while self.now < until and not is_done():
+            self.run(min(self.now + LOOK, until))
 
     def jump(self) -> None:
         """Set the wall clock an hour forward, or back, or right again."""
@@ -71,3 +79,33 @@ class Clock:
         """Count something, and write it into the story."""
         self.counted[what] += 1
         self._told.append((self.now, what, details))
+
+
+class Alarm:
+    """Has something done at the earliest of the moments that it was set to since it last rang.
+
+    Args:
+        clock: Of the simulation.
+        act: What is to be done.
+    """
+
+    def __init__(self, clock: Clock, act: Callable[[], None]) -> None:
+        self._clock = clock
+        self._act = act
+        self._moment: float | None = None
+
+    def set(self, moment: float | None) -> None:
+        """Ring at some moment of the steady clock, or before."""
+        if moment is not None and (self._moment is None or moment < self._moment):
+            self._moment = moment
+            self._clock.after(max(moment - self._clock.now, SOON), lambda: self._ring(moment))
+
+    def stop(self) -> None:
+        """Ring no more until it is set again."""
+        self._moment = None
+
+    def _ring(self, moment: float) -> None:
+        # What it was set to before it was set to an earlier moment, or stopped, is void.
+        if self._moment == moment:
+            self._moment = None
+            self._act()

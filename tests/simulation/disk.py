@@ -120,4 +120,5 @@ class Disk:
 def close(storage: SqliteStorage) -> None:
     """Let go of a store's file."""
     storage._close()
-    storage._thread.shutdown()
+    if storage._thread is not None:
+        storage._thread.shutdown()

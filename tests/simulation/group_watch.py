@@ -5,12 +5,11 @@ Both are taken from what the broker has been given and what it sends, not from w
 
 from collections.abc import Iterable
 
-from mezzenger.patterns import matches
 from mezzenger.protocol.commands import Ack, Command, Declined, Deliver, Join, Leave, Nack
 from mezzenger.queues import queue_of, split_queue
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger, Life
-from tests.simulation.policies import ORDERED
+from tests.simulation.policies import ORDERED, matches
 
 
 class GroupWatch:
@@ -43,20 +42,25 @@ class GroupWatch:
                     self._take_back(peer, queue)
             case Ack(deliveries=numbers):
                 for number in numbers:
-                    self._hands.get(number, {}).pop(peer, None)
+                    self._put_down(peer, number)
             case Nack(delivery=number):
-                self._hands.get(number, {}).pop(peer, None)
+                self._put_down(peer, number)
 
-    def answered(self, peer: bytes, command: Command) -> None:
-        """Take note of what the broker says to a peer: who is declined at once is no member."""
+    def answered(self, peer: bytes, command: Command) -> bool:
+        """Take note of what the broker says to a peer: who is declined at once is no member; return whether one is."""
         if isinstance(command, Declined) and self._joining is not None:
             asker, join = self._joining
             if (asker, join.request) == (peer, command.request):
                 self.members.pop((peer, queue_of(join.name, join.group)), None)
+                return True
+        return False
+
+    def settled(self) -> None:
+        """Take note that the broker has said all that follows from what it was given."""
+        self._joining = None
 
     def seen(self, peers: Iterable[bytes]) -> None:
         """Take note of who is still there after a call."""
-        self._joining = None
         there = set(peers)
         for peer, queue in [key for key in self.members if key[0] not in there]:
             del self.members[peer, queue]
@@ -108,8 +112,15 @@ class GroupWatch:
     def _take_back(self, peer: bytes, queue: str) -> list[int]:
         taken = [number for number, who in self._hands.items() if peer in who and self._queue_of(number) == queue]
         for number in taken:
-            del self._hands[number][peer]
+            self._put_down(peer, number)
         return taken
+
+    def _put_down(self, peer: bytes, number: int) -> None:
+        hands = self._hands.get(number)
+        if hands is not None:
+            hands.pop(peer, None)
+            if not hands:
+                del self._hands[number]
 
     def _queue_of(self, number: int) -> str | None:
         return self._ledger.queue_of_number.get(number)

@@ -28,9 +28,9 @@ from mezzenger.broker.effects import (
     Unretain,
 )
 from mezzenger.broker.stats import BrokerStats
-from mezzenger.protocol import wire
 from mezzenger.queues import split_queue
 from tests.simulation.clock import Clock
+from tests.simulation.frames import contents_of, header_of
 from tests.simulation.policies import MAX_DEAD_LETTERS, ORDERED, RULES
 from tests.simulation.values import Values
 
@@ -96,6 +96,8 @@ class Ledger:
         self.dropping: set[str] = set()
         self.kept: dict[int, Life] = {}
         """What the store has, by number."""
+        self._kept_in: dict[str, dict[int, Life]] = {}
+        """The same, by queue."""
         self.handled: set[tuple[int, int, str, int]] = set()
         """Client, sequence, queue and index of what a callback ran to its end for."""
         self.confirmed: set[tuple[int, int]] = set()
@@ -235,10 +237,10 @@ class Ledger:
         dead = sum(life.place == "dead" or self.place_of(life) == "dead" for life in self.kept.values())
         return dead >= MAX_DEAD_LETTERS
 
-    def pending(self) -> set[tuple[int, int]]:
-        """Return client and first sequence of all that is, and stays, to be acknowledged by subscribers."""
-        lives = (life for life in self.lives.values() if life.group is None)
-        return {(life.client, life.sequence) for life in lives if self.place_of(life) == "pending"}
+    def is_pending(self, client: int, sequence: int, name: str) -> bool:
+        """Whether a frame is, and stays, to be acknowledged by subscribers."""
+        life = self.lives.get((client, sequence, name))
+        return life is not None and life.queue == name and self.place_of(life) == "pending"
 
     def left(self) -> Counter[str]:
         """Count the messages that nobody has acknowledged, by the place that they are in."""
@@ -328,7 +330,7 @@ class Ledger:
 
     def _check_store(self, store: Store) -> None:
         """Check that there is room, whatever else is not counted yet."""
-        policy = RULES[wire.read_header(store.frame).name]
+        policy = RULES[header_of(store.frame).name]
         storing = [one for one in self._storing.values() if one.name == store.name and one.due is None]
         waiting = self._waiting(store.name)
         if policy.max_pending is not None:
@@ -340,13 +342,22 @@ class Ledger:
 
     def _waiting(self, queue: str) -> list[Life]:
         """Return what is pending in a queue, and will be."""
-        lives = (life for life in self.kept.values() if life.queue == queue and life.place == "pending")
+        lives = (life for life in self._kept_in.get(queue, {}).values() if life.place == "pending")
         return [life for life in lives if life.number not in self._decided]
+
+    def _keep(self, life: Life) -> None:
+        self.kept[life.number] = life
+        self._kept_in.setdefault(life.queue, {})[life.number] = life
+
+    def _keep_no_more(self, number: int) -> Life:
+        life = self.kept.pop(number)
+        del self._kept_in[life.queue][number]
+        return life
 
     # What a commit does.
 
     def _stored(self, store: Store) -> None:
-        contents = wire.read_contents(store.frame)
+        contents = contents_of(store.frame)
         header = contents.header
         key = header.client, header.sequence, store.name
         assert key not in self.lives, f"{store} is stored twice"
@@ -366,7 +377,8 @@ class Ledger:
         )
         life.left = set(range(store.messages))
         life.queues = {store.name}
-        self.lives[key] = self.kept[store.number] = life
+        self.lives[key] = life
+        self._keep(life)
         self.queue_of_number[store.number] = store.name
         self._clock.tell("stored" if place == "pending" else "delayed", store.name, store.number)
 
@@ -382,7 +394,9 @@ class Ledger:
 
     def _adopted(self, adopt: Adopt) -> None:
         for life in self._waiting(adopt.name):
+            self._keep_no_more(life.number)
             life.queue = self.queue_of_number[life.number] = adopt.heir
+            self._keep(life)
             life.queues.add(adopt.heir)
             life.is_adopted = True
             self._clock.tell("adopted", adopt.name, life.number, "by", adopt.heir)
@@ -392,11 +406,11 @@ class Ledger:
         self._adding.discard(queue)
         self.dropping.remove(queue)
         self._clock.tell("group dropped", queue)
-        for life in [life for life in self.kept.values() if life.queue == queue and life.place != "dead"]:
+        for life in [life for life in self._kept_in.get(queue, {}).values() if life.place != "dead"]:
             assert life.number not in self._decided, f"{self._decided[life.number]} though dropped: {life}"
             life.place = "dropped with its group"
             self._handled_before += life.messages - len(life.left)
-            del self.kept[life.number]
+            self._keep_no_more(life.number)
             self._clock.tell("dropped with its group", queue, life.number)
 
     def _attempted(self, attempt: Attempt) -> None:
@@ -428,7 +442,7 @@ class Ledger:
         }
 
     def _moved(self, former: int, number: int) -> None:
-        life = self.kept.pop(former)
+        life = self._keep_no_more(former)
         if life.place == "dead":
             life.expires = None
         life.place = self._decided.pop(former)
@@ -436,4 +450,4 @@ class Ledger:
         self.queue_of_number[number] = life.queue
         life.again = life.pause = None
         if life.place in KEPT:
-            self.kept[number] = life
+            self._keep(life)

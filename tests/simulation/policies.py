@@ -1,8 +1,10 @@
 """The names and groups of the simulation, and what applies to each."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
+from mezzenger import patterns
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.subscriptions import Membership
 from mezzenger.queues import queue_of
@@ -66,6 +68,12 @@ GROUPS: Final = {
 """By queue, the pattern and how clients join."""
 ORDERED: Final = frozenset(queue for queue, (_, membership) in GROUPS.items() if membership.order_by)
 MAX_RUNTIME: Final = max(membership.max_runtime or 0.0 for _, membership in GROUPS.values())
+
+
+@cache
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name is one of those that a pattern is for."""
+    return patterns.matches(pattern, name)
 
 
 def is_poison(name: str, number: int) -> bool:

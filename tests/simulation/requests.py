@@ -21,10 +21,10 @@ from mezzenger.errors import (
     RequestTimeout,
     ServerUnreachable,
 )
-from mezzenger.protocol import wire
 from mezzenger.protocol.commands import OfRequests, Raised, Request, Respond, Response, Returned, Serve, Unserved
 from mezzenger.protocol.wire import Contents
 from tests.simulation.clock import Clock
+from tests.simulation.frames import header_of
 
 ALIKE: Final = 2**64 - 1
 LATE: Final = 0.001
@@ -186,7 +186,7 @@ class RequestWatch:
         (asker, request), self._given = self._given, None
         assert serve.frame == request.frame
         assert serve.timeout <= request.timeout
-        name = wire.read_header(serve.frame).name
+        name = header_of(serve.frame).name
         assert self._answers(responder, name), f"asked of somebody not subscribed: {serve}"
         assert not (request.elsewhere and responder == asker), f"asked of who cannot answer: {serve}"
         loads = Counter(one.responder for one in self._open.values())

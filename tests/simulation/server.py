@@ -27,7 +27,7 @@ from mezzenger.errors import StorageError
 from mezzenger.protocol.commands import is_token
 from mezzenger.storage import rows
 from mezzenger.storage.sqlite import SqliteStorage
-from tests.simulation.clock import Clock
+from tests.simulation.clock import Alarm, Clock
 from tests.simulation.disk import Disk, close
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
@@ -45,8 +45,10 @@ LONG: Final = 60.0
 """Seconds that are not waited for: the clock was set back an hour."""
 UNTAKEN: Final = 15
 """Frames that may be under way to one peer."""
-CHECKS: Final = 10
-"""Every so many commits the tables are checked, every row of them."""
+LOOKS: Final = 4
+"""Every so many commits one looks at all that the broker has in memory."""
+CHECKS: Final = 20
+"""Every so many commits the tables are checked, every row of them; as they are at each start, and at the end."""
 OPTIONS: Final = BrokerOptions(
     connection=ConnectionOptions(max_message_size=2**20, link_timeout=2.0, max_peers=1000),
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
@@ -74,6 +76,7 @@ class Server:
         self._links: dict[bytes, Link] = {}
         self._wall = clock.wall
         self._commits = 0
+        self._alarm = Alarm(clock, self._on_alarm)
         self.start()
 
     @property
@@ -95,7 +98,7 @@ class Server:
         self._changes: list[Change] = []
         self._queries: list[Query] = []
         self._is_storing = False
-        self._timer: float | None = None
+        self._alarm.stop()
         self._run = object()
         self.is_up = True
         self._clock.tell("server starts", len(self._ledger.kept), "frames in the store")
@@ -121,15 +124,17 @@ class Server:
         """Whether nothing is left to do but what is not due for a long time."""
         if not self.is_up or self._is_storing or self._changes or self._queries:
             return False
+        if self.broker.stats().pending:
+            return False
         delayed = (life.due for life in self._ledger.kept.values() if life.place == "delayed")
-        is_due = any(due is not None and due < self.now + LONG for due in delayed)
-        return not is_due and self.broker.stats().pending == 0
+        return not any(due is not None and due < self.now + LONG for due in delayed)
 
     def check(self) -> None:
         """Check that the tables are right, and that the broker's counters add up, if all it decided is committed."""
         if self.storage._failure is not None:
             return
         check_tables(self.storage._usable(), self._ledger)
+        self._watch.check(self.now)
         self._ledger.check_moments(self.now, self._began)
         self._ledger.values.check(self.now)
         if not (self._changes or self._is_storing):
@@ -195,7 +200,7 @@ class Server:
                     return
         if self.is_up:
             self._store()
-            self._set_timer()
+            self._set_alarm()
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -205,7 +210,7 @@ class Server:
                 self._broadcast(bytes(effect.frame))
             case Mark():
                 # ZeroMQ drops it if the subscriber's queue is full.
-                if not self._clock.breaks(0.03, "a mark is lost"):
+                if not self._clock.breaks(0.1, "a mark is lost"):
                     self._broadcast(effect.token)
             case Load() | Sweep() | Find():
                 self._queries.append(effect)
@@ -285,8 +290,9 @@ class Server:
             self._after()
         if self.is_up:
             self._store_on()
-            self._watch.check(self.now)
             self._commits += 1
+            if self._commits % LOOKS == 0:
+                self._watch.check(self.now)
             if self._commits % CHECKS == 0:
                 self.check()
 
@@ -322,16 +328,19 @@ class Server:
 
     # Time, and the end.
 
-    def _set_timer(self) -> None:
+    def _set_alarm(self) -> None:
         deadline = self.broker.next_deadline()
-        if deadline is not None and (self._timer is None or deadline < self._timer):
-            self._timer = deadline
-            self._clock.after(max(deadline - self.now, 0.0001), self._in_this_run(self._tick))
+        self._alarm.set(None if deadline is None else deadline - self._wall)
 
-    def _tick(self) -> None:
-        self._timer = None
-        self.broker.tick(self.now)
-        self._after()
+    def _on_alarm(self) -> None:
+        if not self.is_up:
+            return
+        deadline = self.broker.next_deadline()
+        if deadline is None or deadline > self.now:
+            self._set_alarm()
+        else:
+            self.broker.tick(self.now)
+            self._after()
 
     def _stop(self) -> None:
         if self._is_storing:

@@ -21,7 +21,7 @@ from tests.simulation.world import simulate
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
 
-SEEDS: Final = 160
+SEEDS: Final = 250
 """Within so many histories each of these is caught."""
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -116,37 +116,42 @@ def delay_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Intake, "_moments", lambda self, name, extra, now: (None, moments(self, name, extra, now)[1]))
 
 
-def simulate_many() -> None:
-    for seed in range(1, SEEDS + 1):
+def simulate_many(known: int) -> None:
+    """Run the history that is known to show a fault; if it does so no more, as the code has changed, look for another.
+
+    Args:
+        known: Its seed.
+    """
+    for seed in (known, *range(1, SEEDS + 1)):
         simulate(seed)
 
 
 @pytest.mark.parametrize(
-    ("break_it", "error"),
+    ("break_it", "error", "seed"),
     [
-        (confirm_at_once, "is confirmed and not stored"),
-        (take_what_is_held_for_stored, "is confirmed and not stored|is stored twice"),
-        (forget_at_restart_what_expires, "forgotten"),
-        (deliver_what_has_expired, "delivered after its expiry"),
-        (expire_early, "confirmed and lost|too early"),
-        (requeue_without_deleting, "should not be there"),
-        (resend_all_of_a_batch, "left"),
-        (bury_twice, "dead now"),
-        (attempt_once_more, "and nobody had it"),
-        (drop_the_newest, "makes room, and"),
-        (forget_pauses, "delivered before its pause is over"),
-        (wait_for_the_clock, "waits too long"),
-        (take_more_than_there_is_room_for, "too many"),
-        (delay_nothing, "where it should be due"),
+        (confirm_at_once, "is confirmed and not stored", 2),
+        (take_what_is_held_for_stored, "is confirmed and not stored|is stored twice", 8),
+        (forget_at_restart_what_expires, "forgotten|not at rest", 18),
+        (deliver_what_has_expired, "delivered after its expiry", 33),
+        (expire_early, "confirmed and lost|too early", 4),
+        (requeue_without_deleting, "should not be there", 4),
+        (resend_all_of_a_batch, "left", 145),
+        (bury_twice, "dead now", 3),
+        (attempt_once_more, "and nobody had it", 3),
+        (drop_the_newest, "makes room, and", 10),
+        (forget_pauses, "delivered before its pause is over", 44),
+        (wait_for_the_clock, "waits too long", 41),
+        (take_more_than_there_is_room_for, "too many", 4),
+        (delay_nothing, "where it should be due", 5),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_a_broken_promise_is_noticed(
-    break_it: Break, error: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    break_it: Break, error: str, seed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each is caught, in a history that is printed and can be replayed."""
     break_it(monkeypatch)
     with pytest.raises(AssertionError, match=error) as caught:
-        simulate_many()
+        simulate_many(seed)
     assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)
     assert "server starts" in capsys.readouterr().out

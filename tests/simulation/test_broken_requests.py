@@ -58,21 +58,21 @@ def wait_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "error"),
+    ("break_it", "error", "seed"),
     [
-        (answer_somebody_else, "Response"),
-        (keep_what_is_lost, "is gone"),
-        (keep_what_has_expired, "kept though its time is over"),
-        (ask_the_first, "to answer, not|cannot answer"),
-        (run_what_nobody_awaits, "though nobody awaits it"),
-        (ask_again, "is run twice|was run|another one's answer"),
-        (wait_for_ever, "cannot come any more"),
+        (answer_somebody_else, "Response", 5),
+        (keep_what_is_lost, "is gone", 1),
+        (keep_what_has_expired, "kept though its time is over", 17),
+        (ask_the_first, "to answer, not|cannot answer", 10),
+        (run_what_nobody_awaits, "though nobody awaits it", 6),
+        (ask_again, "is run twice|was run|another one's answer", 10),
+        (wait_for_ever, "cannot come any more", 3),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_a_broken_promise_is_noticed(break_it: Break, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_promise_is_noticed(break_it: Break, error: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is caught, in a history that can be replayed."""
     break_it(monkeypatch)
     with pytest.raises(AssertionError, match=error) as caught:
-        simulate_many()
+        simulate_many(seed)
     assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)

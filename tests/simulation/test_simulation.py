@@ -13,7 +13,9 @@ from tests.simulation.world import simulate
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
 
-SEEDS: Final = 120
+SEEDS: Final = 200
+MORE: Final = 400
+"""Up to this seed one goes on if not everything has happened by then."""
 CHUNKS: Final = 4
 
 counted: Counter[str] = Counter()
@@ -29,8 +31,11 @@ def test_no_confirmed_message_is_lost(chunk: int) -> None:
 def test_everything_has_happened() -> None:
     """The histories above had each kind of fault, and each thing that can become of a message and of a client."""
     assert counted, "to be run after the test above"
+    seeds = iter(range(1 + SEEDS, 1 + MORE))
+    while report.missing(counted) and (seed := next(seeds, None)):
+        counted.update(simulate(seed).counted)
     assert report.missing(counted) == [], report.table(counted)
-    assert counted["confirmed"] > 100 * SEEDS
+    assert counted["confirmed"] > 50 * SEEDS
 
 
 def test_a_seed_replays_its_history() -> None:

@@ -5,7 +5,7 @@ is the last that came to the server later; with ``ack=1`` it counts from its com
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from mezzenger.protocol import wire
 from mezzenger.protocol.commands import ClientCommand, DropRetained, Join, Subscribe, Unsubscribe
 from mezzenger.protocol.last_message import last_message
 from tests.simulation.clock import Clock
+from tests.simulation.frames import contents_of, header_of
 from tests.simulation.policies import RULES
 
 LATE: Final = 1.5
@@ -108,7 +109,7 @@ class Values:
 
     def storing(self, number: int, frame: bytes, expires: float | None) -> None:
         """Take note of a frame with ack=1 that is to be delivered at once from now on, once that is committed."""
-        header = wire.read_header(frame)
+        header = header_of(frame)
         if RULES[header.name].retain is not None:
             value = self._new(header, expires, stored=(header.client, header.sequence))
             self._storing[number] = header.name, value
@@ -142,26 +143,27 @@ class Values:
     def given(self, peer: bytes, request: int, frames: Iterable[bytes]) -> None:
         """Take note of what a peer is given."""
         for frame in frames:
-            header = wire.read_header(frame)
+            header = header_of(frame)
             assert header.messages == 1
             given = self._given.setdefault((peer, request), {})
             assert header.name not in given, f"{header.name} is given twice"
             given[header.name] = header.client, header.sequence
 
-    def answering(self, peer: bytes, request: int, pending: Iterable[Id], now: float) -> None:
+    def answering(self, peer: bytes, request: int, is_pending: Callable[[int, int, str], bool], now: float) -> None:
         """Check that a peer, which is told that it has subscribed, was given what it must be given.
 
         Args:
             peer: Who.
             request: Of its Subscribe.
-            pending: Client and first sequence of all frames that are to be acknowledged: these it is not given.
+            is_pending: Whether a frame, by client, first sequence and name, is to be acknowledged: it is not given.
             now: The broker's time.
         """
-        waiting = set(pending)
         wanted = {}
         for name in self._asked.pop((peer, request)):
             value = self._memory.get(name)
-            if value is not None and not _has_expired(value, now) and value.stored not in waiting:
+            if value is None or _has_expired(value, now):
+                continue
+            if value.stored is None or not is_pending(*value.stored, name):
                 wanted[name] = value.id
         given = self._given.pop((peer, request), {})
         assert given == wanted, f"at {now}: {request} of {peer.hex()} is given {given}, where {wanted} are the last"
@@ -180,7 +182,7 @@ class Values:
         rows = {}
         for name, number, expires, frame in database.execute(_ROWS):
             assert name not in rows, f"{name} has two last messages"
-            header = wire.read_contents(frame).header
+            header = contents_of(frame).header
             assert (header.name, header.messages) == (name, 1)
             rows[name] = (header.client, header.sequence), expires
             assert number > 0
@@ -204,7 +206,7 @@ class Values:
         return Value(self._count, id_, stored, expires, self._clock.now)
 
     def _check_retain(self, retain: Retain) -> None:
-        header = wire.read_header(last_message(retain.frame))
+        header = header_of(last_message(retain.frame))
         id_ = header.client, header.sequence
         is_stored = retain.number in self._storing
         value = self._storing[retain.number][1] if is_stored else self._memory[retain.name]

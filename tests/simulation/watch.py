@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import Adopt, DropGroup, Effect, Publish, Send, Store
-from mezzenger.patterns import is_wild, matches
+from mezzenger.patterns import is_wild
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
     Deliver,
+    Join,
+    Leave,
     Nack,
     OfRequests,
     Refuse,
@@ -29,9 +31,10 @@ from mezzenger.protocol.commands import (
 )
 from mezzenger.queues import is_group, split_queue
 from tests.simulation.clock import Clock
+from tests.simulation.frames import contents_of, header_of
 from tests.simulation.group_watch import GroupWatch
 from tests.simulation.ledger import Ledger, Life
-from tests.simulation.policies import MAX_RUNTIME, RULES, longest_pause
+from tests.simulation.policies import MAX_RUNTIME, RULES, longest_pause, matches
 from tests.simulation.requests import RequestWatch
 
 
@@ -67,6 +70,7 @@ class Watch:
         """Which attempt something was delivered with last, and when by the steady clock; by number."""
         self._served: tuple[set[str], set[str]] = set(), set()
         """The patterns that somebody had subscribed to, and the groups that had a member."""
+        self._is_served_known = False
         self._broadcast: wire.Header | None = None
         """Of the ``ack=0`` frame that the broker is being given."""
         self._batches: dict[tuple[int, int], int] = {}
@@ -86,7 +90,7 @@ class Watch:
         if peer not in self._broker._peers:
             self._names[peer] = set()
         elif not wire.is_control(frames[0]):
-            header = wire.read_header(frames[0])
+            header = header_of(frames[0])
             if not header.ack:
                 self.counted["ack=0"] += header.messages
                 self._broadcast = header
@@ -94,7 +98,10 @@ class Watch:
             self._given.setdefault((header.client, header.sequence), []).append(now)
             self._batches[header.client, header.sequence] = header.messages
         else:
-            self._told(peer, wire.decode_client_command(frames[0]), now)
+            command = wire.decode_client_command(frames[0])
+            if isinstance(command, Subscribe | Unsubscribe | Join | Leave):
+                self._is_served_known = False
+            self._told(peer, command, now)
 
     def _told(self, peer: bytes, command: ClientCommand, now: float) -> None:
         match command:
@@ -199,13 +206,18 @@ class Watch:
     def _see_peers(self) -> None:
         """Take note of who is gone, be it without a word of the broker."""
         if self._broker._peers.keys() != self._peers:
+            self._is_served_known = False
             self._peers = set(self._broker._peers)
             for holders in self._holders.values():
                 holders.intersection_update(self._peers)
-        self._groups.seen(self._peers)
+            self._groups.seen(self._peers)
+        self._groups.settled()
 
     def _see_served(self) -> None:
         """Take note of queues that nobody is served from any more: the next one need not wait for a pause."""
+        if self._is_served_known:
+            return
+        self._is_served_known = True
         names = set().union(*(self._names[peer] for peer in self._broker._peers))
         served = names, {queue for _, queue in self._groups.members}
         if served != self._served:
@@ -217,7 +229,7 @@ class Watch:
     def _see_store(self, store: Store, stores: dict[tuple[int, int], list[tuple[int, int, str]]]) -> None:
         """Check that a publish is stored for each group that there is, and for the subscribers if there are any."""
         key = store.client, store.sequence
-        header = wire.read_header(store.frame)
+        header = header_of(store.frame)
         if key not in stores:
             stores[key] = []
             groups = {queue for queue in self._ledger.all_groups if matches(split_queue(queue)[0], header.name)}
@@ -256,7 +268,7 @@ class Watch:
 
     def _check_moments(self, store: Store) -> None:
         """Check when a frame is due, and when it expires: counted from when the broker was given it."""
-        contents = wire.read_contents(store.frame)
+        contents = contents_of(store.frame)
         extra, policy = contents.extra, RULES[contents.header.name]
         delay = policy.delay if extra.delay is None else extra.delay
         ttl = policy.ttl if extra.ttl is None else extra.ttl
@@ -282,10 +294,11 @@ class Watch:
         if isinstance(command, Retained):
             self._ledger.values.given(send.peer, command.request, send.frames[1:])
         if isinstance(command, Subscribed):
-            self._ledger.values.answering(send.peer, command.request, self._ledger.pending(), now)
+            self._ledger.values.answering(send.peer, command.request, self._ledger.is_pending, now)
         if isinstance(command, OfRequests):
             self._requests.said(send.peer, command, now)
-        self._groups.answered(send.peer, command)
+        if self._groups.answered(send.peer, command):
+            self._is_served_known = False
         if not isinstance(command, Deliver):
             return []
         if not command.delivery:

@@ -1,0 +1,58 @@
+"""A real server for tests, on whatever ports are free."""
+
+from typing import Any
+
+from mezzenger.client.sync import Mezzenger
+from mezzenger.server.server import MezzengerServer
+from mezzenger.settings import ClientSettings, Settings
+
+_DRAIN_SECONDS = 1.0
+
+
+class LocalServer(MezzengerServer):
+    """A server on free ports of this machine, in a thread of this process; its clients are stopped with it.
+
+    Args:
+        settings: Of the server, of its channels, and of clients where ``client`` is not told otherwise. Address and
+            ports are chosen here; unless they say otherwise, a stop waits for acks for a second at most.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        given: dict[str, Any] = settings.server.model_dump(exclude_unset=True)
+        own = {"bind": "127.0.0.1", "pub_port": 0, "recv_port": 0}
+        server = settings.server.model_copy(update=own | {"drain_timeout": given.get("drain_timeout", _DRAIN_SECONDS)})
+        super().__init__(server, settings.channels)
+        self._of_clients = settings.client
+        self._clients: list[Mezzenger] = []
+
+    def client(self, **settings: object) -> Mezzenger:
+        """Connect a client, which is stopped before the server.
+
+        Args:
+            settings: Such as ``send_timeout=0.5``: keys of the client section.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            ServerUnreachable: The server is not started, or was stopped.
+        """
+        values: dict[str, Any] = self._of_clients.model_dump(exclude_unset=True) | self._address() | settings
+        client = Mezzenger(settings=ClientSettings(**values))
+        self._clients.append(client)
+        return client
+
+    def environ(self) -> dict[str, str]:
+        """Return the variables with which ``Mezzenger.from_config()`` finds it, in this process and in others."""
+        return {f"MEZZENGER_CLIENT__{key.upper()}": str(value) for key, value in self._address().items()}
+
+    def stop(self) -> None:
+        """Stop all clients, then the server."""
+        for client in self._clients:
+            client.stop()
+        super().stop()
+
+    def _address(self) -> dict[str, object]:
+        return {"server_address": "127.0.0.1", "send_port": self.recv_port, "sub_port": self.pub_port}

@@ -1,0 +1,158 @@
+"""What makes everything happen in memory: frames, commits, callbacks, and the passing of time."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from mezzenger.errors import MezzengerError
+from mezzenger.protocol.session import ClientSession
+from mezzenger.testing.clock import FakeClock
+from mezzenger.testing.line import MemoryLine
+from mezzenger.testing.server import MemoryServer
+
+_GRAIN: Final = 1e-6
+"""Seconds; less than that is lost when times are added."""
+_ENDLESS: Final = 100_000
+"""Callbacks at one moment, after which it is said that there is no end to them."""
+
+
+class Works:
+    """Does what is to be done, one thing after the other, on the thread that asks for it. Any thread may.
+
+    Args:
+        server: Of all clients.
+        clock: Of all.
+    """
+
+    def __init__(self, server: MemoryServer, clock: FakeClock) -> None:
+        self._server = server
+        self._clock = clock
+        self.receivers: list[Callable[[], bool]] = []
+        """Each runs the next callback of one client; and returns whether there was one to run."""
+        self._lines: list[MemoryLine] = []
+        self._under_way: deque[Callable[[], None]] = deque()
+        # Held while frames are carried and time passes; never while a callback runs.
+        self._lock = threading.Lock()
+        self._bell = threading.Condition()
+        """Rung when there is something to do, or a callback has returned."""
+        self._busy: list[int] = []
+        """Threads that run callbacks; one that waits within a callback is not among them."""
+
+    # For clients.
+
+    def new_line(self, session: ClientSession) -> MemoryLine:
+        """Make the line of a session."""
+        line = MemoryLine(session, self._server, self._clock, self._carry)
+        self._lines.append(line)
+        return line
+
+    def step(self) -> None:
+        """Do something that is to be done; if nothing is, let time pass until something is."""
+        if not self.move() and not self._call_next():
+            self._let_time_pass()
+
+    # For who tests.
+
+    def settle(self) -> None:
+        """Do all that is to be done, without letting time pass."""
+        for _ in range(_ENDLESS):
+            if not self.move() and not self._call_next():
+                return
+        raise MezzengerError(f"no end after {_ENDLESS} callbacks: each sends what makes another one run")
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; everything happens at its moment."""
+        end = self._clock.now + seconds
+        self.settle()
+        while (moment := self._next_moment()) is not None and moment <= end + _GRAIN:
+            self._pass(moment)
+            self.settle()
+        self._pass(end)
+        self.settle()
+
+    def do(self, act: Callable[[], None]) -> None:
+        """Have something happen, and all that follows from it at once."""
+        with self._lock:
+            act()
+        self.move()
+
+    def move(self) -> bool:
+        """Carry all that is under way, store, and do what is due now; return whether there was anything."""
+        has_moved = False
+        with self._lock:
+            while self._move_one():
+                has_moved = True
+        return has_moved
+
+    # Inside.
+
+    def _carry(self, act: Callable[[], None]) -> None:
+        self._under_way.append(act)
+        self._ring()
+
+    def _ring(self) -> None:
+        with self._bell:
+            self._bell.notify_all()
+
+    def _move_one(self) -> bool:
+        if self._under_way:
+            self._under_way.popleft()()
+        elif self._server.has_work:
+            self._server.work()
+        else:
+            return self._do_due()
+        return True
+
+    def _do_due(self) -> bool:
+        now = self._clock.now
+        is_due = False
+        deadline = self._server.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._server.tick()
+            is_due = True
+        for line in self._lines:
+            deadline = line.session.next_deadline()
+            if deadline is not None and deadline <= now:
+                line.wake()
+                is_due = True
+        return is_due
+
+    def _call_next(self) -> bool:
+        me = threading.get_ident()
+        with self._bell:
+            self._busy.append(me)
+        try:
+            return any(call_next() for call_next in self.receivers)
+        finally:
+            with self._bell:
+                self._busy.remove(me)
+                self._bell.notify_all()
+
+    def _let_time_pass(self) -> None:
+        me = threading.get_ident()
+        with self._bell:
+            # This thread waits, also if callbacks of it are under way.
+            mine, self._busy = self._busy.count(me), [thread for thread in self._busy if thread != me]
+            try:
+                if self._busy:
+                    # A callback on another thread takes no time at all, however long it takes.
+                    if not self._under_way:
+                        self._bell.wait()
+                    return
+            finally:
+                self._busy += [me] * mine
+        moment = self._next_moment()
+        if moment is None:
+            raise MezzengerError("this would wait forever: nothing is under way, and nothing is ever due")
+        self._pass(moment)
+
+    def _next_moment(self) -> float | None:
+        moments = [self._clock.next_alarm(), self._server.next_deadline()]
+        moments += [line.session.next_deadline() for line in self._lines]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _pass(self, moment: float) -> None:
+        with self._lock:
+            self._clock.move(moment)
+        self._ring()

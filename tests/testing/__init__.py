@@ -1,0 +1,1 @@
+"""Tests of what Mezzenger has for the tests of others."""

@@ -1,0 +1,90 @@
+"""The fixtures work for anybody who has installed Mezzenger, without any line of configuration."""
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+MEMORY = """
+def test_in_memory(mezzenger_memory, mezzenger_memory_client):
+    seen = []
+    mezzenger_memory_client.subscribe("greetings", lambda payload, msg: seen.append(payload))
+    mezzenger_memory.client().send_message("greetings", "Hello!", ack=1)
+    mezzenger_memory.settle()
+    assert seen == ["Hello!"]
+
+def test_another_one(mezzenger_memory):
+    assert mezzenger_memory.stats().names == 0
+"""
+
+SERVER = """
+import queue
+from mezzenger import Mezzenger
+
+def test_with_sockets(mezzenger_server, mezzenger_client):
+    arrived = queue.Queue()
+    mezzenger_client.subscribe("greetings", lambda payload, msg: arrived.put(payload))
+    mezzenger_server.client().send_message("greetings", "Hello!", ack=1)
+    assert arrived.get(timeout=30) == "Hello!"
+    assert mezzenger_server.stats().stored == 1
+
+def test_from_config(mezzenger_server):
+    with Mezzenger.from_config() as mc:
+        mc.send_message("greetings", "Hello!", ack=1)
+    assert mezzenger_server.stats().stored == 1
+"""
+
+SETTINGS = """
+import pytest
+from mezzenger import ChannelSettings, ClientSettings, ServerSettings, Settings
+
+@pytest.fixture
+def mezzenger_settings(tmp_path):
+    return Settings(
+        server=ServerSettings(pub_port=7201, persist_file=tmp_path / "messages.db", drain_timeout=0.5),
+        channels={"news": ChannelSettings(ttl=10)},
+        client=ClientSettings(codec="json"),
+    )
+
+def test_kept(mezzenger_memory, mezzenger_memory_client):
+    assert mezzenger_memory_client.settings.codec == "json"
+    mezzenger_memory_client.send_message("news", 1, ack=1)
+    mezzenger_memory.crash_and_restart()
+    mezzenger_memory.advance("5s")
+    assert mezzenger_memory.stats().pending == 1
+    mezzenger_memory.advance("6s")
+    assert mezzenger_memory.stats().pending == 0
+
+def test_chosen(mezzenger_server, mezzenger_client):
+    assert mezzenger_client.settings.codec == "json"
+    assert mezzenger_server.pub_port != 7201
+    assert mezzenger_server.settings.drain_timeout == 0.5
+    assert mezzenger_server.settings.persist_file.exists()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "passed"), [(MEMORY, 2), (SERVER, 2), (SETTINGS, 2)], ids=["memory", "server", "set"]
+)
+def test_the_fixtures_are_there(pytester: pytest.Pytester, source: str, passed: int) -> None:
+    """They are found by themselves, each test has servers and clients of its own, and nothing is left behind."""
+    pytester.makepyfile(source)
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=passed)
+
+
+def test_the_fixtures_are_listed(pytester: pytest.Pytester) -> None:
+    """Each with a line that says what it is."""
+    result = pytester.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["mezzenger_memory -- *", "    A server in memory, *", "mezzenger_server -- *"])
+
+
+def test_nothing_is_loaded_that_is_not_used(pytester: pytest.Pytester) -> None:
+    """A run that does not use the fixtures loads the plugin and nothing else of Mezzenger."""
+    pytester.makepyfile("""
+        import sys
+
+        def test_it():
+            loaded = {name for name in sys.modules if name.startswith("mezzenger")}
+            assert loaded == {"mezzenger", "mezzenger.pytest_plugin"}
+    """)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
