@@ -155,7 +155,7 @@ def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
     return [
         ("number", str(letter.number)),
         ("name", letter.name),
-        ("group", letter.group or "-"),
+        ("group", "-" if letter.group is None else f"{letter.group} of {letter.pattern}"),
         ("id", letter.id),
         ("messages", str(letter.messages)),
         ("size", f"{letter.size} bytes"),

@@ -24,8 +24,6 @@ from tests.storage.damage import (
 )
 from tests.storage.driver import reopened
 
-pytestmark = pytest.mark.no_cover
-
 FLIPS = 30
 STEP = 60_013
 
