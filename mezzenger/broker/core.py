@@ -334,8 +334,7 @@ class Broker:
     def _broadcast(self, header: wire.Header, frame: Buffer) -> bool:
         """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group; return whether none is."""
         groups = self._routing.groups_of(header.name)
-        content = bytes(frame) if groups else b""
-        given = [self._deliveries.broadcast(group, content, header.messages) for group in groups]
+        given = [self._deliveries.broadcast(group, bytes(frame), header.messages) for group in groups]
         if self._routing.subscribers(header.name):
             self._effects.append(Publish(frame))
         elif not any(given):
