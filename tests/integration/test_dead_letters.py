@@ -122,6 +122,14 @@ class TestDeadLetters:
         assert seen == [1, 3, 5, 0, 2, 4]
         assert list(client.dead.list()) == []
 
+    def test_of_a_group(self, server: Link, client: Mezzenger) -> None:
+        """It says which group's members could not handle it, and of which pattern that is."""
+        client.subscribe("orders.*", refuse, group="packers")
+        client.send_message("orders.tea", 1, ack=1)
+        server.advance("1h")
+        (letter,) = client.dead.list("orders.tea")
+        assert (letter.name, letter.group, letter.pattern) == ("orders.tea", "packers", "orders.*")
+
     def test_many(self, server: Link, client: Mezzenger) -> None:
         """More than one answer holds are listed, in order; of another name there are none."""
         bury(server, client, "orders", *range(250))
