@@ -14,7 +14,7 @@ from subprocess import Popen
 import numpy as np
 import pytest
 
-from mezzenger import Mezzenger
+from mezzenger import Mezzenger, Settings
 from mezzenger.client.failures import describe
 from mezzenger.errors import InvalidMessage, InvalidName, NoDeadLetter
 from mezzenger.message import Message
@@ -27,8 +27,14 @@ QUICK: dict[str, object] = {"resend": {"initial": 0.01, "max": 0.01}}
 
 
 @pytest.fixture
+def mezzenger_settings() -> Settings:
+    """Nothing but that some messages are given up at once."""
+    return Settings.model_validate({"channels": {"fragile": {"resend": {"max_attempts": 1}}}})
+
+
+@pytest.fixture
 def server(mezzenger_memory: Link) -> Link:
-    """A server as it is if nothing is set."""
+    """A server, in memory."""
     return mezzenger_memory
 
 
@@ -132,8 +138,8 @@ class TestDeadLetters:
 
     def test_many(self, server: Link, client: Mezzenger) -> None:
         """More than one answer holds are listed, in order; of another name there are none."""
-        bury(server, client, "orders", *range(250))
-        numbers = [letter.number for letter in client.dead.list("orders")]
+        bury(server, client, "fragile", *range(250))
+        numbers = [letter.number for letter in client.dead.list("fragile")]
         assert numbers == sorted(numbers)
         assert len(numbers) == 250
         assert list(client.dead.list("other")) == []
