@@ -118,6 +118,14 @@ class TestDeadLetters:
         wait_for(lambda: seen == [1, 3, 5, 0, 2, 4])
         assert list(client.dead.list()) == []
 
+    def test_of_a_group(self, client: Mezzenger) -> None:
+        """It says which group's members could not handle it, and of which pattern that is."""
+        client.subscribe("orders.*", refuse, group="packers")
+        client.send_message("orders.tea", 1, ack=1)
+        wait_for(lambda: list(client.dead.list()))
+        (letter,) = client.dead.list("orders.tea")
+        assert (letter.name, letter.group, letter.pattern) == ("orders.tea", "packers", "orders.*")
+
     def test_many(self, server: MezzengerServer, client: Mezzenger) -> None:
         """More than one answer holds are listed, in order; of another name there are none."""
         bury(client, "orders", *range(250))
