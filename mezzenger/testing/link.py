@@ -16,6 +16,9 @@ from mezzenger.testing.server import MemoryServer
 from mezzenger.testing.works import Works
 from mezzenger.units import Duration
 
+_HEARTBEATS: Final = {"heartbeat_interval": 3600.0, "heartbeat_timeout": 3 * 3600.0}
+"""Seconds, of clients that are not told otherwise: what breaks is noticed at once here, and days pass the faster."""
+
 _DURATION: Final[TypeAdapter[float]] = TypeAdapter(Duration)
 
 
@@ -56,7 +59,8 @@ class Link:
             ConfigurationError: A setting is wrong.
             ServerUnreachable: The server is down, and not restarted in time.
         """
-        values: dict[str, Any] = self.settings.client.model_dump(exclude_unset=True) | settings
+        given = self.settings.client.model_dump(exclude_unset=True)
+        values: dict[str, Any] = _HEARTBEATS | given | settings
         client = MemoryMezzenger(ClientSettings(**values), self._works)
         self._clients.append(client)
         self._works.receivers.append(client.call_next)
