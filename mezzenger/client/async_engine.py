@@ -112,7 +112,7 @@ class AsyncEngine(Engine):
         if self._ending is None:
             self._lanes.stop()
             self._ending = asyncio.get_running_loop().create_task(self._end(), name="mezzenger-stop")
-        if self._lanes.has_current_task():
+        if self._lanes.is_in_callback():
             return
         try:
             await asyncio.shield(self._ending)

@@ -152,8 +152,8 @@ class AsyncSender(Client):
             PayloadNotEncodable: The payload cannot be written with the codec of the settings, or of the channel.
             PayloadInvalid: It is not of the channel's type.
             MessageTooLarge: The server takes no message of this size.
-            NoResponders: Nobody subscribes to the name, or, if a callback asks, nobody but this client itself, which
-                has one thread for callbacks.
+            NoResponders: Nobody subscribes to the name, or, if a callback asks, nobody but that callback itself, or
+                others of its subscription.
             RemoteError: The responder's callback raised, or its answer cannot be sent.
             RequestTimeout: There was no answer in time; the request may have been carried out.
             RequestLost: The responder is gone, or the connection broke; the request may have been carried out.

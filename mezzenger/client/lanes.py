@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
 from inspect import isawaitable
 from time import monotonic
 from typing import Final
@@ -19,6 +20,9 @@ _TURN: Final = 0.002
 """Seconds after which callbacks that do not wait for anything let others have a turn."""
 _RESPITE: Final = 0.01
 """Seconds after a task was cancelled: who cancels all tasks, to end a loop, must not meet a new one."""
+
+_lane: ContextVar["Lane | None"] = ContextVar("lane", default=None)
+"""Whose callback runs; the tasks that it makes have the same."""
 
 logger = logging.getLogger("mezzenger.client")
 
@@ -50,8 +54,10 @@ class Lane:
         self.handler = handler
         self.is_running = False
         """Whether callbacks may be called."""
+        self.counts = counts
         self._responder = responder
-        self._counts = counts
+        self._context = copy_context()
+        """Of who has subscribed: what arrives must not be handled in that of who happens to have woken the client."""
         self._waiting: deque[Share | Delivery] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,13 +94,15 @@ class Lane:
         """Those that handle something now."""
         return list(self._tasks)
 
-    def has_current_task(self) -> bool:
-        """Whether a callback of this subscription is asking."""
-        return asyncio.current_task() in self._tasks
+    @property
+    def is_full(self) -> bool:
+        """Whether as many callbacks run as may."""
+        return len(self._tasks) >= self.handler.concurrency
 
     def _hire(self, work: int) -> None:
         for _ in range(min(work, self.handler.concurrency - len(self._tasks))):
-            task = asyncio.get_running_loop().create_task(self._run(), name="mezzenger-callbacks")
+            loop, context = asyncio.get_running_loop(), self._context.copy()
+            task = loop.create_task(self._run(), name="mezzenger-callbacks", context=context)
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -104,13 +112,12 @@ class Lane:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
+        if task.cancelled() or task.exception() is not None:
             asyncio.get_running_loop().call_later(_RESPITE, self._hire_for_all)
-        elif (error := task.exception()) is not None:
-            logger.error("a task for callbacks has failed", exc_info=error)
 
     async def _run(self) -> None:
         """Handle what waits, until nothing does."""
+        _lane.set(self)
         turn_ends = monotonic() + _TURN
         while self._waiting and self.is_running:
             work = self._waiting[0]
@@ -131,7 +138,7 @@ class Lane:
 
     async def _handle(self, share: Share) -> None:
         """Call back for messages, one after the other, as long as there are some that nobody has begun with."""
-        callback, read, counts = self.handler.callback, share.read, self._counts
+        callback, read, counts = self.handler.callback, share.read, self.counts
         share.work.begin()
         for index in share.indexes:
             counts.received += share.weight
@@ -143,14 +150,14 @@ class Lane:
             except BaseException as error:
                 self._failed(share, index, error)
                 share.one_done()
-                if _is_cancelled():
+                if isinstance(error, GeneratorExit) or _is_cancelled():
                     raise
             else:
                 share.one_done()
 
     def _failed(self, share: Share, index: int, error: BaseException) -> None:
         logger.error("message %r was not handled", share.work.delivery.contents.header.name, exc_info=error)
-        self._counts.failed += share.fail(index, error)
+        self.counts.failed += share.fail(index, error)
 
     async def _serve(self, delivery: Delivery) -> None:
         if delivery.served is None:
@@ -231,7 +238,7 @@ class Lanes:
     def is_kept_from_answering(self, name: str) -> bool:
         """Whether a callback is asking that would have to answer itself."""
         lane = self._handlers.responder(name)
-        return lane is not None and lane.has_current_task()
+        return lane is not None and lane is _lane.get() and lane.is_full
 
     def start(self) -> None:
         """Begin to call back; does nothing if it has begun."""
@@ -256,9 +263,10 @@ class Lanes:
         for task in self._tasks():
             task.cancel()
 
-    def has_current_task(self) -> bool:
-        """Whether a callback is asking."""
-        return asyncio.current_task() in self._tasks()
+    def is_in_callback(self) -> bool:
+        """Whether a callback is asking, or a task that it has made."""
+        lane = _lane.get()
+        return lane is not None and lane.counts is self._counts
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Take in what has arrived."""
