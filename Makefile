@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-test: format-check lint types tests ## Check format, lint and types, run the tests, report coverage
+test: format-check lint types tests ## Check format, lint and types, run the tests
 
 format-check: $(INSTALLED)
 	$(BIN)/ruff format --check
@@ -39,8 +39,6 @@ tests: $(INSTALLED) ## Run the tests; the pure layers must be covered to the las
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@echo "Coverage of the pure layers:"
 	@$(BIN)/coverage report --include='$(PURE_LAYERS)' --fail-under=100
-	@echo "Coverage of all:"
-	@$(BIN)/coverage report
 
 # Prints "3.12 /path/to/python" for each minor version from 3.11 up, one each, that is on PATH or in pyenv's folder.
 FIND_PYTHONS = \

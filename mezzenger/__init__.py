@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from mezzenger.channel import Channel
+    from mezzenger.client.aio import AsyncMezzenger
+    from mezzenger.client.messages import MessageInHand, Messages
     from mezzenger.client.stats import ClientStats
     from mezzenger.client.sync import Mezzenger
     from mezzenger.dead_letter import DeadLetter
@@ -57,6 +59,7 @@ __version__ = "0.1.0"
 # each installed package, without both. What is not here is an error.
 _SETTINGS: Final = "mezzenger.settings"
 _PLACES: Final = {
+    "AsyncMezzenger": "mezzenger.client.aio",
     "Channel": "mezzenger.channel",
     "ChannelResendSettings": _SETTINGS,
     "ChannelSettings": _SETTINGS,
@@ -64,6 +67,8 @@ _PLACES: Final = {
     "ClientStats": "mezzenger.client.stats",
     "DeadLetter": "mezzenger.dead_letter",
     "Message": "mezzenger.message",
+    "MessageInHand": "mezzenger.client.messages",
+    "Messages": "mezzenger.client.messages",
     "Mezzenger": "mezzenger.client.sync",
     "MezzengerServer": "mezzenger.server.server",
     "ResendSettings": _SETTINGS,
@@ -75,6 +80,7 @@ _PLACES: Final = {
 
 __all__ = [
     "AlreadySubscribed",
+    "AsyncMezzenger",
     "BindError",
     "Channel",
     "ChannelResendSettings",
@@ -90,7 +96,9 @@ __all__ = [
     "InvalidMessage",
     "InvalidName",
     "Message",
+    "MessageInHand",
     "MessageTooLarge",
+    "Messages",
     "Mezzenger",
     "MezzengerError",
     "MezzengerServer",

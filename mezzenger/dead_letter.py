@@ -28,5 +28,7 @@ class DeadLetter:
     """What the last subscriber that could not handle it said."""
     group: str | None = None
     """The group whose members could not handle it; None if it was for subscribers."""
+    pattern: str | None = None
+    """The name or pattern that this group is for."""
     payloads: tuple[bytes, ...] = ()
     """The payload bytes of each message, if they were asked for."""

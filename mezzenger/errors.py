@@ -62,7 +62,7 @@ class InvalidCallback(MezzengerError):
 
 
 class InvalidMembership(MezzengerError):
-    """A ``prefetch``, ``max_runtime`` or ``order_by`` that cannot be, or one without a group."""
+    """A ``prefetch``, ``max_runtime``, ``order_by`` or ``concurrency`` that cannot be, or one without a group."""
 
 
 class InvalidChannel(MezzengerError):

@@ -131,6 +131,12 @@ class TestTable:
         data = encode_payload(codec, "a", b"payload")
         assert decode_payload(codec, "a", view(data)) == decode_payload(codec, "a", data)
 
+    @pytest.mark.parametrize("codec", BY_NAME.values(), ids=BY_NAME)
+    def test_much_is_written_as_little_is(self, codec: Codec) -> None:
+        """The way that is taken for large payloads leads to the same bytes."""
+        payload = bytes(2**17) if codec.number == 0 else ["caf\xe9", 1.5, None] * 10_000
+        assert codec.dumps_large(payload) == codec.dumps(payload)
+
 
 class TestPickle:
     """The codec that carries nearly everything."""

@@ -42,7 +42,7 @@ def test_the_demonstration_loses_nothing(tmp_path: Path) -> None:
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, ""), output
     assert "Nothing was lost." in output
-    assert 2 <= time.monotonic() - begin < 10
+    assert time.monotonic() - begin >= 2
     # The last of the awkward lines is an empty one before a line break; two more lines follow.
     expected = {
         "machine.load": "20",

@@ -18,7 +18,7 @@ from mezzenger.protocol.commands import (
     ResendDead,
     ShowDead,
 )
-from mezzenger.queues import is_group, split_queue
+from mezzenger.queues import is_group
 
 
 class DeadLetters:
@@ -98,7 +98,7 @@ def _letter(row: Dead, *, with_frame: bool) -> Letter:
     return Letter(
         number=row.number,
         name=header.name,
-        group=split_queue(row.name)[1],
+        group=row.name if is_group(row.name) else None,
         client=header.client,
         sequence=header.sequence,
         timestamp=header.timestamp,

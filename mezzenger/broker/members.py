@@ -96,7 +96,7 @@ class Members:
         while group.ready and (best := group.next_member()) is not None:
             number = group.ready.pop()
             entry = self._pending.get(number)
-            if entry is None or entry.holders or has_expired(entry, now):
+            if entry is None or has_expired(entry, now):
                 continue  # settled meanwhile, or the sweeper will take it out
             key = group.ready.key(number)
             member = best if key is None else group.owner(key)

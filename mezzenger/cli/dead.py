@@ -2,21 +2,25 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final
 
 import typer
 
+from mezzenger.cli import listing
 from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connected
-from mezzenger.cli.exits import BadInput, is_terminal
+from mezzenger.cli.exits import BadInput
+from mezzenger.cli.listing import Listing
 from mezzenger.cli.times import local_time
 from mezzenger.client.sync import Mezzenger
 from mezzenger.dead_letter import DeadLetter
 from mezzenger.errors import PayloadError
 
 _AT_ONCE: Final = 1000
+_LISTING: Final = Listing(
+    ("number", "name", "group", "messages", "attempts", "since", "reason", "error"), nothing="no dead letters"
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each dead letter.")]
 Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER", min=1, help="As `mezzenger dead ls` shows it.")]
@@ -37,15 +41,7 @@ def ls(
 ) -> None:
     """List the dead letters, oldest first."""
     with connected(config, server, send_port, sub_port, timeout, retries) as client:
-        letters = client.dead.list(name)
-        if as_json:
-            for letter in letters:
-                print(_json(letter))
-        elif is_terminal(sys.stdout):
-            _print_table(list(letters))
-        else:
-            for letter in letters:
-                print("\t".join(_cells(letter)))
+        listing.show(client.dead.list(name), _LISTING, _cells, _fields, as_json=as_json)
 
 
 def show(
@@ -64,7 +60,7 @@ def show(
         letter = client.dead.show(number)
         payloads = _payloads(client, letter)
         if as_json:
-            print(_json(letter, payloads=payloads))
+            print(json.dumps(_fields(letter) | {"payloads": payloads}, ensure_ascii=False, default=repr))
             return
         for label, text in _facts(letter):
             print(f"{label + ':':<11} {text}")
@@ -155,26 +151,11 @@ def _cells(letter: DeadLetter) -> list[str]:
     ]
 
 
-def _print_table(letters: Sequence[DeadLetter]) -> None:
-    # Loaded for people only: scripts, which call this often, need not wait for it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    if not letters:
-        print("no dead letters")
-        return
-    table = Table("number", "name", "group", "messages", "attempts", "since", "reason", "error")
-    for letter in letters:
-        table.add_row(*(Text(cell) for cell in _cells(letter)))
-    Console().print(table)
-
-
 def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
     return [
         ("number", str(letter.number)),
         ("name", letter.name),
-        ("group", letter.group or "-"),
+        ("group", "-" if letter.group is None else f"{letter.group} of {letter.pattern}"),
         ("id", letter.id),
         ("messages", str(letter.messages)),
         ("size", f"{letter.size} bytes"),
@@ -185,5 +166,5 @@ def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
     ]
 
 
-def _json(letter: DeadLetter, **more: object) -> str:
-    return json.dumps({**dataclasses.asdict(letter), "payloads": None} | more, ensure_ascii=False, default=repr)
+def _fields(letter: DeadLetter) -> dict[str, object]:
+    return {**dataclasses.asdict(letter), "payloads": None}

@@ -1,17 +1,17 @@
 """``mezzenger group``: the groups that a server keeps."""
 
 import dataclasses
-import json
-import sys
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from mezzenger.cli import listing
 from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connected
-from mezzenger.cli.exits import is_terminal
+from mezzenger.cli.listing import Listing
 from mezzenger.group_status import GroupStatus
+
+_LISTING: Final = Listing(("name", "group", "members", "pending", "in hand", "delayed"), nothing="no groups")
 
 
 def ls(
@@ -26,15 +26,7 @@ def ls(
 ) -> None:
     """List the groups, their members and what waits for them."""
     with connected(config, server, send_port, sub_port, timeout, retries) as client:
-        groups = client.groups.list()
-        if as_json:
-            for group in groups:
-                print(json.dumps(dataclasses.asdict(group), ensure_ascii=False))
-        elif is_terminal(sys.stdout):
-            _print_table(list(groups))
-        else:
-            for group in groups:
-                print("\t".join(_cells(group)))
+        listing.show(client.groups.list(), _LISTING, _cells, dataclasses.asdict, as_json=as_json)
 
 
 def drop(
@@ -55,18 +47,3 @@ def drop(
 
 def _cells(group: GroupStatus) -> list[str]:
     return [group.name, group.group, *map(str, (group.members, group.pending, group.in_hand, group.delayed))]
-
-
-def _print_table(groups: Sequence[GroupStatus]) -> None:
-    # Loaded for people only: scripts, which call this often, need not wait for it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    if not groups:
-        print("no groups")
-        return
-    table = Table("name", "group", "members", "pending", "in hand", "delayed")
-    for group in groups:
-        table.add_row(*(Text(cell) for cell in _cells(group)))
-    Console().print(table)

@@ -1,21 +1,21 @@
 """``mezzenger retained``: the last messages that are kept for subscribers to come."""
 
 import dataclasses
-import json
-import sys
-from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
 
+from mezzenger.cli import listing
 from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connected
-from mezzenger.cli.exits import BadInput, is_terminal
+from mezzenger.cli.exits import BadInput
+from mezzenger.cli.listing import Listing
 from mezzenger.cli.times import local_time
 from mezzenger.patterns import check_pattern, matches
 from mezzenger.retained_message import RetainedMessage
 
 _AT_ONCE: Final = 1000
+_LISTING: Final = Listing(("name", "id", "ack", "bytes", "created", "expires"), nothing="no message is kept")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each message.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As `mezzenger retained ls` shows it.")]
@@ -38,14 +38,7 @@ def ls(
         if pattern is not None:
             check_pattern(pattern)
         messages = (one for one in client.retained.list() if pattern is None or matches(pattern, one.name))
-        if as_json:
-            for message in messages:
-                print(json.dumps(dataclasses.asdict(message), ensure_ascii=False))
-        elif is_terminal(sys.stdout):
-            _print_table(list(messages))
-        else:
-            for message in messages:
-                print("\t".join(_cells(message)))
+        listing.show(messages, _LISTING, _cells, dataclasses.asdict, as_json=as_json)
 
 
 def drop(
@@ -75,18 +68,3 @@ def drop(
 def _cells(message: RetainedMessage) -> list[str]:
     expires = "" if message.expires is None else local_time(message.expires)
     return [message.name, message.id, str(message.ack), str(message.size), local_time(message.timestamp), expires]
-
-
-def _print_table(messages: Sequence[RetainedMessage]) -> None:
-    # Loaded for people only: scripts, which call this often, need not wait for it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    if not messages:
-        print("no message is kept")
-        return
-    table = Table("name", "id", "ack", "bytes", "created", "expires")
-    for message in messages:
-        table.add_row(*map(Text, _cells(message)))
-    Console().print(table)

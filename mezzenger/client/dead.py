@@ -23,6 +23,7 @@ from mezzenger.protocol.commands import (
     ShowDead,
 )
 from mezzenger.protocol.events import Delivery
+from mezzenger.queues import split_queue
 
 _MAX_NUMBER: Final = 2**64 - 1
 
@@ -159,6 +160,7 @@ def _dead_letter(letter: Letter) -> DeadLetter:
     if letter.frame is not None:
         items = wire.read_contents(letter.frame).items
         payloads = tuple(bytes(items[index].payload) for index in _indexes(letter))
+    pattern, group = (None, None) if letter.group is None else split_queue(letter.group)
     return DeadLetter(
         number=letter.number,
         name=letter.name,
@@ -170,7 +172,8 @@ def _dead_letter(letter: Letter) -> DeadLetter:
         buried=letter.buried,
         reason=letter.reason,
         error=letter.error,
-        group=letter.group,
+        group=group,
+        pattern=pattern,
         payloads=payloads,
     )
 

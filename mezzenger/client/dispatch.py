@@ -1,6 +1,5 @@
 """Runs callbacks, one after the other, on a thread of their own."""
 
-import inspect
 import logging
 import threading
 from collections import deque
@@ -10,32 +9,10 @@ from mezzenger.client.failures import describe
 from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
-from mezzenger.errors import InvalidCallback
 from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery
 
 logger = logging.getLogger("mezzenger.client")
-
-
-def check_callback(name: str, callback: object) -> None:
-    """See to it that a callback can be called with a payload and a message.
-
-    Raises:
-        InvalidCallback: It cannot.
-    """
-    if not callable(callback):
-        raise InvalidCallback(f"the callback for {name!r} must be callable, not a {type(callback).__name__}")
-    if inspect.iscoroutinefunction(callback):
-        raise InvalidCallback(f"the callback for {name!r} is a coroutine function, which nobody here would await")
-    try:
-        inspect.signature(callback).bind(None, None)
-    except TypeError as error:
-        raise InvalidCallback(
-            f"the callback for {name!r} must take two arguments, (payload, msg_obj), as in callback(payload, msg_obj): "
-            f"{error}"
-        ) from None
-    except ValueError:
-        pass  # some built-in functions do not tell what they take
 
 
 class Dispatcher:
@@ -73,7 +50,7 @@ class Dispatcher:
         self._ended = ended
         self._rest = rest
         self._rouse = rouse
-        self.handlers = Handlers()
+        self.handlers: Handlers[Handler] = Handlers()
         self._queue: deque[Delivery] = deque()
         # Of messages with ack=0; each is changed by one thread at a time.
         self._queued = 0

@@ -7,6 +7,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.gatherer import Gatherer
@@ -145,6 +146,10 @@ class Engine(ABC):
             await waiter.wait()
         except BaseException:
             self._receiver.remove(queue)
+            if waiter.is_done and waiter.error is None:
+                # It is active, but the wait was broken off.
+                with suppress(MezzengerError):
+                    self._runner.run(lambda session, _now: session.unsubscribe(name, membership and membership.group))
             raise
 
     def unsubscribe(self, name: str, group: str | None = None) -> None:

@@ -51,6 +51,10 @@ class Gatherer:
             gathering.sent(monotonic())
         return self._settle(waiters) if waiters or self._error else None
 
+    def resumed(self) -> None:
+        """Take note that who has sent could not send more until now."""
+        self._gathering.sent(monotonic())
+
     async def send_alone(self, draft: Draft) -> None:
         """Send a draft behind all that waits.
 
@@ -78,8 +82,14 @@ class Gatherer:
             MezzengerError: It, or what waited since an earlier call, cannot be sent.
         """
         error, self._error = self._error, None
-        for waiter in waiters:
-            await waiter.wait()
+        try:
+            for waiter in waiters:
+                await waiter.wait()
+        except BaseException:
+            # The next call tells what came of the others; nobody else would.
+            with self._lock:
+                self._held[:0] = [waiter for waiter in waiters if not waiter.is_done]
+            raise
         if error is not None:
             raise error
 

@@ -1,16 +1,30 @@
 """Which callbacks a delivery is for."""
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mezzenger.channel import Channel
+from mezzenger.errors import InvalidCallback
 from mezzenger.message import Message
 from mezzenger.pattern_table import PatternTable
 from mezzenger.queues import is_group, split_queue
 
+H = TypeVar("H")
+
 Callback = Callable[[Any, Message[Any]], object]
 """What a callback looks like when its payload's type is of no interest."""
+
+
+class Stream(Protocol):
+    """Somebody who asks for messages one by one."""
+
+    def end(self) -> None:
+        """Take note that there will be no more messages."""
+
+    def stop(self) -> None:
+        """Do the same, and wait for nobody who may not be there any more: the client stops."""
 
 
 class Handler(NamedTuple):
@@ -19,21 +33,48 @@ class Handler(NamedTuple):
     callback: Callback
     channel: Channel[Any] | None = None
     """Whose type their payloads must be of, if there is one."""
+    concurrency: int = 1
+    """How many calls may run at once; more than one only in an asyncio client."""
+    stream: Stream | None = None
+    """What the callback hands the messages over to, if it does no more than that."""
 
 
-class Handlers:
+def check_callback(name: str, callback: object, *, takes_coroutines: bool) -> None:
+    """See to it that a callback can be called with a payload and a message, and awaited if it has to be.
+
+    Raises:
+        InvalidCallback: It cannot.
+    """
+    if not callable(callback):
+        raise InvalidCallback(f"the callback for {name!r} must be callable, not a {type(callback).__name__}")
+    if inspect.iscoroutinefunction(callback) and not takes_coroutines:
+        raise InvalidCallback(
+            f"the callback for {name!r} is a coroutine function, which nobody here would await; use AsyncMezzenger"
+        )
+    try:
+        inspect.signature(callback).bind(None, None)
+    except TypeError as error:
+        raise InvalidCallback(
+            f"the callback for {name!r} must take two arguments, (payload, msg_obj), as in callback(payload, msg_obj): "
+            f"{error}"
+        ) from None
+    except ValueError:
+        pass  # some built-in functions do not tell what they take
+
+
+class Handlers(Generic[H]):
     """The handlers of a client, by the queue of each subscription: ``PATTERN`` or ``PATTERN|GROUP``. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._of_groups: dict[str, Handler] = {}
-        self._by_pattern: dict[str, Handler] = {}
-        self._of_names: PatternTable[Handler] = PatternTable()
-        self._all: PatternTable[Handler] = PatternTable()
+        self._of_groups: dict[str, H] = {}
+        self._by_pattern: dict[str, H] = {}
+        self._of_names: PatternTable[H] = PatternTable()
+        self._all: PatternTable[H] = PatternTable()
         self.version = 0
         """Another one whenever ``of`` may return something else than before."""
 
-    def add(self, queue: str, handler: Handler) -> None:
+    def add(self, queue: str, handler: H) -> None:
         """Take in the handler of a subscription."""
         with self._lock:
             self._all.add(split_queue(queue)[0], queue, handler)
@@ -55,7 +96,7 @@ class Handlers:
                 self._by_pattern.pop(queue, None)
             self.version += 1
 
-    def of(self, name: str, group: str | None, wanted: Sequence[str] | None = None) -> Sequence[Handler]:
+    def of(self, name: str, group: str | None, wanted: Sequence[str] | None = None) -> Sequence[H]:
         """Return what handles a message: of a group's queue its handler, else those of all patterns that match.
 
         Args:
@@ -71,7 +112,7 @@ class Handlers:
             handler = self._of_groups.get(group)
         return () if handler is None else (handler,)
 
-    def responder(self, name: str) -> Handler | None:
+    def responder(self, name: str) -> H | None:
         """Return what answers a request: the handler of a subscription that matches its name, be it of a group."""
         with self._lock:
             return next(iter(self._all.match(name)), None)

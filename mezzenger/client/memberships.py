@@ -1,7 +1,7 @@
 """As what a client joins a group."""
 
 import math
-from typing import Final
+from typing import Final, TypedDict
 
 from mezzenger.errors import InvalidMembership
 from mezzenger.protocol.commands import MAX_PREFETCH
@@ -9,6 +9,21 @@ from mezzenger.protocol.subscriptions import Membership
 from mezzenger.queues import check_group
 
 DEFAULT_PREFETCH: Final = 64
+
+
+class SubscribeOptions(TypedDict, total=False):
+    """What may be said of a subscription beside its name and callback, for type checkers."""
+
+    group: str | None
+    prefetch: int
+    max_runtime: float | None
+    order_by: str | None
+
+
+class AsyncSubscribeOptions(SubscribeOptions, total=False):
+    """The same in an asyncio client."""
+
+    concurrency: int
 
 
 def membership(group: str | None, prefetch: int, max_runtime: float | None, order_by: str | None) -> Membership | None:
@@ -30,6 +45,17 @@ def membership(group: str | None, prefetch: int, max_runtime: float | None, orde
     if order_by is not None and (not isinstance(order_by, str) or not order_by):
         raise InvalidMembership(f"order_by must be the name of a header, or None, not {order_by!r}")
     return Membership(group, prefetch, max_runtime, order_by)
+
+
+def check_concurrency(concurrency: int) -> int:
+    """Return how many calls may run at once, if it can be so many.
+
+    Raises:
+        InvalidMembership: It cannot.
+    """
+    if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
+        raise InvalidMembership(f"concurrency must be a number from 1, not {concurrency!r}")
+    return concurrency
 
 
 def _is_time(seconds: object) -> bool:

@@ -13,18 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from mezzenger.client.line import Line
-from mezzenger.client.runner import Waiter
+from mezzenger.client.runner import Runner, Waiter
 from mezzenger.client.sleep import Sleeping
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.events import Delivery, Ended
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
-_FRESH: Final = 0.1
-"""Seconds; shorter than any silence that matters."""
 _BUSY: Final = 0.02
 """Seconds after which the I/O thread leads if nobody else does; half as long on the average."""
 
@@ -58,8 +55,8 @@ class Blocked(Waiter):
         self.event.set()
 
 
-class Pump:
-    """Runs a session.
+class Pump(Runner):
+    """Runs a session with threads; all that it calls is called with the lock held, ``before_sleep`` excepted.
 
     Args:
         session: To be used through this object only.
@@ -68,11 +65,8 @@ class Pump:
     """
 
     def __init__(self, session: ClientSession, line: Line, sleep: Sleeping) -> None:
-        self.session = session
-        self._line = line
-        self.clock = line.clock
+        super().__init__(session, line)
         self._lock = threading.Lock()
-        self._waiting: dict[int, Blocked] = {}
         self._followers: dict[Blocked, None] = {}
         self._callbacks = Blocked(self)
         """The callback thread."""
@@ -89,16 +83,6 @@ class Pump:
         self._sleep = sleep
         line.wake = sleep.wake
         self._io_thread: threading.Thread | None = None
-        self._received = 0.0
-        self._due = 0.0
-        """When the session has to be told the time, if nothing happens before."""
-        self._state = session.state
-        self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
-        """Is given what comes for callbacks, with the lock held, so it must not wait."""
-        self.ended: Callable[[Ended], None] = lambda _: None
-        """Is told of subscriptions that are active no more; likewise."""
-        self.before_sleep: Callable[[], float | None] = lambda: None
-        """Called by the leader, without the lock; returns when it is to be called again, at the latest."""
 
     def start(self) -> None:
         """Start the I/O thread; to be called once."""
@@ -182,6 +166,7 @@ class Pump:
         if not waiter.is_done:
             with self._lock:
                 self._waiting.pop(waiter.ticket, None)
+                waiter.is_done = True
                 self.session.abandon(waiter.ticket)
                 self._carry_out()
 
@@ -301,14 +286,6 @@ class Pump:
         if self.session.state is State.CLOSED:
             self._sleep.close()
 
-    def _take_in(self) -> float:
-        """Let the session see what has arrived before it is used: it must not count a silence that is over."""
-        now = self.clock()
-        if now - self._received > _FRESH:
-            self._line.doubt_all()
-            self._receive(now)
-        return now
-
     def _carry_out(self) -> None:
         """Do what the session asks for, tell those who wait, and see to it that the rest is done."""
         now = self.clock()
@@ -332,51 +309,13 @@ class Pump:
             else:
                 self._sleep.wake()
 
-    def _receive(self, now: float) -> None:
-        """Take in what has arrived, and do what is due."""
-        self._received = now
-        is_changed = self._line.receive(now)
-        if now >= self._due:
-            self.session.tick(now)
-            is_changed = True
-        self._line.perform(now)
-        self._pass_on()
-        if is_changed:
-            self._set_due()
-            self._log_state()
-
-    def _set_due(self) -> None:
-        due = self.session.next_deadline()
-        self._due = math.inf if due is None else due
-
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""
         is_late = self._leader_deadline is not None and self._due < self._leader_deadline
         return is_late or self._sleep.generation != self._line.generation
 
-    def _pass_on(self) -> None:
-        arrived = []
-        for event in self.session.take_events():
-            if isinstance(event, Delivery):
-                arrived.append(event)
-                continue
-            if isinstance(event, Ended):
-                self.ended(event)
-                continue
-            waiter = self._waiting.pop(event.ticket, None)
-            if waiter is not None:
-                waiter.finish(event.error, event.answer)
-        if arrived:
-            self.arrived(arrived)
-            if self._callbacks in self._followers:
-                self._callbacks.event.set()
-
-    def _log_state(self) -> None:
-        state, before = self.session.state, self._state
-        self._state = state
-        if state is before:
-            return
-        if before is State.OPEN and state is not State.CLOSED:
-            logger.warning("the connection is lost (%s); trying to connect again", self.session.reason)
-        elif state is State.OPEN:
-            logger.info("connected")
+    def _pass_on(self) -> bool:
+        has_arrived = super()._pass_on()
+        if has_arrived and self._callbacks in self._followers:
+            self._callbacks.event.set()
+        return has_arrived

@@ -8,12 +8,17 @@ from mezzenger.client.handlers import Handler
 class Receiver(Protocol):
     """Takes deliveries to their callbacks, and counts."""
 
-    received: int
-    """Messages that were given to callbacks."""
-    failed: int
-    """Those that could not be handled."""
-    dropped: int
-    """Those with ``ack=0`` for which there was no room."""
+    @property
+    def received(self) -> int:
+        """Messages that were given to callbacks."""
+
+    @property
+    def failed(self) -> int:
+        """Those that could not be handled."""
+
+    @property
+    def dropped(self) -> int:
+        """Those with ``ack=0`` for which there was no room."""
 
     def add(self, queue: str, handler: Handler, /) -> None:
         """Take in the handler of a subscription."""

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mezzenger import codecs
 from mezzenger.channel import encode_answer
@@ -10,6 +11,7 @@ from mezzenger.client.failures import raised
 from mezzenger.client.handlers import Handler
 from mezzenger.client.payloads import Payloads
 from mezzenger.errors import MessageTooLarge, NotSubscribed, PayloadNotEncodable
+from mezzenger.message import Message
 from mezzenger.protocol.commands import Raised
 from mezzenger.protocol.events import Delivery, Served
 from mezzenger.protocol.outgoing import Draft
@@ -17,8 +19,18 @@ from mezzenger.protocol.outgoing import Draft
 logger = logging.getLogger("mezzenger.client")
 
 
+class Call:
+    """A callback that is to answer a request."""
+
+    def __init__(self, handler: Handler, message: Message[object]) -> None:
+        self.handler = handler
+        self.message = message
+        self.result: object = None
+        """What it has returned."""
+
+
 class Responder:
-    """Runs callbacks for requests; used by the thread of the callbacks only.
+    """Has callbacks answer requests; not thread-safe.
 
     Args:
         payloads: Decodes.
@@ -43,24 +55,45 @@ class Responder:
 
     def serve(self, delivery: Delivery, served: Served, handler: Handler | None) -> None:
         """Run a callback, if it still should, and send back what it returned or raised."""
+        with self.answering(delivery, served, handler) as call:
+            if call is not None:
+                call.result = call.handler.callback(call.message.payload, call.message)
+
+    @contextmanager
+    def answering(self, delivery: Delivery, served: Served, handler: Handler | None) -> Iterator["Call | None"]:
+        """Yield the call that is to be made, if any; what it returns, or is raised meanwhile, is sent back.
+
+        Nothing is raised from it, whatever the callback raises: who asked is told.
+        """
         if not self._begins(served):
+            yield None
             return
         header = delivery.contents.header
         if handler is None:
             gone = NotSubscribed(f"the responder has unsubscribed from {header.name!r}; nothing was run")
             self._respond(served, raised(gone, with_traceback=False))
+            yield None
             return
         try:
             message = self._payloads.reader(delivery, handler.channel)(0)
-            message.expect_answer(time.time() + served.deadline - self._clock())
-            self.received += 1
-            result = handler.callback(message.payload, message)
-        except BaseException as error:  # whatever a callback raises, who asked must be told
-            self.failed += 1
-            logger.exception("request %r was not answered", header.name)
-            self._respond(served, raised(error))
+        except Exception as error:  # noqa: BLE001  # a validator of the application may raise anything, too
+            self._tell(served, header.name, error)
+            yield None
+            return
+        message.expect_answer(time.time() + served.deadline - self._clock())
+        self.received += 1
+        call = Call(handler, message)
+        try:
+            yield call
+        except BaseException as error:  # noqa: BLE001  # whatever a callback raises, who asked must be told
+            self._tell(served, header.name, error)
         else:
-            self._return(served, header.name, header.codec, result)
+            self._return(served, header.name, header.codec, call.result)
+
+    def _tell(self, served: Served, name: str, error: BaseException) -> None:
+        self.failed += 1
+        logger.error("request %r was not answered", name, exc_info=error)
+        self._respond(served, raised(error))
 
     def _return(self, served: Served, name: str, codec: int, result: object) -> None:
         try:

@@ -1,16 +1,26 @@
 """How a session is run: with threads by ``Pump``, in an asyncio loop by ``AsyncPump``; the rest need not know which."""
 
+import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, TypeVar
 
+from mezzenger.client.line import Line
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
+from mezzenger.protocol.events import Delivery, Ended
 from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.session import ClientSession
+from mezzenger.protocol.states import State
 from mezzenger.protocol.wire import Contents
 
+_FRESH: Final = 0.1
+"""Seconds; shorter than any silence that matters."""
+
 R = TypeVar("R")
+
+logger = logging.getLogger("mezzenger.client")
 
 
 class Waiter(ABC):
@@ -67,24 +77,102 @@ class Waiter(ABC):
         self.notify()
 
 
-class Runner(Protocol):
-    """Runs a session."""
+class Runner(ABC):
+    """Runs a session: what is the same whoever waits, and however.
 
-    clock: Callable[[], float]
-    """Tells the time by which the session lives."""
+    Args:
+        session: To be used through this object only.
+        line: How it reaches the server.
+    """
+
+    def __init__(self, session: ClientSession, line: Line) -> None:
+        self.session = session
+        self._line = line
+        self.clock = line.clock
+        """Tells the time by which the session lives."""
+        self._waiting: dict[int, Waiter] = {}
+        self._received = 0.0
+        self._due = 0.0
+        """When the session has to be told the time, if nothing happens before."""
+        self._state = session.state
+        self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
+        """Is given what comes for callbacks; must not wait."""
+        self.ended: Callable[[Ended], None] = lambda _: None
+        """Is told of subscriptions that are active no more; likewise."""
+        self.before_sleep: Callable[[], float | None] = lambda: None
+        """Called before nothing happens for a while; returns when it is to be called again, at the latest."""
 
     @property
+    @abstractmethod
     def is_attended(self) -> bool:
         """Whether what waits for company is sent in time."""
 
-    def run(self, request: Callable[[ClientSession, float], R], /) -> R:
+    @abstractmethod
+    def run(self, request: Callable[[ClientSession, float], R]) -> R:
         """Use the session for what needs no waiting."""
 
-    def submit(self, request: Callable[[ClientSession, float], int | None], /) -> Waiter | None:
+    @abstractmethod
+    def submit(self, request: Callable[[ClientSession, float], int | None]) -> Waiter | None:
         """Use the session for what gives a ticket; wait with what is returned, unless that is None."""
 
-    def publish(self, drafts: Sequence[Draft], patience: float, /) -> Sequence[Waiter]:
+    @abstractmethod
+    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Waiter]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
 
-    def wake_by(self, deadline: float, /) -> None:
-        """See to it that what waits for company leaves at that time."""
+    @abstractmethod
+    def wake_by(self, deadline: float) -> None:
+        """See to it that ``before_sleep`` is called at that time."""
+
+    # For who inherits.
+
+    def _take_in(self) -> float:
+        """Let the session see what has arrived before it is used: it must not count a silence that is over."""
+        now = self.clock()
+        if now - self._received > _FRESH:
+            self._line.doubt_all()
+            self._receive(now)
+        return now
+
+    def _receive(self, now: float) -> None:
+        """Take in what has arrived, and do what is due."""
+        self._received = now
+        is_changed = self._line.receive(now)
+        if now >= self._due:
+            self.session.tick(now)
+            is_changed = True
+        self._line.perform(now)
+        self._pass_on()
+        if is_changed:
+            self._set_due()
+            self._log_state()
+
+    def _set_due(self) -> None:
+        due = self.session.next_deadline()
+        self._due = math.inf if due is None else due
+
+    def _pass_on(self) -> bool:
+        """Tell those who wait what has happened; return whether there is something for callbacks."""
+        arrived = []
+        for event in self.session.take_events():
+            if isinstance(event, Delivery):
+                arrived.append(event)
+                continue
+            if isinstance(event, Ended):
+                self.ended(event)
+                continue
+            waiter = self._waiting.pop(event.ticket, None)
+            if waiter is not None:
+                waiter.finish(event.error, event.answer)
+        if arrived:
+            self.arrived(arrived)
+        return bool(arrived)
+
+    def _log_state(self) -> None:
+        state, before = self.session.state, self._state
+        self._state = state
+        if state is before:
+            return
+        if before is State.OPEN and state is not State.CLOSED:
+            logger.warning("the connection is lost (%s); trying to connect again", self.session.reason)
+        elif state is State.OPEN:
+            logger.info("connected")

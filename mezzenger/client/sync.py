@@ -1,35 +1,29 @@
 """``Mezzenger``: the client for programs with threads, or without."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from mezzenger.channel import Channel, Fits, name_of
+from mezzenger.client.client import NO_ACK, ChannelDecorator, Client, Decorator
 from mezzenger.client.dead import DeadLetters
-from mezzenger.client.dispatch import check_callback
-from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout, extra_of
+from mezzenger.client.extras import RequestOptions, SendOptions, extra_of
 from mezzenger.client.groups import Groups
-from mezzenger.client.handlers import Callback, Handler
-from mezzenger.client.memberships import DEFAULT_PREFETCH, membership
+from mezzenger.client.handlers import Callback
+from mezzenger.client.memberships import DEFAULT_PREFETCH, SubscribeOptions
 from mezzenger.client.now import run_now
 from mezzenger.client.retained import RetainedMessages
-from mezzenger.client.stats import ClientStats
 from mezzenger.client.threads import ThreadEngine
 from mezzenger.client.tracing import new_engine
 from mezzenger.message import Message
-from mezzenger.patterns import check_pattern
-from mezzenger.protocol.events import Delivery
-from mezzenger.protocol.states import State
-from mezzenger.settings import ClientSettings, Settings
+from mezzenger.settings import ClientSettings
 
 T = TypeVar("T")
 
-_NO_ACK: Final = 0
 
-
-class Mezzenger:
+class Mezzenger(Client):
     """A connection to the server, for sending and subscribing. Any thread may use it; a forked process may not.
 
     Call ``stop()`` at the end, or use it as a context manager. After that every method that needs the server raises
@@ -52,28 +46,10 @@ class Mezzenger:
         Rejected: The server does not serve this client.
     """
 
-    def __init__(
-        self,
-        server_address: str = "127.0.0.1",
-        send_port: int = 7202,
-        sub_port: int = 7201,
-        send_timeout: float = 2.0,
-        connection_retries: int = 5,
-        auto_start: bool = True,
-        verbose: bool = False,
-        *,
-        settings: ClientSettings | None = None,
-    ) -> None:
-        self.settings = settings = settings or ClientSettings(
-            server_address=server_address,
-            send_port=send_port,
-            sub_port=sub_port,
-            send_timeout=send_timeout,
-            connection_retries=connection_retries,
-            auto_start=auto_start,
-            verbose=verbose,
-        )
-        self._engine = self._new_engine(settings)
+    _takes_coroutines = False
+
+    def _set_up(self, settings: ClientSettings) -> None:
+        self._engine: ThreadEngine = self._new_engine(settings)
         self._payloads = self._engine.payloads
         self.dead = DeadLetters(self._engine.ask, self._payloads)
         """The messages that no subscriber could handle."""
@@ -82,21 +58,6 @@ class Mezzenger:
         self.retained = RetainedMessages(self._engine.ask)
         """The last messages that are kept for subscribers to come."""
         self._engine.connect()
-
-    @classmethod
-    def from_config(cls, path: str | Path | None = None, **overrides: object) -> Self:
-        """Connect as the YAML file and the environment say; ``overrides`` are keys of the client section.
-
-        Args:
-            path: The YAML file. Without it, the first of these that is there: the one that ``$MEZZENGER_CONFIG``
-                names, ``mezzenger.yaml``, ``~/.config/mezzenger/mezzenger.yaml``, ``/etc/mezzenger/mezzenger.yaml``.
-            overrides: Such as ``server_address="10.0.0.5"``.
-
-        Raises:
-            ConfigurationError: A setting is wrong.
-            ServerUnreachable: No server answered in time.
-        """
-        return cls(settings=Settings.load(path, client=overrides).client)
 
     def _new_engine(self, settings: ClientSettings) -> ThreadEngine:
         """Make what drives the client."""
@@ -149,7 +110,7 @@ class Mezzenger:
         if not engine.is_usable:
             engine.check_usable()
         name, encoded, codec = self._payloads.written(msg_name, payload)
-        if ack is _NO_ACK and headers is None and ttl is None and delay is None:
+        if ack is NO_ACK and headers is None and ttl is None and delay is None:
             rest = engine.gather(name, encoded, codec)
             if rest is not None:
                 run_now(rest)
@@ -185,11 +146,7 @@ class Mezzenger:
             MezzengerError: As ``send_message``; a note tells how many messages were done before. None after them were
                 sent, but some of those may have been that were under way.
         """
-        self._engine.check_usable()
-        name, codec = self._payloads.outlet(msg_name)
-        extra = extra_of(ack, headers, ttl, delay)
-        encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
-        return run_now(self._engine.send_batches(name, encoded, codec.number, ack, extra))
+        return run_now(self._engine.send_batches(*self._batches(msg_name, payloads, ack, headers, ttl, delay)))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has all that was sent before.
@@ -250,13 +207,8 @@ class Mezzenger:
             ServerUnreachable: There was no connection in time; nothing was sent.
             PayloadNotDecodable: The answer cannot be read; UntrustedPayload: and must not be.
         """
-        self._engine.check_usable()
-        name, codec = self._payloads.outlet(msg_name)
-        if timeout is not None:
-            check_timeout(timeout)
-        item = (time.time(), self._payloads.encode(msg_name, payload))
-        contents = run_now(self._engine.request(name, item, codec.number, extra_of(0, headers, None, None), timeout))
-        return self._payloads.reader(Delivery(contents, 1, None))(0).payload
+        contents = run_now(self._engine.request(*self._question(msg_name, payload, timeout, headers)))
+        return self._answer(contents)
 
     # Receiving.
 
@@ -265,11 +217,7 @@ class Mezzenger:
         self,
         msg_name: str,
         callback: Callback,
-        *,
-        group: str | None = None,
-        prefetch: int = DEFAULT_PREFETCH,
-        max_runtime: float | None = None,
-        order_by: str | None = None,
+        **options: Unpack[SubscribeOptions],
     ) -> None: ...
 
     @overload
@@ -277,11 +225,7 @@ class Mezzenger:
         self,
         msg_name: Channel[T],
         callback: Callable[[T, Message[T]], object],
-        *,
-        group: str | None = None,
-        prefetch: int = DEFAULT_PREFETCH,
-        max_runtime: float | None = None,
-        order_by: str | None = None,
+        **options: Unpack[SubscribeOptions],
     ) -> None: ...
 
     def subscribe(
@@ -322,11 +266,8 @@ class Mezzenger:
             ServerUnreachable: The server did not answer in time; nothing is subscribed then.
         """
         self._engine.check_usable()
-        channel = msg_name if isinstance(msg_name, Channel) else None
-        name = check_pattern(name_of(msg_name))
-        check_callback(name, callback)
-        member = membership(group, prefetch, max_runtime, order_by)
-        run_now(self._engine.subscribe(name, Handler(callback, channel), member))
+        subscription = self._subscription(msg_name, callback, group, prefetch, max_runtime, order_by)
+        run_now(self._engine.subscribe(*subscription))
 
     def unsubscribe(self, msg_name: str | Channel[Any], *, group: str | None = None) -> None:
         """Have no more messages of a name, pattern or group given to its callback; a call under way is finished.
@@ -337,12 +278,55 @@ class Mezzenger:
         self._engine.check_usable()
         self._engine.unsubscribe(name_of(msg_name), group)
 
+    @overload
+    def on(
+        self,
+        msg_name: str,
+        **options: Unpack[SubscribeOptions],
+    ) -> Decorator: ...
+
+    @overload
+    def on(
+        self,
+        msg_name: Channel[T],
+        **options: Unpack[SubscribeOptions],
+    ) -> ChannelDecorator[T]: ...
+
+    def on(
+        self,
+        msg_name: str | Channel[Any],
+        *,
+        group: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_runtime: float | None = None,
+        order_by: str | None = None,
+    ) -> Decorator | ChannelDecorator[Any]:
+        """Decorate a callback, which ``start()`` or ``running()`` subscribes; all else is as in ``subscribe``.
+
+        Raises:
+            InvalidName: The name, pattern or group cannot be used.
+            InvalidCallback: The callback cannot be.
+            InvalidMembership: One of the others cannot.
+        """
+        return self._registering(
+            lambda callback: self._subscription(msg_name, callback, group, prefetch, max_runtime, order_by)
+        )
+
     # Life.
 
     def start(self) -> None:
-        """Begin to receive; only needed with ``auto_start=False``, and does nothing if it was called before."""
+        """Begin to receive, and subscribe what ``on`` has decorated.
+
+        Only needed for these, and with ``auto_start=False``; does nothing that was done before.
+
+        Raises:
+            MezzengerError: As ``subscribe``.
+        """
         self._engine.check_usable()
         self._engine.start()
+        while self._registered:
+            run_now(self._engine.subscribe(*self._registered[0]))
+            self._registered.pop(0)
 
     def stop(self) -> None:
         """Finish the callback that runs, send what is still to be sent, and disconnect. May be called more than once.
@@ -351,19 +335,16 @@ class Mezzenger:
         """
         self._engine.stop()
 
-    def stopped(self) -> bool:
-        """Whether ``stop()`` was called."""
-        return self._engine.is_stopping
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Be started, ``on`` included, until the end of the block; then be stopped.
 
-    @property
-    def state(self) -> State:
-        """Where the connection stands."""
-        return self._engine.state
-
-    @property
-    def stats(self) -> ClientStats:
-        """What was counted so far."""
-        return self._engine.stats
+        Raises:
+            MezzengerError: As ``start``.
+        """
+        with self:
+            self.start()
+            yield self
 
     def __enter__(self) -> Self:
         return self

@@ -5,12 +5,14 @@ Names and attributes are those of OpenTelemetry's semantic conventions for messa
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import isawaitable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from opentelemetry import context, propagate
 from opentelemetry.trace import Span, SpanKind, Tracer
 
+from mezzenger.client.async_engine import ASYNC_PARTS, AsyncEngine, AsyncParts
 from mezzenger.client.batches import Item
 from mezzenger.client.engine import Engine
 from mezzenger.client.handlers import Callback, Handler
@@ -69,19 +71,24 @@ class TracedEngine(Engine):
 
     def _traced(self, callback: Callback) -> Callback:
         def call(payload: object, message: Message[Any]) -> object:
-            attributes: dict[str, str | int] = {
-                "messaging.message.id": message.id,
-                "messaging.mezzenger.message.attempt": message.attempt,
-            }
-            # The whole context, for there may be more in it than the span that the new one is a child of.
-            token = context.attach(propagate.extract(message.headers))
-            try:
-                with self._span(_PROCESS, message.name, attributes):
-                    return callback(payload, message)
-            finally:
-                context.detach(token)
+            with self._processing(message):
+                return callback(payload, message)
 
         return call
+
+    @contextmanager
+    def _processing(self, message: Message[Any]) -> Iterator[None]:
+        attributes: dict[str, str | int] = {
+            "messaging.message.id": message.id,
+            "messaging.mezzenger.message.attempt": message.attempt,
+        }
+        # The whole context, for there may be more in it than the span that the new one is a child of.
+        token = context.attach(propagate.extract(message.headers))
+        try:
+            with self._span(_PROCESS, message.name, attributes):
+                yield
+        finally:
+            context.detach(token)
 
     @contextmanager
     def _span(self, operation: _Operation, name: str, more: Mapping[str, str | int] | None = None) -> Iterator[Span]:
@@ -110,6 +117,22 @@ class TracedThreadEngine(TracedEngine, ThreadEngine):
     def __init__(self, settings: ClientSettings, tracer: Tracer, parts: Parts = PARTS) -> None:
         super().__init__(settings, parts)
         self._tracer = tracer
+
+
+class TracedAsyncEngine(TracedEngine, AsyncEngine):
+    """The one in a loop."""
+
+    def __init__(self, settings: ClientSettings, tracer: Tracer, parts: AsyncParts = ASYNC_PARTS) -> None:
+        super().__init__(settings, parts)
+        self._tracer = tracer
+
+    def _traced(self, callback: Callback) -> Callback:
+        async def call(payload: object, message: Message[Any]) -> object:
+            with self._processing(message):
+                result = callback(payload, message)
+                return await result if isawaitable(result) else result
+
+        return call
 
 
 def _with_context(extra: Extra) -> Extra:

@@ -135,7 +135,7 @@ class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     frame: bytes | None
     """The data frame, if it was asked for."""
     group: str | None
-    """Whose members could not handle it; None if it was for subscribers."""
+    """The queue, ``PATTERN|GROUP``, of the group whose members could not handle it; None if it was for subscribers."""
 
 
 class Letters(Command, tag="letters", frozen=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from mezzenger.errors import MezzengerError
@@ -94,6 +95,17 @@ class Done:
     error: MezzengerError | None
     answer: Answer | Contents | None = None
     """What the server said, if it was asked something; what a responder returned, if that was."""
+
+
+class Fate(Enum):
+    """What is known of something that nobody wants to wait for any more."""
+
+    UNSENT = auto()
+    """It was not sent, and will not be."""
+    UNDER_WAY = auto()
+    """It was sent, and will be until the server has stored it; its ticket will tell."""
+    UNKNOWN = auto()
+    """It may have been done, or may still be."""
 
 
 Event = Delivery | Ended | Done

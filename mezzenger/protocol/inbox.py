@@ -50,6 +50,8 @@ class Inbox:
         self._in_hand: dict[Key, int | None] = {}
         self._handled: OrderedDict[Key, int] = OrderedDict()
         """How many subscriptions had begun when each was handled."""
+        self._failed: OrderedDict[Key, frozenset[int]] = OrderedDict()
+        """Which messages of a frame could not be handled, if others of it were."""
         self._acks: list[int] = []
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
@@ -124,7 +126,11 @@ class Inbox:
         if not contents.header.ack:
             return delivery  # for one member of a group; nobody waits for an answer
         key = _key(delivery)
-        if key in self._handled:
+        if key in self._failed:
+            # The server may have sent all of it again before it knew what was handled.
+            wanted = self._failed[key].intersection(command.indexes or range(contents.header.messages))
+            delivery = delivery._replace(indexes=tuple(sorted(wanted)))
+        if key in self._handled or delivery.indexes == ():
             self._acks.append(command.delivery)
         elif key not in self._in_hand:
             self._in_hand[key] = command.delivery
@@ -151,8 +157,9 @@ class Inbox:
         key = _key(delivery)
         number = self._in_hand.pop(key, None)
         if failures:
-            self._remember_last(delivery, failures)
+            self._remember_failed(delivery, failures)
             return None if number is None else Nack(number, _shortened(failures))
+        self._failed.pop(key, None)
         self._remember(key)
         if number is not None:
             self._acks.append(number)
@@ -178,12 +185,17 @@ class Inbox:
         self._in_hand = dict.fromkeys(self._in_hand)
         self._acks.clear()
 
-    def _remember_last(self, delivery: Delivery, failures: list[Failure]) -> None:
-        """Of a batch that failed in part, remember its last message if that did not: it may be retained."""
+    def _remember_failed(self, delivery: Delivery, failures: list[Failure]) -> None:
+        """Remember what failed of a batch that did in part, and its last one if that did not: it may be retained."""
         header = delivery.contents.header
         last = header.messages - 1
+        failed = frozenset(failure.index for failure in failures)
+        if len(failed) < header.messages:
+            self._failed[_key(delivery)] = failed
+            if len(self._failed) > REMEMBERED:
+                self._failed.popitem(last=False)
         was_given = delivery.indexes is None or last in delivery.indexes
-        if self._freshness.is_on and was_given and all(failure.index != last for failure in failures):
+        if self._freshness.is_on and was_given and last not in failed:
             self._remember((delivery.group, header.client, header.sequence + last))
 
     def _remember(self, key: Key) -> None:

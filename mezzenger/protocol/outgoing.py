@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mezzenger.errors import MessageTooLarge, MezzengerError, ServerUnreachable
 from mezzenger.protocol import wire
+from mezzenger.protocol.events import Fate
 
 
 class Draft(NamedTuple):
@@ -141,6 +142,12 @@ class Outgoing:
                 del self.unconfirmed[parcel.sequence]
                 return True
         return False
+
+    def fate(self, ticket: int) -> Fate | None:
+        """Return what is known of the publish with this ticket; None if there is none that is not done."""
+        if any(parcel.ticket == ticket for parcel in self.unconfirmed.values()):
+            return Fate.UNDER_WAY
+        return Fate.UNSENT if any(parcel.ticket == ticket for parcel in self.held) else None
 
     def oldest(self) -> int:
         """The lowest sequence that may still be sent, or sent again."""

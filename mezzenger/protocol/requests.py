@@ -33,7 +33,7 @@ from mezzenger.protocol.commands import (
     Withdraw,
     fit_text,
 )
-from mezzenger.protocol.events import Delivery, Served
+from mezzenger.protocol.events import Delivery, Fate, Served
 from mezzenger.protocol.subscriptions import Subscriptions
 
 
@@ -104,6 +104,12 @@ class Requests:
             return None
         text = f"no response to the request {asked.name!r} within {asked.timeout:g} s"
         return RequestTimeout(f"{text}; it may have been carried out, or may still be")
+
+    def fate(self, ticket: int) -> Fate | None:
+        """Return what is known of the request with this ticket; None if there is none that is not answered."""
+        if ticket in self._sent:
+            return Fate.UNKNOWN
+        return Fate.UNSENT if ticket in self._held else None
 
     def disconnected(self, reason: str) -> None:
         """Take note that nothing more will be heard on this connection."""

@@ -11,7 +11,7 @@ from mezzenger.codecs import Buffer
 from mezzenger.errors import MezzengerError, Rejected, ServerUnreachable
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import PROTOCOL_VERSION, Command, Failure
-from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Ignore, Send
+from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Event, Fate, Ignore, Send
 from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
@@ -182,6 +182,13 @@ class ClientSession:
         if self._tickets.redeem(ticket):
             self._withdraw(ticket)
 
+    def cancel(self, ticket: int) -> Fate:
+        """Do the same, unless it is of a stored message that is under way; return what is known of it."""
+        fate = self.outgoing.fate(ticket) or self.requests.fate(ticket) or Fate.UNKNOWN
+        if fate is not Fate.UNDER_WAY:
+            self.abandon(ticket)
+        return fate
+
     def handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         """Acknowledge a delivery whose callback has returned, or report which of its messages failed."""
         answer = self.inbox.handled(delivery, failures)
@@ -317,7 +324,9 @@ class ClientSession:
     def _on_answer(self, command: commands.Answer | commands.OfRequests, now: float) -> None:
         match command:
             case commands.Serve() | commands.Withdraw() | commands.Response():
-                self._arrived(self.requests.receive(command, now))
+                delivery = self.requests.receive(command, now)
+                if delivery is not None:
+                    self._events.append(delivery)
             case _:
                 self._questions.answered(command)
 
@@ -345,12 +354,6 @@ class ClientSession:
 
     def _may_send(self, now: float) -> bool:
         return self.state is State.OPEN and not self._is_blocked and self._liveness.is_alive(now)
-
-    # Subscriptions and deliveries.
-
-    def _arrived(self, delivery: Delivery | None) -> None:
-        if delivery is not None:
-            self._events.append(delivery)
 
     # Publishes.
 

@@ -236,7 +236,7 @@ class TestFailing:
         driver.list_dead(C)
         (letters,) = driver.sent(C)
         (letter,) = letters.letters  # type: ignore[union-attr]  # asserted by what follows
-        assert (letter.name, letter.group, letter.number) == ("a", "g", of_g)
+        assert (letter.name, letter.group, letter.number) == ("a", "a|g", of_g)
         driver.resend(C, of_g)
         (again,) = driver.sent(A)
         assert isinstance(again, Deliver)

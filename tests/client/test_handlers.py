@@ -13,7 +13,7 @@ def handler() -> Handler:
 
 def test_each_pattern_that_matches() -> None:
     """A message for subscribers is for the callbacks of its name and of all patterns that match, in that order."""
-    handlers = Handlers()
+    handlers = Handlers[Handler]()
     by_queue = {queue: handler() for queue in ("a.*", "a.b", "a.>", "b.>", "a.*|g", "a.b|g")}
     for queue, one in by_queue.items():
         handlers.add(queue, one)
@@ -25,7 +25,7 @@ def test_each_pattern_that_matches() -> None:
 
 def test_a_group_has_one() -> None:
     """A message of a group's queue is for the callback of that queue alone."""
-    handlers = Handlers()
+    handlers = Handlers[Handler]()
     first, second = handler(), handler()
     handlers.add("a.*|g", first)
     handlers.add("a.b|g", second)
@@ -37,7 +37,7 @@ def test_a_group_has_one() -> None:
 
 def test_removing() -> None:
     """What is removed is called no more; what is not there can be removed."""
-    handlers = Handlers()
+    handlers = Handlers[Handler]()
     for queue in ("a.*", "a.*|g"):
         handlers.add(queue, handler())
         handlers.remove(queue)
@@ -49,7 +49,7 @@ def test_removing() -> None:
 
 def test_the_version_tells_of_changes() -> None:
     """Whoever has remembered the callbacks of a name knows whether to look again."""
-    handlers = Handlers()
+    handlers = Handlers[Handler]()
     versions = [handlers.version]
     for queue in ("a", "a", "a|g"):
         handlers.add(queue, handler())
@@ -62,7 +62,7 @@ def test_the_version_tells_of_changes() -> None:
 
 def test_who_answers_requests() -> None:
     """Any subscription that matches, be it to a pattern or as a member of a group; that to the name itself first."""
-    handlers = Handlers()
+    handlers = Handlers[Handler]()
     member, subscriber = handler(), handler()
     handlers.add("*|g", member)
     assert handlers.responder("a") is member

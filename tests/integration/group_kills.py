@@ -5,21 +5,24 @@ And without killing, to see how evenly they share: python -m tests.integration.g
 """
 
 import argparse
+import multiprocessing
+import os
 import random
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.integration.processes import Ports, free_ports, patient, running, server_process, wait_for
+from mezzenger import ClientSettings, Message, Mezzenger
+from tests.integration.processes import Ports, free_ports, patient, server_process, wait_for
 
 if TYPE_CHECKING:
-    from subprocess import Popen
+    from multiprocessing.context import ForkServerProcess
 
 MEMBERS: Final = 4
 GROUP: Final = "workers"
@@ -27,20 +30,12 @@ KILL_SECONDS: Final = 0.2
 START_SECONDS: Final = 60.0
 END_SECONDS: Final = 300.0
 
-MEMBER: Final = """
-import os, sys
-from mezzenger import ClientSettings, Mezzenger
+ATTEMPTS: Final = 1_000_000
+"""Each kill uses up an attempt of all that the member has in hand; none may become a dead letter for that."""
 
-def work(payload, message):
-    # One write, so that a kill leaves whole lines.
-    log.write(f"{payload} {message.attempt}\\n".encode())
-
-log = open(sys.argv[1], "ab", buffering=0)
-mc = Mezzenger(settings=ClientSettings(**eval(sys.argv[2])))
-mc.subscribe("jobs", work, group=sys.argv[3])
-with open(sys.argv[1] + ".ready", "w") as file:
-    file.write(str(os.getpid()))
-"""
+# Members are copies of a process that has imported all they need: else they would spend their short lives on that.
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["mezzenger.client.sync", __name__])
 
 
 @dataclass
@@ -57,40 +52,61 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
+def work(log: Path, settings: dict[str, object]) -> None:
+    """Be a member: write down number and attempt of each message that is handled, until killed."""
+    with log.open("ab", buffering=0) as lines:
+
+        def handle(number: int, message: Message[int]) -> None:
+            # One write, so that a kill leaves whole lines.
+            lines.write(f"{number} {message.attempt}\n".encode())
+
+        client = Mezzenger(settings=ClientSettings.model_validate(settings))
+        client.subscribe("jobs", handle, group=GROUP)
+        _ready_file(log).write_text(str(os.getpid()))
+        threading.Event().wait()
+
+
+def _ready_file(log: Path) -> Path:
+    return log.with_suffix(".ready")
+
+
 @contextmanager
 def members(ports: Ports, folder: Path) -> Iterator[list["Member"]]:
     """Run the members until the end of the block; all have joined when this is entered."""
-    with ExitStack() as stack:
-        those = [Member(ports, folder / f"member {number}", stack) for number in range(MEMBERS)]
+    those = [Member(ports, folder / f"member-{number}") for number in range(MEMBERS)]
+    try:
         for member in those:
             member.start()
         wait_for(lambda: all(member.is_ready() for member in those), START_SECONDS)
         yield those
+    finally:
+        for member in those:
+            member.kill()
 
 
 class Member:
     """A process that handles messages and writes down what it has handled."""
 
-    def __init__(self, ports: Ports, log: Path, stack: ExitStack) -> None:
+    def __init__(self, ports: Ports, log: Path) -> None:
         self._settings = ports._asdict() | {"reconnect_max": 0.5, "connection_retries": 20}
         self.log = log
-        self._stack = stack
-        self._process: Popen[str] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
         """Start it, or start it again."""
-        self._process = self._stack.enter_context(running(MEMBER, self.log, self._settings, GROUP))
+        self._process = _FORKS.Process(target=work, args=(self.log, self._settings))
+        self._process.start()
 
     def is_ready(self) -> bool:
         """Whether it has joined the group since it was started last."""
-        file = Path(f"{self.log}.ready")
+        file = _ready_file(self.log)
         return self._process is not None and file.exists() and file.read_text() == str(self._process.pid)
 
     def kill(self) -> None:
         """End it in the middle of whatever it does."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
 
     def handled(self) -> list[tuple[int, int]]:
         """Return number and attempt of each message that it wrote down."""
@@ -105,7 +121,7 @@ def run(folder: Path, messages: int, *, kills: bool, seed: int = 1) -> Report:
     chance = random.Random(seed)
     began = time.monotonic()
     with (
-        server_process(ports, folder / "log", persist_file=str(folder / "store.db")),
+        server_process(ports, folder / "log", persist_file=str(folder / "store.db"), resend={"max_attempts": ATTEMPTS}),
         members(ports, folder) as those,
         patient(ports) as mc,
     ):
@@ -116,7 +132,7 @@ def run(folder: Path, messages: int, *, kills: bool, seed: int = 1) -> Report:
             assert time.monotonic() < deadline, f"not done within {END_SECONDS} s"
             time.sleep(KILL_SECONDS)
             ready = [one for one in those if one.is_ready()]
-            # On a busy machine a process may take longer to start than the others are let live.
+            # On a busy machine a member may take longer to join than the others are let live.
             if kills and ready:
                 victim = chance.choice(ready)
                 victim.kill()

@@ -27,6 +27,11 @@ MezzengerServer(ServerSettings(**eval(sys.argv[1]))).run()
 """
 
 
+def new_client(settings: ClientSettings) -> Mezzenger:
+    """Make a client; a fixture of the same name has another kind of client made instead."""
+    return Mezzenger(settings=settings)
+
+
 class Ports(NamedTuple):
     """Where a server listens."""
 
@@ -129,4 +134,4 @@ def open_files() -> int:
 def patient(ports: Ports, **settings: object) -> Mezzenger:
     """Return a client that outlasts the stops of these tests."""
     values = ports._asdict() | {"reconnect_max": 0.5, "connection_retries": 20} | settings
-    return Mezzenger(settings=ClientSettings.model_validate(values))
+    return new_client(ClientSettings.model_validate(values))

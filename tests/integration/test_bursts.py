@@ -12,8 +12,10 @@ import zmq
 
 from mezzenger import Message, Mezzenger, MezzengerServer, ServerUnreachable
 from mezzenger.protocol.wire import read_contents
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, both_clients, only_threads
 from tests.integration.processes import free_ports, patient, server_process, wait_for
+
+pytestmark = [both_clients, only_threads]  # the way through another thread takes longer than a burst
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Dead letters, time to live and delay, from a publisher's call to a subscriber's callback, with real servers."""
+"""Dead letters, time to live and delay, from a publisher's call to a subscriber's callback.
+
+What takes its time happens in memory, with the pauses a server makes; what a killed server leaves, with a real one.
+"""
 
 import math
 import threading
@@ -11,11 +14,12 @@ from subprocess import Popen
 import numpy as np
 import pytest
 
-from mezzenger import Mezzenger, MezzengerServer, ServerSettings
+from mezzenger import Mezzenger, Settings
 from mezzenger.client.failures import describe
 from mezzenger.errors import InvalidMessage, InvalidName, NoDeadLetter
 from mezzenger.message import Message
 from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS
+from mezzenger.testing import Link
 from tests.integration.processes import Ports, free_ports, patient, server_process, wait_for
 
 ATTEMPTS = 20
@@ -23,18 +27,21 @@ QUICK: dict[str, object] = {"resend": {"initial": 0.01, "max": 0.01}}
 
 
 @pytest.fixture
-def server() -> Iterator[MezzengerServer]:
-    """A server that gives up soon."""
-    values: dict[str, object] = {"pub_port": 0, "recv_port": 0, "drain_timeout": 1.0}
-    with MezzengerServer(ServerSettings.model_validate(values | QUICK)) as server:
-        yield server
+def mezzenger_settings() -> Settings:
+    """Nothing but that some messages are given up at once."""
+    return Settings.model_validate({"channels": {"fragile": {"resend": {"max_attempts": 1}}}})
 
 
 @pytest.fixture
-def client(server: MezzengerServer) -> Iterator[Mezzenger]:
+def server(mezzenger_memory: Link) -> Link:
+    """A server, in memory."""
+    return mezzenger_memory
+
+
+@pytest.fixture
+def client(mezzenger_memory_client: Mezzenger) -> Mezzenger:
     """A client of it."""
-    with patient(Ports(server.recv_port, server.pub_port)) as client:
-        yield client
+    return mezzenger_memory_client
 
 
 @contextmanager
@@ -49,18 +56,17 @@ def refuse(payload: object, _msg: object) -> None:
     raise ValueError(f"cannot handle {payload!r}")
 
 
-def bury(client: Mezzenger, name: str, *payloads: object) -> None:
+def bury(server: Link, client: Mezzenger, name: str, *payloads: object) -> None:
     """Have messages become dead letters."""
-    before = len(list(client.dead.list(name)))
     client.subscribe(name, refuse)
     for payload in payloads:
         client.send_message(name, payload, ack=1)
-    wait_for(lambda: len(list(client.dead.list(name))) == before + len(payloads))
+    server.advance("1h")
     client.unsubscribe(name)
 
 
 class TestDeadLetters:
-    def test_what_always_fails(self, server: MezzengerServer, client: Mezzenger) -> None:
+    def test_what_always_fails(self, server: Link, client: Mezzenger) -> None:
         """It is delivered as often as is allowed; then it is listed with its error and the end of its traceback."""
         attempts: list[int] = []
 
@@ -71,12 +77,15 @@ class TestDeadLetters:
         before = time.time()
         client.subscribe("orders", fail)
         client.send_message("orders", {"number": 7}, ack=1)
-        wait_for(lambda: server.stats().dead == 1)
+        server.advance("1h")
+        assert server.stats().dead == 1
         assert attempts == list(range(1, ATTEMPTS + 1))
         (letter,) = client.dead.list()
         assert (letter.name, letter.messages, letter.attempts) == ("orders", 1, ATTEMPTS)
         assert (letter.reason, letter.payloads) == ("max_attempts", ())
-        assert before <= letter.timestamp <= letter.buried <= time.time()
+        assert before <= letter.timestamp <= time.time()
+        # All pauses have passed, and it was not given up at once after the last attempt.
+        assert letter.buried - letter.timestamp == pytest.approx(1 + 2 + 4 + 8 + 16 + 32 + 13 * 60, abs=30)
         first, *others = letter.error.splitlines()
         assert first == "ValueError: cannot handle {'number': 7}"
         assert 'raise ValueError(f"cannot handle {payload!r}")' in others[-1] or "^^^" in others[-1]
@@ -84,9 +93,9 @@ class TestDeadLetters:
         assert all("dispatch.py" not in line for line in others)
         assert (server.stats().pending, server.stats().buried) == (0, 1)
 
-    def test_shown(self, client: Mezzenger) -> None:
+    def test_shown(self, server: Link, client: Mezzenger) -> None:
         """With its bytes, and decoded as its subscribers would have seen it."""
-        bury(client, "orders", {"number": 7})
+        bury(server, client, "orders", {"number": 7})
         (letter,) = client.dead.list("orders")
         shown = client.dead.show(letter.number)
         (message,) = client.dead.messages(letter.number)
@@ -94,7 +103,7 @@ class TestDeadLetters:
         assert b"number" in payload
         assert (message.payload, message.id, message.name) == ({"number": 7}, letter.id, "orders")
 
-    def test_of_a_batch_what_failed(self, client: Mezzenger) -> None:
+    def test_of_a_batch_what_failed(self, server: Link, client: Mezzenger) -> None:
         """Only the messages that no subscriber could handle are in it, and are handled when it is resent."""
         seen: list[object] = []
         is_better = threading.Event()
@@ -107,7 +116,7 @@ class TestDeadLetters:
 
         client.subscribe("numbers", odd_only)
         client.send_messages("numbers", range(6), ack=1)
-        wait_for(lambda: list(client.dead.list()))
+        server.advance("1h")
         (letter,) = client.dead.list()
         assert letter.messages == 3
         assert [message.payload for message in client.dead.messages(letter.number)] == [0, 2, 4]
@@ -115,13 +124,22 @@ class TestDeadLetters:
         assert seen == [1, 3, 5]
         is_better.set()
         assert client.dead.resend(letter.number) == 1
-        wait_for(lambda: seen == [1, 3, 5, 0, 2, 4])
+        server.settle()
+        assert seen == [1, 3, 5, 0, 2, 4]
         assert list(client.dead.list()) == []
 
-    def test_many(self, server: MezzengerServer, client: Mezzenger) -> None:
+    def test_of_a_group(self, server: Link, client: Mezzenger) -> None:
+        """It says which group's members could not handle it, and of which pattern that is."""
+        client.subscribe("orders.*", refuse, group="packers")
+        client.send_message("orders.tea", 1, ack=1)
+        server.advance("1h")
+        (letter,) = client.dead.list("orders.tea")
+        assert (letter.name, letter.group, letter.pattern) == ("orders.tea", "packers", "orders.*")
+
+    def test_many(self, server: Link, client: Mezzenger) -> None:
         """More than one answer holds are listed, in order; of another name there are none."""
-        bury(client, "orders", *range(250))
-        numbers = [letter.number for letter in client.dead.list("orders")]
+        bury(server, client, "fragile", *range(250))
+        numbers = [letter.number for letter in client.dead.list("fragile")]
         assert numbers == sorted(numbers)
         assert len(numbers) == 250
         assert list(client.dead.list("other")) == []
@@ -148,7 +166,11 @@ class TestDeadLetters:
         """All of that with a server that is killed after each step: it keeps every letter, and what becomes of it."""
         ports = free_ports()
         with running_server(ports, tmp_path) as process, patient(ports) as client:
-            bury(client, "orders", "first", "second", "third")
+            client.subscribe("orders", refuse)
+            for payload in ("first", "second", "third"):
+                client.send_message("orders", payload, ack=1)
+            wait_for(lambda: len(list(client.dead.list("orders"))) == 3)
+            client.unsubscribe("orders")
             process.kill()
             process.wait(10)
             with running_server(ports, tmp_path) as second_process:
@@ -221,33 +243,34 @@ def described(fail: Callable[[], None]) -> str:
 
 
 class TestTime:
-    def test_ttl(self, server: MezzengerServer, client: Mezzenger) -> None:
-        """What has expired is not delivered, and leaves the store by itself."""
-        client.send_message("news", "old", ack=1, ttl=0.05)
-        client.send_messages("news", ["older", "oldest"], ack=1, ttl=0.05)
+    def test_ttl(self, server: Link, client: Mezzenger) -> None:
+        """What has expired is not delivered, and leaves the store by itself, soon after its time."""
+        client.send_message("news", "old", ack=1, ttl=10)
+        client.send_messages("news", ["older", "oldest"], ack=1, ttl=10)
         client.send_message("news", "new", ack=1, ttl=60)
-        wait_for(lambda: server.stats().dropped.get("expired") == 3)
+        server.advance("9s")
+        assert server.stats().dropped == {}
+        server.advance("2s")
+        assert server.stats().dropped == {"expired": 3}
         assert server.stats().pending == 1
         arrived: list[object] = []
         client.subscribe("news", lambda payload, _msg: arrived.append(payload))
-        wait_for(lambda: arrived == ["new"])
+        server.settle()
+        assert arrived == ["new"]
 
-    def test_delay(self, server: MezzengerServer, client: Mezzenger) -> None:
+    def test_delay(self, server: Link, client: Mezzenger) -> None:
         """It is confirmed at once, and delivered when it is due, in order of these times."""
         arrived: list[tuple[object, float]] = []
-        client.subscribe("alarms", lambda payload, _msg: arrived.append((payload, time.monotonic())))
-        start = time.monotonic()
-        client.send_message("alarms", "late", ack=1, delay=0.6)
-        client.send_message("alarms", "early", ack=1, delay=np.float64(0.3))
+        start = server.clock.now
+        client.subscribe("alarms", lambda payload, _msg: arrived.append((payload, server.clock.now - start)))
+        client.send_message("alarms", "late", ack=1, delay=600)
+        client.send_message("alarms", "early", ack=1, delay=np.float64(300))
         client.send_message("alarms", "never", ack=1, delay=1e9, ttl=1e9)
         assert server.stats().delayed == 3
         assert arrived == []
-        wait_for(lambda: len(arrived) == 2)
-        (first, first_at), (second, second_at) = arrived
-        assert (first, second) == ("early", "late")
-        assert first_at - start >= 0.3
-        assert second_at - start >= 0.6
-        wait_for(lambda: server.stats().pending == 0)
+        server.advance("1h")
+        assert [(payload, round(seconds, 3)) for payload, seconds in arrived] == [("early", 300), ("late", 600)]
+        assert server.stats().pending == 0
         assert server.stats().delayed == 1
 
     def test_a_server_that_is_killed(self, tmp_path: Path) -> None:
@@ -268,7 +291,7 @@ class TestTime:
                 wait_for(lambda: arrived == ["due", "last"])
 
     @pytest.mark.parametrize("bad", [-1, 0, 1e10, math.nan, math.inf, -math.inf, True, "1", [1]], ids=repr)
-    def test_a_bad_ttl(self, server: MezzengerServer, client: Mezzenger, bad: float) -> None:
+    def test_a_bad_ttl(self, server: Link, client: Mezzenger, bad: float) -> None:
         """It is an error before anything is sent."""
         with pytest.raises(InvalidMessage, match="ttl must be more than 0"):
             client.send_message("news", 1, ack=1, ttl=bad)
@@ -277,7 +300,7 @@ class TestTime:
         assert server.stats().stored == 0
 
     @pytest.mark.parametrize("bad", [-1, -5e-324, 1e10, math.nan, math.inf, -math.inf, True, "1", [1]], ids=repr)
-    def test_a_bad_delay(self, server: MezzengerServer, client: Mezzenger, bad: float) -> None:
+    def test_a_bad_delay(self, server: Link, client: Mezzenger, bad: float) -> None:
         """It is an error before anything is sent."""
         with pytest.raises(InvalidMessage, match="delay must be at least 0"):
             client.send_message("news", 1, ack=1, delay=bad)

@@ -1,4 +1,4 @@
-"""Typed channels with a real server: what is sent is checked, what arrives is checked, and neither stops anything."""
+"""Typed channels with a server: what is sent is checked, what arrives is checked, and neither stops anything."""
 
 import queue
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from mezzenger import (
     ServerSettings,
 )
 from mezzenger.channel import CodecName
+from mezzenger.testing import Link
 from tests.integration.conftest import Connect
 from tests.integration.processes import wait_for
 
@@ -95,16 +96,17 @@ def test_what_is_not_of_the_type_is_not_sent(server: MezzengerServer, connect: C
     assert server.stats().stored == 256
 
 
-def test_what_is_not_of_the_type_becomes_a_dead_letter(server: MezzengerServer, connect: Connect) -> None:
+def test_what_is_not_of_the_type_becomes_a_dead_letter(mezzenger_memory: Link) -> None:
     """Its callback is not called; the dead letter tells what was wrong; what comes later is handled."""
-    subscriber, publisher = connect(), connect(codec="json")
+    subscriber, publisher = mezzenger_memory.client(), mezzenger_memory.client(codec="json")
     arrived = collect(subscriber, JOBS)
     publisher.send_message("jobs", {"number": 1}, ack=1)
     publisher.send_messages("jobs", [{"number": 2}, {"number": -3}, {"number": 4}], ack=1)
     publisher.send_message("jobs", "no job", ack=0)
     publisher.send_message("jobs", {"number": 5}, ack=1)
-    assert sorted(arrived.get(timeout=SECONDS).payload.number for _ in range(4)) == [1, 2, 4, 5]
-    wait_for(lambda: server.stats().dead == 1)
+    mezzenger_memory.settle()
+    assert sorted(arrived.get_nowait().payload.number for _ in range(4)) == [1, 2, 4, 5]
+    mezzenger_memory.advance("1h")
     (letter,) = subscriber.dead.list()
     assert letter.error.splitlines() == [
         "PayloadInvalid: channel 'jobs': 1 validation error for Job",

@@ -6,7 +6,16 @@ the tree, ``display.py`` shows what came of it.
 
 from typing import Final
 
-from tests.mutants import of_broker, of_client, of_requests, of_retained, of_server, of_storage, of_stored_publishes
+from tests.mutants import (
+    of_broker,
+    of_client,
+    of_groups,
+    of_requests,
+    of_retained,
+    of_server,
+    of_storage,
+    of_stored_publishes,
+)
 
 MUTANTS: Final = (
     *of_stored_publishes.MUTANTS,
@@ -16,4 +25,5 @@ MUTANTS: Final = (
     *of_client.MUTANTS,
     *of_requests.MUTANTS,
     *of_retained.MUTANTS,
+    *of_groups.MUTANTS,
 )

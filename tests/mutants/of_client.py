@@ -101,6 +101,15 @@ MUTANTS: Final = (
         (_SUBSCRIBING,),
     ),
     Mutant(
+        "handled-with-what-failed",
+        "P7",
+        "of a batch that failed in part, what was handled is handed to the callback again",
+        "protocol/inbox.py",
+        "        if key in self._failed:\n",
+        "        if False:\n",
+        ("protocol/test_inbox.py",),
+    ),
+    Mutant(
         "in-hand-not-remembered",
         "P7",
         "a message that is being handled is handed to the callback again",

@@ -140,8 +140,8 @@ MUTANTS: Final = (
         "requests",
         "who asked is not told that the callback raised",
         "client/responder.py",
-        "            self._respond(served, raised(error))\n        else:",
-        "        else:",
+        "            self._tell(served, header.name, error)\n        else:",
+        "            del error\n        else:",
         (_RESPONDER,),
     ),
     Mutant(
@@ -149,8 +149,8 @@ MUTANTS: Final = (
         "requests",
         "an answer is written as the responder likes",
         "client/responder.py",
-        "self._return(served, header.name, header.codec, result)",
-        "self._return(served, header.name, self._payloads.codec.number, result)",
+        "self._return(served, header.name, header.codec, call.result)",
+        "self._return(served, header.name, self._payloads.codec.number, call.result)",
         (_RESPONDER,),
     ),
 )

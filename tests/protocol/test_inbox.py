@@ -104,6 +104,48 @@ def test_handled_frames_are_remembered_up_to_a_number() -> None:
     assert inbox.duplicates == 2
 
 
+BATCH: Final = data_frame(payloads=[b"x", b"y", b"z"])
+
+
+def test_of_a_batch_only_what_failed_is_handled_again() -> None:
+    """Also if the server sends all of it again, since it does not know yet what was handled."""
+    inbox = subscribed("a")
+    inbox.handled(shown(inbox.deliver(Deliver(1, 1, None, None), BATCH)), [Failure(1, "no"), Failure(2, "no")])
+    again = shown(inbox.deliver(Deliver(1, 2, None, None), BATCH))
+    assert again.indexes == (1, 2)
+    assert inbox.handled(again, [Failure(2, "no")]) == Nack(1, [Failure(2, "no")])
+    assert shown(inbox.deliver(Deliver(1, 3, [0, 2], None), BATCH)).indexes == (2,)
+
+
+def test_what_others_could_not_handle_is_acknowledged_again() -> None:
+    """If the server asks for nothing of a batch but what was handled here."""
+    inbox = subscribed("a")
+    inbox.handled(shown(inbox.deliver(Deliver(1, 1, None, None), BATCH)), [Failure(1, "no")])
+    assert inbox.deliver(Deliver(1, 2, [0, 2], None), BATCH) is None
+    assert list(inbox.take_acks()) == [Ack([1])]
+    assert inbox.duplicates == 1
+
+
+def test_once_a_batch_is_handled_all_of_it_is() -> None:
+    """However many attempts it took."""
+    inbox = subscribed("a")
+    inbox.handled(shown(inbox.deliver(Deliver(1, 1, None, None), BATCH)), [Failure(1, "no")])
+    inbox.handled(shown(inbox.deliver(Deliver(1, 2, [1], None), BATCH)), [])
+    assert inbox.deliver(Deliver(1, 3, None, None), BATCH) is None
+    assert list(inbox.take_acks()) == [Ack([1, 1])]
+
+
+def test_batches_that_failed_in_part_are_remembered_up_to_a_number() -> None:
+    """Of the oldest all is handled again, so that memory is bounded."""
+    inbox = subscribed("a")
+    for sequence in range(0, 3 * REMEMBERED + 1, 3):
+        frame = data_frame(sequence=sequence, payloads=[b"x", b"y", b"z"])
+        inbox.handled(shown(inbox.deliver(Deliver(sequence, 1, None, None), frame)), [Failure(1, "no")])
+    assert shown(inbox.deliver(Deliver(3 * REMEMBERED, 2, None, None), frame)).indexes == (1,)
+    oldest = data_frame(sequence=0, payloads=[b"x", b"y", b"z"])
+    assert shown(inbox.deliver(Deliver(0, 2, None, None), oldest)).indexes is None
+
+
 def test_a_dropped_delivery_is_forgotten() -> None:
     """What no callback will see is not acked, and is shown when it is delivered again."""
     inbox = subscribed("a")

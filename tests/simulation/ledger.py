@@ -28,7 +28,7 @@ from mezzenger.broker.effects import (
     Unretain,
 )
 from mezzenger.broker.stats import BrokerStats
-from mezzenger.queues import split_queue
+from mezzenger.queues import is_group
 from tests.simulation.clock import Clock
 from tests.simulation.frames import contents_of, header_of
 from tests.simulation.policies import MAX_DEAD_LETTERS, ORDERED, RULES
@@ -73,8 +73,8 @@ class Life:
 
     @property
     def group(self) -> str | None:
-        """The group that it is for, if it is."""
-        return split_queue(self.queue)[1]
+        """The queue of the group that it is for, if it is."""
+        return self.queue if is_group(self.queue) else None
 
 
 class Ledger:

@@ -19,7 +19,7 @@ from mezzenger.protocol.commands import Confirm
 from mezzenger.storage import changes
 from tests.simulation.world import simulate
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SEEDS: Final = 250
 """Within so many histories each of these is caught."""

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation import report
 from tests.simulation.world import simulate
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SEEDS: Final = 200
 MORE: Final = 400

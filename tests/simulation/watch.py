@@ -67,8 +67,8 @@ class Watch:
         """Who was sent what, and has not answered, by number."""
         self._numbers: dict[int, Life] = dict(ledger.kept)
         """All that had that number in this run."""
-        self._last: dict[int, float] = {}
-        """When something was delivered, by number and the steady clock."""
+        self._last: dict[int, tuple[int, float]] = {}
+        """Which attempt something was delivered with last, and when by the steady clock; by number."""
         self._served: tuple[set[str], set[str]] = set(), set()
         """The patterns that somebody had subscribed to, and the groups that had a member."""
         self._is_served_known = False
@@ -333,9 +333,11 @@ class Watch:
             assert not early, f"at {now}: delivered before its pause is over: {life}"
         holders = self._holders.setdefault(number, set())
         if attempt > RULES[life.name].max_attempts and (is_shared or not holders) and place == "pending":
-            # What has waited since then for its turn with a subscriber is delivered on, too.
-            was_full = self._ledger.full_until >= self._last.get(number, 0.0)
+            # What has waited since then for its turn with a subscriber is delivered on, too; and so is what this
+            # attempt has given to others already, before the dead letters had room again.
+            last_attempt, last = self._last.get(number, (0, 0.0))
+            was_full = attempt == last_attempt or self._ledger.full_until >= last
             assert was_full or self._ledger.is_full_of_dead, f"attempt {attempt}, and nobody had it: {life}"
             self._clock.tell("delivered on", life.name, number)
-        self._last[number] = self._clock.now
+        self._last[number] = (attempt, self._clock.now)
         holders.add(peer)

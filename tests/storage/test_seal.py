@@ -98,7 +98,7 @@ def test_every_length_of_a_killed_servers_files(file: Path, ending: str) -> None
 
     files = killed(file, work)
     target = file.with_name("cut.db")
-    for length in range(0, len(files[ending]), 101):
+    for length in range(0, len(files[ending]), 401):
         write_files(target, files | {ending: files[ending][:length]})
         whole = ending == ".seal" and length >= len(files[ending])
         assert problems(target) or whole or (ending == "" and length >= 4096), length

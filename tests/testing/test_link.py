@@ -160,11 +160,18 @@ class TestTime:
         assert seen == [("now", 1)]
 
     def test_a_quiet_day(self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger) -> None:
-        """Heartbeats are answered, so nothing breaks."""
-        mezzenger_memory.advance("1h")
+        """Heartbeats are answered, so nothing breaks; what is sent after it arrives."""
+        seen: Seen = []
+        mezzenger_memory_client.subscribe("news", noted(seen))
+        mezzenger_memory.advance("1d")
+        mezzenger_memory.client(heartbeat_interval=1.0, heartbeat_timeout=3.0).send_message("news", "new")
+        mezzenger_memory.advance("1m")
+        mezzenger_memory_client.send_message("news", "newer")
+        mezzenger_memory.settle()
+        assert seen == [("new", 1), ("newer", 1)]
         assert mezzenger_memory_client.state is State.OPEN
         assert mezzenger_memory_client.stats.malformed == {}
-        assert mezzenger_memory.stats().peers == 1
+        assert mezzenger_memory.stats().peers == 2
 
     def test_a_clock_of_ones_own(self) -> None:
         """It can be shared with what else the test needs it for."""

@@ -1,0 +1,60 @@
+"""Lists of things that a server keeps: a table for people, lines for scripts, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from mezzenger.cli.exits import is_terminal
+
+T = TypeVar("T")
+
+
+class Listing(NamedTuple):
+    """What a list looks like."""
+
+    columns: Sequence[str]
+    nothing: str
+    """What people are told if there is nothing to list."""
+
+
+def show(
+    things: Iterable[T],
+    listing: Listing,
+    cells: Callable[[T], Sequence[str]],
+    fields: Callable[[T], Mapping[str, object]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print things as they come: as JSON objects or tab-separated lines; on a terminal as a table, when all are there.
+
+    Args:
+        things: To be listed.
+        listing: Headings of the table.
+        cells: Returns the texts of one thing, one for each column.
+        fields: Returns what stands in the JSON object of one thing.
+        as_json: Whether to print JSON.
+    """
+    if as_json:
+        for thing in things:
+            print(json.dumps(fields(thing), ensure_ascii=False))
+    elif is_terminal(sys.stdout):
+        _print_table(listing, list(map(cells, things)))
+    else:
+        for thing in things:
+            print("\t".join(cells(thing)))
+
+
+def _print_table(listing: Listing, rows: Sequence[Sequence[str]]) -> None:
+    # Loaded for people only: scripts, which call this often, need not wait for it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not rows:
+        print(listing.nothing)
+        return
+    table = Table(*listing.columns)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

@@ -1,0 +1,315 @@
+"""Runs the callbacks of an asyncio client: a lane for each subscription, with as many calls at once as it may have."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
+from inspect import isawaitable
+from time import monotonic
+from typing import Final
+
+from mezzenger.client.handlers import Handler, Handlers
+from mezzenger.client.payloads import Payloads
+from mezzenger.client.responder import Responder
+from mezzenger.client.shares import InWork, Share
+from mezzenger.protocol.commands import Failure
+from mezzenger.protocol.events import Delivery, Served
+
+_TURN: Final = 0.002
+"""Seconds after which callbacks that do not wait for anything let others have a turn."""
+_RESPITE: Final = 0.01
+"""Seconds after a task was cancelled: who cancels all tasks, to end a loop, must not meet a new one."""
+
+_lane: ContextVar["Lane | None"] = ContextVar("lane", default=None)
+"""Whose callback runs; the tasks that it makes have the same."""
+
+logger = logging.getLogger("mezzenger.client")
+
+
+class Counts:
+    """What the lanes of a client count together."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.failed = 0
+        self.dropped = 0
+        self.waiting = 0
+        """Messages with ``ack=0`` that no callback has begun with."""
+
+
+class Lane:
+    """The messages and requests of one subscription that wait, and the tasks that handle them.
+
+    There are tasks only while there is something to do. The messages of one delivery are handled in order, as far as
+    ``concurrency`` lets only one call run at a time.
+
+    Args:
+        handler: Has the callback, and how many calls may run at once.
+        responder: Has requests answered.
+        counts: Of the client.
+    """
+
+    def __init__(self, handler: Handler, responder: Responder, counts: Counts) -> None:
+        self.handler = handler
+        self.is_running = False
+        """Whether callbacks may be called."""
+        self.counts = counts
+        self._responder = responder
+        self._context = copy_context()
+        """Of who has subscribed: what arrives must not be handled in that of who happens to have woken the client."""
+        self._waiting: deque[Share | Delivery] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, work: Share | Delivery) -> None:
+        """Take in messages, or a request."""
+        self._waiting.append(work)
+        if self.is_running:
+            self._hire(work.left if isinstance(work, Share) else 1)
+
+    def start(self) -> None:
+        """Begin to call back."""
+        self.is_running = True
+        self._hire_for_all()
+
+    def stop(self) -> None:
+        """Begin no further callback, but for the messages of a batch that is begun."""
+        self.is_running = False
+        if self.handler.stream is not None:
+            self.handler.stream.stop()
+
+    def give_up(self) -> None:
+        """Handle nothing more of what nobody has begun with, because there is no subscription any more."""
+        if self.handler.stream is not None:
+            self.handler.stream.end()
+        waiting, self._waiting = self._waiting, deque()
+        for work in waiting:
+            if isinstance(work, Share):
+                work.give_up()
+            elif work.served is not None:
+                self._responder.serve(work, work.served, None)
+
+    @property
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """Those that handle something now."""
+        return list(self._tasks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many callbacks run as may."""
+        return len(self._tasks) >= self.handler.concurrency
+
+    def _hire(self, work: int) -> None:
+        for _ in range(min(work, self.handler.concurrency - len(self._tasks))):
+            loop, context = asyncio.get_running_loop(), self._context.copy()
+            task = loop.create_task(self._run(), name="mezzenger-callbacks", context=context)
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _hire_for_all(self) -> None:
+        if self.is_running and self._waiting:
+            self._hire(sum(work.left if isinstance(work, Share) else 1 for work in self._waiting))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            asyncio.get_running_loop().call_later(_RESPITE, self._hire_for_all)
+
+    async def _run(self) -> None:
+        """Handle what waits, until nothing does."""
+        _lane.set(self)
+        turn_ends = monotonic() + _TURN
+        while self._waiting and self.is_running:
+            work = self._waiting[0]
+            if isinstance(work, Share):
+                await self._handle(work)
+                if self._waiting and self._waiting[0] is work:
+                    self._waiting.popleft()
+            else:
+                self._waiting.popleft()
+                await self._serve(work)
+            if (now := monotonic()) > turn_ends:
+                turn_ends = now + _TURN
+                await asyncio.sleep(0)
+        # At once: what is put from now on needs another task.
+        current = asyncio.current_task()
+        if current is not None:
+            self._tasks.discard(current)
+
+    async def _handle(self, share: Share) -> None:
+        """Call back for messages, one after the other, as long as there are some that nobody has begun with."""
+        callback, read, counts = self.handler.callback, share.read, self.counts
+        share.work.begin()
+        for index in share.indexes:
+            counts.received += share.weight
+            try:
+                message = read(index)
+                result = callback(message.payload, message)
+                if result is not None and isawaitable(result):
+                    await result
+            except BaseException as error:
+                self._failed(share, index, error)
+                share.one_done()
+                if isinstance(error, GeneratorExit) or _is_cancelled():
+                    raise
+            else:
+                share.one_done()
+
+    def _failed(self, share: Share, index: int, error: BaseException) -> None:
+        logger.error("message %r was not handled", share.work.delivery.contents.header.name, exc_info=error)
+        self.counts.failed += share.fail(index, error)
+
+    async def _serve(self, delivery: Delivery) -> None:
+        if delivery.served is None:
+            return
+        with self._responder.answering(delivery, delivery.served, self.handler) as call:
+            if call is not None:
+                result = self.handler.callback(call.message.payload, call.message)
+                call.result = await result if isawaitable(result) else result
+        if _is_cancelled():
+            raise asyncio.CancelledError
+
+
+class Lanes:
+    """The lanes of a client.
+
+    Args:
+        payloads: Decodes.
+        responder: Has requests answered.
+        limit: How many messages with ``ack=0`` may wait; further ones are dropped and counted. Those with ``ack=1``,
+            and requests, are limited by the server.
+        handled: Is told of each delivery whose callbacks have returned, and of the messages of it that failed.
+        ignored: Is told of each delivery for which there is no callback any more.
+    """
+
+    def __init__(
+        self,
+        payloads: Payloads,
+        responder: Responder,
+        limit: int,
+        *,
+        handled: Callable[[Delivery, list[Failure]], None],
+        ignored: Callable[[Delivery], None],
+    ) -> None:
+        self._payloads = payloads
+        self._responder = responder
+        self._limit = limit
+        self._handled = handled
+        self._ignored = ignored
+        self._handlers: Handlers[Lane] = Handlers()
+        self._lanes: dict[str, Lane] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        """Those of subscriptions that have ended."""
+        self._counts = Counts()
+        self._is_running = False
+
+    @property
+    def received(self) -> int:
+        """Messages that were given to callbacks."""
+        return self._counts.received
+
+    @property
+    def failed(self) -> int:
+        """Those that could not be handled."""
+        return self._counts.failed
+
+    @property
+    def dropped(self) -> int:
+        """Those with ``ack=0`` for which there was no room."""
+        return self._counts.dropped
+
+    def add(self, queue: str, handler: Handler) -> None:
+        """Take in the handler of a subscription."""
+        lane = self._lanes[queue] = Lane(handler, self._responder, self._counts)
+        self._handlers.add(queue, lane)
+        if self._is_running:
+            lane.start()
+
+    def remove(self, queue: str) -> None:
+        """Take out the handler of a subscription, if it is there; calls that run are finished."""
+        self._handlers.remove(queue)
+        lane = self._lanes.pop(queue, None)
+        if lane is not None:
+            for task in lane.tasks:
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+            lane.give_up()
+
+    def is_kept_from_answering(self, name: str) -> bool:
+        """Whether a callback is asking that would have to answer itself."""
+        lane = self._handlers.responder(name)
+        return lane is not None and lane is _lane.get() and lane.is_full
+
+    def start(self) -> None:
+        """Begin to call back; does nothing if it has begun."""
+        if not self._is_running:
+            self._is_running = True
+            for lane in self._lanes.values():
+                lane.start()
+
+    def stop(self) -> None:
+        """Begin no further callback, but for the messages of a batch that is begun."""
+        self._is_running = False
+        for lane in self._lanes.values():
+            lane.stop()
+
+    async def join(self) -> None:
+        """Wait until the callbacks that run have returned; not to be called from a callback."""
+        if tasks := self._tasks():
+            await asyncio.wait(tasks)
+
+    def cancel(self) -> None:
+        """Cancel the callbacks that run."""
+        for task in self._tasks():
+            task.cancel()
+
+    def is_in_callback(self) -> bool:
+        """Whether a callback is asking, or a task that it has made."""
+        lane = _lane.get()
+        return lane is not None and lane.counts is self._counts
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Take in what has arrived."""
+        for delivery in deliveries:
+            if delivery.served is not None:
+                self._put_request(delivery, delivery.served)
+            else:
+                self._put(delivery)
+
+    def _put_request(self, delivery: Delivery, served: Served) -> None:
+        lane = self._handlers.responder(delivery.contents.header.name)
+        if lane is None:
+            self._responder.serve(delivery, served, None)
+        else:
+            lane.put(delivery)
+
+    def _put(self, delivery: Delivery) -> None:
+        header, counts = delivery.contents.header, self._counts
+        lanes = self._handlers.of(header.name, delivery.group, delivery.wanted)
+        if not lanes:
+            self._ignored(delivery)
+            return
+        if not header.ack:
+            if counts.waiting + header.messages > self._limit:
+                counts.dropped += header.messages
+                return
+            counts.waiting += header.messages
+        indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
+        work = InWork(delivery, len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored)
+        weight = 1
+        for lane in lanes:
+            lane.put(Share(work, self._payloads.reader(delivery, lane.handler.channel), indexes, weight))
+            weight = 0
+
+    def _begun(self, delivery: Delivery) -> None:
+        header = delivery.contents.header
+        if not header.ack:
+            self._counts.waiting -= header.messages
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return self._ending.union(*(lane.tasks for lane in self._lanes.values()))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,191 @@
+"""Messages that are asked for one by one, instead of being given to a callback."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed
+from mezzenger.message import Message
+
+T = TypeVar("T")
+
+AckMode = Literal["auto", "manual"]
+
+
+class MessageInHand(Generic[T]):
+    """A message that somebody has asked for, until it is acknowledged.
+
+    It has what a ``Message`` has; whether that was sent with ``ack=1`` is told by ``msg.message.ack``.
+    """
+
+    def __init__(self, message: Message[T]) -> None:
+        self.message = message
+        """The message itself."""
+        self._outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    @property
+    def name(self) -> str:
+        """What the message is called."""
+        return self.message.name
+
+    @property
+    def payload(self) -> T:
+        """The object that was sent."""
+        return self.message.payload
+
+    @property
+    def timestamp(self) -> float:
+        """When it was created, in Unix seconds by the publisher's clock."""
+        return self.message.timestamp
+
+    @property
+    def id(self) -> str:
+        """The publisher's client id and the message's sequence number; equal for every delivery of one message."""
+        return self.message.id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery, more when the server sends it again."""
+        return self.message.attempt
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Text that travels beside the payload."""
+        return self.message.headers
+
+    async def ack(self, answer: object = None) -> None:
+        """Take note that it was handled; does nothing if that is known, or if it has failed.
+
+        Args:
+            answer: What its sender is returned, if it is a request.
+        """
+        if not self._outcome.done():
+            self._outcome.set_result(answer)
+            await asyncio.sleep(0)
+
+    async def nack(self, error: BaseException | str = "not acknowledged") -> None:
+        """Take note that it was not handled, and why; with ``ack=1`` it comes again later. Does nothing likewise."""
+        self.fail(error if isinstance(error, BaseException) else NotHandled(error))
+        await asyncio.sleep(0)
+
+    def fail(self, error: BaseException) -> None:
+        """Do the same without waiting until that is told."""
+        if not self._outcome.done():
+            self._outcome.set_exception(error)
+
+    async def outcome(self) -> object:
+        """Wait until it is acknowledged; raise what it was nacked with."""
+        return await self._outcome
+
+
+class NotHandled(Exception):  # a reason that somebody gave; nobody catches it
+    """Why a message was nacked."""
+
+
+class Messages(Generic[T]):
+    """What ``mc.messages()`` returns: the messages of a subscription, to be asked for with ``async for``.
+
+    The subscription begins with the loop, and ends with it. To have it before, use this as a context manager around the
+    loop: then it is also known at the end whether the last message was handled, and with ``"auto"`` it is acknowledged
+    unless something was raised. The loop ends when the subscription does, or the client stops.
+
+    Args:
+        subscribe: Subscribes.
+        unsubscribe: Undoes that.
+        is_auto: Whether a message is acknowledged when the next one is asked for.
+    """
+
+    def __init__(
+        self,
+        subscribe: "Callable[[Messages[T]], Awaitable[None]]",
+        unsubscribe: Callable[[], None],
+        *,
+        is_auto: bool,
+    ) -> None:
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
+        self._is_auto = is_auto
+        self._waiting: deque[MessageInHand[T]] = deque()
+        self._in_hand: set[MessageInHand[T]] = set()
+        """And those that wait."""
+        self._arrived: asyncio.Future[None] | None = None
+        self._consumer: asyncio.Task[Any] | None = None
+        self._is_subscribed = False
+        self._is_over = False
+
+    async def __aenter__(self) -> Self:
+        if not self._is_subscribed:
+            await self._subscribe(self)
+            self._is_subscribed = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(MezzengerError):  # it has ended before
+            self._unsubscribe()
+        self.end()
+        if self._is_auto:
+            for message in list(self._in_hand):
+                await message.ack() if error is None else await message.nack(error)
+
+    def __aiter__(self) -> AsyncIterator[MessageInHand[T]]:
+        return self._iterate()
+
+    def end(self) -> None:
+        """Have the loop end when it asks for the next message."""
+        self._is_over = True
+        while self._waiting:
+            self._waiting.popleft().fail(NotSubscribed("nobody asks for messages any more"))
+        self._tell()
+
+    def stop(self) -> None:
+        """Do the same; a message is waited for only if another task is at work with it, and will ask for the next."""
+        self.end()
+        consumer = self._consumer
+        if not self._is_auto or consumer is None or consumer.done() or consumer is asyncio.current_task():
+            for message in self._in_hand:
+                message.fail(ClientStopped("the client was stopped before the message was acknowledged"))
+
+    async def hand_over(self, _payload: T, message: Message[T]) -> object:
+        """Have the loop given a message, and wait until it is acknowledged; the callback of the subscription."""
+        if self._is_over:
+            raise NotSubscribed("nobody asks for messages any more")
+        in_hand = MessageInHand(message)
+        self._waiting.append(in_hand)
+        self._in_hand.add(in_hand)
+        self._tell()
+        try:
+            return await in_hand.outcome()
+        finally:
+            self._in_hand.discard(in_hand)
+            if in_hand in self._waiting:
+                self._waiting.remove(in_hand)
+
+    async def _iterate(self) -> AsyncGenerator[MessageInHand[T], None]:
+        async with self:
+            while (message := await self._next()) is not None:
+                try:
+                    yield message
+                except BaseException:
+                    if self._is_auto:
+                        message.fail(NotHandled("the loop was left before the next message was asked for"))
+                    raise
+                if self._is_auto:
+                    await message.ack()
+
+    async def _next(self) -> MessageInHand[T] | None:
+        self._consumer = asyncio.current_task()
+        while not self._waiting:
+            if self._is_over:
+                return None
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        return self._waiting.popleft()
+
+    def _tell(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)

@@ -1,0 +1,114 @@
+"""A delivery, and what each subscription has to do with it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from mezzenger.client.failures import describe
+from mezzenger.message import Message
+from mezzenger.protocol.commands import Failure
+from mezzenger.protocol.events import Delivery
+
+_UNSUBSCRIBED: Final = "unsubscribed while the batch was handled"
+
+
+class InWork:
+    """A delivery for one or more subscriptions; it is handled when all of them are done with it.
+
+    Args:
+        delivery: With ``ack=1`` or not.
+        shares: How many subscriptions it is for.
+        begun: Called once, before its first message is handled.
+        handled: Is given it in the end, with what failed.
+        ignored: Is given it instead if nobody has begun with it.
+    """
+
+    __slots__ = ("_all", "_begun", "_failures", "_handled", "_ignored", "_left_out", "_shares", "delivery", "is_begun")
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        shares: int,
+        *,
+        begun: Callable[[Delivery], None],
+        handled: Callable[[Delivery, list[Failure]], None],
+        ignored: Callable[[Delivery], None],
+    ) -> None:
+        self.delivery = delivery
+        self.is_begun = False
+        self._all = self._shares = shares
+        self._begun = begun
+        self._handled = handled
+        self._ignored = ignored
+        self._failures: dict[int, str] = {}
+        self._left_out: Counter[int] = Counter()
+
+    def begin(self) -> None:
+        """Take note that a subscription begins with it."""
+        if not self.is_begun:
+            self.is_begun = True
+            self._begun(self.delivery)
+
+    def fail(self, index: int, text: str) -> bool:
+        """Take note that a message was not handled; return whether that is the first time."""
+        is_first = index not in self._failures
+        if is_first:
+            self._failures[index] = text
+        return is_first
+
+    def leave_out(self, index: int) -> None:
+        """Take note that a subscription ended before a message was handled; it has failed if that is so of all."""
+        self._left_out[index] += 1
+        if self._left_out[index] == self._all:
+            self.fail(index, _UNSUBSCRIBED)
+
+    def share_done(self) -> None:
+        """Take note that one of the subscriptions is done with it."""
+        self._shares -= 1
+        if self._shares:
+            return
+        if not self.is_begun:
+            self._begun(self.delivery)
+            self._ignored(self.delivery)
+        elif self.delivery.contents.header.ack:
+            self._handled(self.delivery, [Failure(index, text) for index, text in sorted(self._failures.items())])
+
+
+class Share:
+    """The messages of a delivery for one subscription.
+
+    Args:
+        work: The delivery.
+        read: Returns the message with an index.
+        indexes: Of the messages.
+        weight: What each of them counts as received: 0 if another share of the delivery counts it.
+    """
+
+    __slots__ = ("indexes", "left", "read", "weight", "work")
+
+    def __init__(
+        self, work: InWork, read: Callable[[int], Message[object]], indexes: Sequence[int], weight: int
+    ) -> None:
+        self.work = work
+        self.read = read
+        self.indexes: Iterator[int] = iter(indexes)
+        """Of those that nobody has begun with."""
+        self.left = len(indexes)
+        """How many are not done."""
+        self.weight = weight
+
+    def one_done(self) -> None:
+        """Take note that one message was handled, or failed."""
+        self.left -= 1
+        if not self.left:
+            self.work.share_done()
+
+    def fail(self, index: int, error: BaseException) -> bool:
+        """Take note that a message was not handled; return whether that was not known."""
+        return self.work.fail(index, describe(error))
+
+    def give_up(self) -> None:
+        """Leave what nobody has begun with."""
+        for index in self.indexes:
+            self.work.leave_out(index)
+            self.one_done()
