@@ -105,8 +105,8 @@ class Broker:
         self._retained = LastValues(
             options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
         )
-        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._last_number)
         self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
+        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._intake)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
         self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
@@ -365,9 +365,6 @@ class Broker:
 
     def _next_number(self) -> int:
         return self._intake.next_number()
-
-    def _last_number(self) -> int:
-        return self._intake.last_number
 
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""

@@ -11,13 +11,13 @@ A frame is kept as it came until somebody needs it: only then it is verified, an
 
 import heapq
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
 
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
+from mezzenger.broker.latecomers import Latecomers
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Kept, Waiting
@@ -118,10 +118,7 @@ class LastValues:
         self._wrote_at = 0.0
         self._writing: set[int] = set()
         """The numbers of what was changed with ``ack=0`` and is being written."""
-        self._storing: Counter[str] = Counter()
-        """How many messages of each name will be kept once they are stored, unless a later one is."""
-        self._ended: dict[str, int] = {}
-        """Of these names the number of what was kept, and is no more: what is stored then and is older is not kept."""
+        self._latecomers = Latecomers()
         self._expiring: list[tuple[float, str]] = []
         self._expires: dict[str, float] = {}
         """For each name in the heap, the moment that counts."""
@@ -166,7 +163,7 @@ class LastValues:
         if name not in self._values and len(self._values) >= self._options.max_names:
             self._counters.unretained += 1
         else:
-            self._storing[name] += 1
+            self._latecomers.storing(name)
             self._effects.append(Retain(number, name, frame, expires, is_pending=is_pending))
 
     def due(self, found: Iterable[tuple[Waiting, int]]) -> None:
@@ -191,10 +188,10 @@ class LastValues:
         if retain.number in self._writing:
             self._writing.remove(retain.number)
             return
-        if retain.number > self._ended.get(retain.name, 0):
+        if not self._latecomers.is_late(retain.name, retain.number):
             kept = Kept(retain.number, retain.frame, retain.expires, retain.is_pending)
             self._keep(retain.name, kept, is_written=True)
-        self._stored(retain.name)
+        self._latecomers.answered(retain.name)
 
     def commit_failed(self, retain: Retain) -> None:
         """Take note that the store does not keep a message; what was to be written so is written later."""
@@ -204,7 +201,7 @@ class LastValues:
                 self._changed[retain.name] = None
                 self._write_at = self._wrote_at + WRITE_SECONDS
         else:
-            self._stored(retain.name)
+            self._latecomers.answered(retain.name)
 
     def write(self, now: float) -> None:
         """Have the store keep what has changed."""
@@ -309,18 +306,9 @@ class LastValues:
         self._pending.last.pop(name, None)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
-        is_storing = name in self._storing
-        if is_storing:
-            self._ended[name] = value.last.number
-        if value.is_written or is_storing:
+        self._latecomers.ended(name, value.last.number)
+        if value.is_written or name in self._latecomers:
             self._effects.append(Unretain(value.last.number, name))
-
-    def _stored(self, name: str) -> None:
-        """Take note that the store has answered to what ``storing`` was told."""
-        self._storing[name] -= 1
-        if not self._storing[name]:
-            del self._storing[name]
-            self._ended.pop(name, None)
 
     def _verify_all(self) -> None:
         for name in list(self._loose):
