@@ -20,6 +20,9 @@ from mezzenger.protocol.states import State
 
 R = TypeVar("R")
 
+DONE: Final = "cancelled, but it is done"
+"""What is noted at a CancelledError that comes too late."""
+
 _TOLD: Final = {
     Fate.UNSENT: "cancelled before anything was sent",
     Fate.UNKNOWN: "cancelled before the server has answered; what was asked may have been done",
@@ -85,7 +88,7 @@ class Suspended(Waiter):
                 again.add_note(_TOLD[fate])
                 self.abandon()
                 raise
-            cancelled.add_note(f"cancelled, but {'it is done' if self.error is None else self.error}")
+            cancelled.add_note(DONE if self.error is None else f"cancelled, and it has failed: {self.error}")
         else:
             cancelled.add_note(_TOLD[fate])
             self._pump.forget(self)

@@ -12,7 +12,7 @@ from typing import Final
 from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
-from mezzenger.client.shares import InWork, Share
+from mezzenger.client.shares import InWork, LeftOut, Share
 from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery, Served
 
@@ -147,6 +147,9 @@ class Lane:
                 result = callback(message.payload, message)
                 if result is not None and isawaitable(result):
                     await result
+            except LeftOut:
+                share.work.leave_out(index)
+                share.one_done()
             except BaseException as error:
                 self._failed(share, index, error)
                 share.one_done()
@@ -295,7 +298,9 @@ class Lanes:
                 return
             counts.waiting += header.messages
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        work = InWork(delivery, len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored)
+        work = InWork(
+            delivery, len(indexes), len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored
+        )
         weight = 1
         for lane in lanes:
             lane.put(Share(work, self._payloads.reader(delivery, lane.handler.channel), indexes, weight))
