@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mezzenger import Mezzenger, Settings
+    from mezzenger import AsyncMezzenger, Mezzenger, Settings
     from mezzenger.testing import Link, LocalServer
 
 
@@ -39,6 +39,12 @@ def mezzenger_memory_client(mezzenger_memory: "Link") -> "Mezzenger":
 
 
 @pytest.fixture
+def mezzenger_memory_async_client(mezzenger_memory: "Link") -> "AsyncMezzenger":
+    """A client of ``mezzenger_memory`` for asyncio, not connected yet: for ``async with``."""
+    return mezzenger_memory.async_client()
+
+
+@pytest.fixture
 def mezzenger_server(mezzenger_settings: "Settings", monkeypatch: pytest.MonkeyPatch) -> "Iterator[LocalServer]":
     """A real server on free ports; ``client()`` makes clients of it, and ``Mezzenger.from_config()`` finds it."""
     from mezzenger.testing import LocalServer
@@ -53,3 +59,9 @@ def mezzenger_server(mezzenger_settings: "Settings", monkeypatch: pytest.MonkeyP
 def mezzenger_client(mezzenger_server: "LocalServer") -> "Mezzenger":
     """A client of ``mezzenger_server``."""
     return mezzenger_server.client()
+
+
+@pytest.fixture
+def mezzenger_async_client(mezzenger_server: "LocalServer") -> "AsyncMezzenger":
+    """A client of ``mezzenger_server`` for asyncio, not connected yet: for ``async with``."""
+    return mezzenger_server.async_client()

@@ -80,7 +80,8 @@ class AsyncEngine(Engine):
                 self._close()
                 raise
             self._is_connected = self.is_usable = True
-            self.gather = self._gathering()
+            if self._pump.is_attended:
+                self.gather = self._gathering()
             if self.settings.auto_start:
                 self._lanes.start()
 
@@ -128,6 +129,13 @@ class AsyncEngine(Engine):
         self.is_stopping = True
         with suppress(RuntimeError):  # the loop is closed
             self._close()
+
+    def kill(self) -> None:
+        """Let go of everything, begin no further callback, and cancel those that run."""
+        self.stop()
+        self._lanes.stop()
+        with suppress(RuntimeError):  # the loop is closed
+            self._lanes.cancel()
 
     def join_callbacks(self) -> None:
         """Do nothing: callbacks end with their loop."""

@@ -112,6 +112,10 @@ class MemoryMezzenger(Mezzenger):
         self.line = self._home.new_line(session)
         return MemoryPump(self.line, self._home.step)
 
+    def end(self) -> None:
+        """Stop it."""
+        self.stop()
+
     def call_next(self) -> bool:
         """Run the callbacks of what has arrived first; return whether there was something to run."""
         dispatcher = self._engine.dispatcher

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mezzenger.client.aio import AsyncMezzenger
 from mezzenger.client.sync import Mezzenger
 from mezzenger.server.server import MezzengerServer
 from mezzenger.settings import ClientSettings, Settings
@@ -39,10 +40,20 @@ class LocalServer(MezzengerServer):
             ConfigurationError: A setting is wrong.
             ServerUnreachable: The server is not started, or was stopped.
         """
-        values: dict[str, Any] = self._of_clients.model_dump(exclude_unset=True) | self._address() | settings
-        client = Mezzenger(settings=ClientSettings(**values))
+        client = Mezzenger(settings=self._of_client(settings))
         self._clients.append(client)
         return client
+
+    def async_client(self, **settings: object) -> AsyncMezzenger:
+        """Make a client for asyncio, to be connected as any: ``async with server.async_client() as mc``.
+
+        Args:
+            settings: As for ``client``.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+        """
+        return AsyncMezzenger(settings=self._of_client(settings))
 
     def environ(self) -> dict[str, str]:
         """Return the variables with which ``Mezzenger.from_config()`` finds it, in this process and in others."""
@@ -53,6 +64,10 @@ class LocalServer(MezzengerServer):
         for client in self._clients:
             client.stop()
         super().stop()
+
+    def _of_client(self, settings: dict[str, object]) -> ClientSettings:
+        values: dict[str, Any] = self._of_clients.model_dump(exclude_unset=True) | self._address() | settings
+        return ClientSettings(**values)
 
     def _address(self) -> dict[str, object]:
         return {"server_address": "127.0.0.1", "send_port": self.recv_port, "sub_port": self.pub_port}

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mezzenger.errors import MezzengerError
@@ -30,6 +30,10 @@ class Works:
         self._clock = clock
         self.receivers: list[Callable[[], bool]] = []
         """Each runs the next callback of one client; and returns whether there was one to run."""
+        self.carried = 0
+        """How often something was sent; as long as this rises, something happens."""
+        self.waiting: set[object] = set()
+        """Tasks of asyncio loops that wait for an answer of the server."""
         self._lines: list[MemoryLine] = []
         self._under_way: deque[Callable[[], None]] = deque()
         # Held while frames are carried and time passes; never while a callback runs.
@@ -63,13 +67,18 @@ class Works:
 
     def advance(self, seconds: float) -> None:
         """Let time pass; everything happens at its moment."""
-        end = self._clock.now + seconds
         self.settle()
+        for _ in self.moments(seconds):
+            self.settle()
+
+    def moments(self, seconds: float) -> Iterator[None]:
+        """Let time pass, from one moment at which something is due to the next, and to the end."""
+        end = self._clock.now + seconds
         while (moment := self._next_moment()) is not None and moment <= end + _GRAIN:
             self._pass(moment)
-            self.settle()
+            yield
         self._pass(end)
-        self.settle()
+        yield
 
     def do(self, act: Callable[[], None]) -> None:
         """Have something happen, and all that follows from it at once."""
@@ -89,6 +98,7 @@ class Works:
 
     def _carry(self, act: Callable[[], None]) -> None:
         self._under_way.append(act)
+        self.carried += 1
         self._ring()
 
     def _ring(self) -> None:
@@ -105,18 +115,20 @@ class Works:
         return True
 
     def _do_due(self) -> bool:
-        now = self._clock.now
-        is_due = False
-        deadline = self._server.next_deadline()
-        if deadline is not None and deadline <= now:
-            self._server.tick()
-            is_due = True
-        for line in self._lines:
-            deadline = line.session.next_deadline()
-            if deadline is not None and deadline <= now:
-                line.wake()
-                is_due = True
-        return is_due
+        """Tell of the time who wants to know; return whether there was somebody, and has done it."""
+        has_done = False
+        for next_deadline, tick in [
+            (self._server.next_deadline, self._server.tick),
+            *((line.session.next_deadline, line.wake) for line in self._lines),
+        ]:
+            if self._is_due(next_deadline()):
+                tick()
+                # The client of a loop that runs in another thread does it later.
+                has_done |= not self._is_due(next_deadline())
+        return has_done
+
+    def _is_due(self, deadline: float | None) -> bool:
+        return deadline is not None and deadline <= self._clock.now
 
     def _call_next(self) -> bool:
         me = threading.get_ident()
