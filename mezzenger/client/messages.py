@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
@@ -140,8 +140,9 @@ class Messages(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(MezzengerError):  # it has ended before
-            self._unsubscribe()
+        if not self._is_over:  # else it has ended before, and there may be another one of that name
+            with suppress(MezzengerError):
+                self._unsubscribe()
         self.end()
         if self._is_auto:
             for outcome in self._outcomes:
@@ -183,11 +184,12 @@ class Messages(Generic[T]):
             self._outcomes.discard(outcome)
 
     async def _iterate(self) -> AsyncGenerator[MessageInHand[T], None]:
-        async with self:
+        async with nullcontext() if self._is_subscribed else self:
             while (message := await self._next()) is not None:
                 try:
                     yield message
                 except BaseException:
+                    # With a context manager around the loop that knows better, and has told by now.
                     if self._is_auto:
                         message.fail(NotHandled("the loop was left before the next message was asked for"))
                     raise
