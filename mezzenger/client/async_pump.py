@@ -14,7 +14,7 @@ from mezzenger.client.line import Line
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.events import Fate
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 
@@ -143,7 +143,7 @@ class AsyncPump(Runner):
         finally:
             self._carry_out(now)
 
-    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Suspended]:
+    def publish(self, drafts: Sequence[Draft | MixedDraft], patience: float) -> Sequence[Suspended]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
         waiters: list[Suspended] = []
         now = self._take_in()

@@ -14,7 +14,7 @@ from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.client.shares import InWork, LeftOut, Share
 from mezzenger.protocol.commands import Failure
-from mezzenger.protocol.events import Delivery, Served
+from mezzenger.protocol.events import Bundled, Delivery, Served
 
 _TURN: Final = 0.002
 """Seconds after which callbacks that do not wait for anything let others have a turn."""
@@ -271,13 +271,14 @@ class Lanes:
         lane = _lane.get()
         return lane is not None and lane.counts is self._counts
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, arrivals: Sequence[Delivery | Bundled]) -> None:
         """Take in what has arrived."""
-        for delivery in deliveries:
-            if delivery.served is not None:
-                self._put_request(delivery, delivery.served)
-            else:
-                self._put(delivery)
+        for arrival in arrivals:
+            for delivery in arrival.deliveries() if isinstance(arrival, Bundled) else (arrival,):
+                if delivery.served is not None:
+                    self._put_request(delivery, delivery.served)
+                else:
+                    self._put(delivery)
 
     def _put_request(self, delivery: Delivery, served: Served) -> None:
         lane = self._handlers.responder(delivery.contents.header.name)
