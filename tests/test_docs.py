@@ -14,6 +14,7 @@ from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import Command, Failure
 from tests.test_readme import Block, Place, bash, finished, read_blocks
+from tests.testing.test_plugin import OPTIONS
 
 pytest_plugins = ["pytester"]
 
@@ -160,7 +161,7 @@ def test_tests_that_are_shown_pass(block: Block, pytester: pytest.Pytester) -> N
     """Each block of docs/testing.md that has tests is a file of tests; all of them pass, with the program beside it."""
     programs = {match[1]: shown.text for shown in TESTING if (match := re.match(r"# (\w+)\.py\n", shown.text))}
     pytester.makepyfile(**programs, test_shown=block.text)
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "test_shown.py")
+    result = pytester.runpytest_subprocess(*OPTIONS, "test_shown.py")
     result.assert_outcomes(passed=block.text.count("def test_"))
 
 

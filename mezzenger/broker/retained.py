@@ -130,7 +130,7 @@ class LastValues:
     def restored(self, retained: Iterable[tuple[str, Kept]]) -> None:
         """Take in what the last run left, as far as it is still to be kept."""
         for name, kept in retained:
-            if self.is_on and self._is_retaining(name):
+            if self.is_on and self.is_retaining(name):
                 self._keep(name, kept, is_written=True)
             else:
                 self._effects.append(Unretain(kept.number, name))
@@ -158,7 +158,7 @@ class LastValues:
             expires: When it is of no use any more, if ever.
             is_pending: Whether it is stored for subscribers.
         """
-        if not self.is_on or not self._is_retaining(name):
+        if not self.is_on or not self.is_retaining(name):
             return
         if name not in self._values and len(self._values) >= self._options.max_names:
             self._counters.unretained += 1
@@ -192,6 +192,13 @@ class LastValues:
             kept = Kept(retain.number, retain.frame, retain.expires, retain.is_pending)
             self._keep(retain.name, kept, is_written=True)
         self._latecomers.answered(retain.name)
+
+    def forgotten(self, unretain: Unretain) -> None:
+        """Take note that the store keeps nothing up to a number; what was on its way there then was meant, too."""
+        value = self._values.get(unretain.name)
+        if value is not None and value.last.number <= unretain.number:
+            value.is_written = False
+            self._forget(unretain.name)
 
     def commit_failed(self, retain: Retain) -> None:
         """Take note that the store does not keep a message; what was to be written so is written later."""
@@ -263,7 +270,8 @@ class LastValues:
 
     # The table.
 
-    def _is_retaining(self, name: str) -> bool:
+    def is_retaining(self, name: str) -> bool:
+        """Whether the last message of a name is to be kept."""
         return self._policies.of(name).retain is not None
 
     def _keep(self, name: str, kept: Kept, *, is_written: bool = False) -> bool:

@@ -4,6 +4,9 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+# The option is one of which pytest-asyncio warns as long as it is not set.
+OPTIONS = ("-W", "error", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+
 MEMORY = """
 def test_in_memory(mezzenger_memory, mezzenger_memory_client):
     seen = []
@@ -68,13 +71,48 @@ def test_chosen(mezzenger_server, mezzenger_client):
 def test_the_fixtures_are_there(pytester: pytest.Pytester, source: str, passed: int) -> None:
     """They are found by themselves, each test has servers and clients of its own, and nothing is left behind."""
     pytester.makepyfile(source)
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=passed)
+    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=passed)
+
+
+ASYNCIO = """
+import asyncio
+import pytest
+
+async def use(mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client):
+    seen = []
+    async with mezzenger_memory_async_client as mc:
+        await mc.subscribe("greetings", lambda payload, msg: seen.append(payload))
+        await mc.send_message("greetings", "Hello!", ack=1)
+        await mezzenger_memory.settle()
+        assert seen == ["Hello!"]
+        await mezzenger_memory.advance("1h")
+    async with mezzenger_async_client as mc:
+        await mc.subscribe("double", lambda payload, msg: 2 * payload)
+        assert await mc.request("double", 4) == 8
+
+@pytest.mark.asyncio
+async def test_with_pytest_asyncio(mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client):
+    await use(mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client)
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_with_anyio(anyio_backend, mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client):
+    await use(mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client)
+
+def test_with_neither(mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client):
+    asyncio.run(use(mezzenger_memory, mezzenger_memory_async_client, mezzenger_async_client))
+"""
+
+
+def test_asyncio(pytester: pytest.Pytester) -> None:
+    """Clients for asyncio belong to the loop of the test, whoever runs that."""
+    pytester.makepyfile(ASYNCIO)
+    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=3)
 
 
 def test_the_fixtures_are_listed(pytester: pytest.Pytester) -> None:
     """Each with a line that says what it is."""
-    result = pytester.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("--fixtures", *OPTIONS)
     result.stdout.fnmatch_lines(["mezzenger_memory -- *", "    A server in memory, *", "mezzenger_server -- *"])
 
 
@@ -87,4 +125,4 @@ def test_nothing_is_loaded_that_is_not_used(pytester: pytest.Pytester) -> None:
             loaded = {name for name in sys.modules if name.startswith("mezzenger")}
             assert loaded == {"mezzenger", "mezzenger.pytest_plugin"}
     """)
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=1)
