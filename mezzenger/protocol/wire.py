@@ -182,8 +182,8 @@ def read_header(frame: Buffer) -> Header:
     """Read a data frame's header, without looking at the payload or the digest.
 
     Raises:
-        ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags`` or
-            ``codec``.
+        ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags``,
+            ``codec``, ``timestamp`` or ``sequence``.
     """
     head = frame if isinstance(frame, bytes) else bytes(frame[:_MAX_HEAD])
     end = head.find(SEPARATOR, 0, MAX_NAME_BYTES + 1)
@@ -205,6 +205,8 @@ def read_header(frame: Buffer) -> Header:
         and 0 <= timestamp <= MAX_TIMESTAMP
     ):
         _check_header(version, flags, codec, count, timestamp)
+        if sequence + count - 1 > MAX_SEQUENCE:
+            raise ProtocolError("sequence", f"a batch's sequence {sequence} is too high for {count} messages")
         if extra > room:
             raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
     return new_header(
