@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
 
+from mezzenger.broker.due import last_of_names
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
 from mezzenger.broker.latecomers import Latecomers
 from mezzenger.broker.peers import Peer
@@ -172,16 +173,9 @@ class LastValues:
         Args:
             found: What is due, with its number from now on; of one publish all of it, in whatever queues it is.
         """
-        if not self.is_on:
-            return
-        last: dict[str, tuple[wire.Header, Waiting, int]] = {}
-        for waiting, number in found:
-            header = wire.read_header(waiting.frame)
-            # What is stored for subscribers comes before its copies for groups.
-            if header.name not in last or not _is_of(header, last[header.name][0]):
-                last[header.name] = header, waiting, number
-        for name, (_, waiting, number) in last.items():
-            self.storing(number, name, waiting.frame, waiting.expires, is_pending=not is_group(waiting.name))
+        if self.is_on:
+            for name, (waiting, number) in last_of_names(found).items():
+                self.storing(number, name, waiting.frame, waiting.expires, is_pending=not is_group(waiting.name))
 
     def committed(self, retain: Retain) -> None:
         """Take note that the store keeps a message."""
@@ -379,11 +373,6 @@ class LastValues:
         if len(self._expiring) > 2 * len(self._expires) + _SPARE:
             self._expiring = [(moment, name) for name, moment in self._expires.items()]
             heapq.heapify(self._expiring)
-
-
-def _is_of(header: wire.Header, batch: wire.Header) -> bool:
-    """Whether a message is one of a batch, or the batch itself."""
-    return batch.client == header.client and 0 <= header.sequence - batch.sequence < batch.messages
 
 
 def _has_expired(kept: Kept, now: float) -> bool:
