@@ -108,8 +108,8 @@ class Broker:
             options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
         )
         self._broadcasts = Broadcasts(self._routing, self._deliveries, self._retained, self._counters, self._effects)
-        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects)
         self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
+        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._intake)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
         self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
@@ -365,11 +365,9 @@ class Broker:
     def _committed(self, change: Change) -> None:
         """Take note that the store has made a change."""
         match change:
-            case Store():
-                self._adoption.stored(change.number)
             case Requeue():
                 self._deliveries.requeued(change)
-                self._adoption.requeued(change.name, change.former, change.number)
+                self._adoption.requeued(change.name, change.former)
                 if change.origin is Origin.DEAD:
                     self._dead_letters.left(change)
                 else:

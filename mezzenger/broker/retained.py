@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
 
+from mezzenger.broker.due import last_of_names
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
+from mezzenger.broker.latecomers import Latecomers
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Kept, Waiting
@@ -109,8 +111,6 @@ class LastValues:
         self._values: dict[str, _Value] = {}
         self._sorted: list[str] | None = []
         """Their names in order; None if it is to be made anew."""
-        self._due: wire.Header | None = None
-        """Of what was due last for subscribers; copies for groups follow it."""
         self._loose: dict[str, None] = {}
         """The names of what is not verified yet."""
         self._changed: dict[str, None] = {}
@@ -119,6 +119,7 @@ class LastValues:
         self._wrote_at = 0.0
         self._writing: set[int] = set()
         """The numbers of what was changed with ``ack=0`` and is being written."""
+        self._latecomers = Latecomers()
         self._expiring: list[tuple[float, str]] = []
         self._expires: dict[str, float] = {}
         """For each name in the heap, the moment that counts."""
@@ -148,47 +149,43 @@ class LastValues:
             if self._write_at is None:
                 self._write_at = now + WRITE_SECONDS
 
-    def storing(self, number: int | None, name: str, frame: bytes, expires: float | None) -> None:
+    def storing(self, number: int, name: str, frame: bytes, expires: float | None, *, is_pending: bool) -> None:
         """Have a frame kept with the changes that are decided now, if it is of a name that retains.
 
         Args:
-            number: Of the frame as it is stored for subscribers; None if it is stored for groups alone.
+            number: Of the frame as it is stored for subscribers, or else for a group.
             name: Of the frame.
             frame: With ``ack=1``, and verified.
             expires: When it is of no use any more, if ever.
+            is_pending: Whether it is stored for subscribers.
         """
         if not self.is_on or not self.is_retaining(name):
             return
         if name not in self._values and len(self._values) >= self._options.max_names:
             self._counters.unretained += 1
         else:
-            retain = Retain(number or self._next_number(), name, frame, expires, is_pending=number is not None)
-            self._effects.append(retain)
+            self._latecomers.storing(name)
+            self._effects.append(Retain(number, name, frame, expires, is_pending=is_pending))
 
-    def due(self, waiting: Waiting, number: int) -> None:
-        """Have a frame kept that was delayed until now, like ``storing``.
+    def due(self, found: Iterable[tuple[Waiting, int]]) -> None:
+        """Have the last frame of each name kept that was delayed until now, like ``storing``.
 
         Args:
-            waiting: What is due.
-            number: Its number from now on.
+            found: What is due, with its number from now on; of one publish all of it, in whatever queues it is.
         """
-        if not self.is_on:
-            return
-        header = wire.read_header(waiting.frame)
-        if not is_group(waiting.name):
-            self._due = header
-            self.storing(number, header.name, waiting.frame, waiting.expires)
-        elif not _is_of(header, self._due):
-            # Where there are only groups.
-            self.storing(None, header.name, waiting.frame, waiting.expires)
+        if self.is_on:
+            for name, (waiting, number) in last_of_names(found).items():
+                self.storing(number, name, waiting.frame, waiting.expires, is_pending=not is_group(waiting.name))
 
     def committed(self, retain: Retain) -> None:
         """Take note that the store keeps a message."""
         if retain.number in self._writing:
             self._writing.remove(retain.number)
-        else:
+            return
+        if not self._latecomers.is_late(retain.name, retain.number):
             kept = Kept(retain.number, retain.frame, retain.expires, retain.is_pending)
             self._keep(retain.name, kept, is_written=True)
+        self._latecomers.answered(retain.name)
 
     def forgotten(self, unretain: Unretain) -> None:
         """Take note that the store keeps nothing up to a number; what was on its way there then was meant, too."""
@@ -204,6 +201,8 @@ class LastValues:
             if retain.name in self._values:
                 self._changed[retain.name] = None
                 self._write_at = self._wrote_at + WRITE_SECONDS
+        else:
+            self._latecomers.answered(retain.name)
 
     def write(self, now: float) -> None:
         """Have the store keep what has changed."""
@@ -309,7 +308,8 @@ class LastValues:
         self._pending.last.pop(name, None)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
-        if value.is_written:
+        self._latecomers.ended(name, value.last.number)
+        if value.is_written or name in self._latecomers:
             self._effects.append(Unretain(value.last.number, name))
 
     def _verify_all(self) -> None:
@@ -373,13 +373,6 @@ class LastValues:
         if len(self._expiring) > 2 * len(self._expires) + _SPARE:
             self._expiring = [(moment, name) for name, moment in self._expires.items()]
             heapq.heapify(self._expiring)
-
-
-def _is_of(header: wire.Header, batch: wire.Header | None) -> bool:
-    """Whether a message is one of a batch, or the batch itself."""
-    if batch is None or batch.client != header.client:
-        return False
-    return batch.sequence <= header.sequence < batch.sequence + batch.messages
 
 
 def _has_expired(kept: Kept, now: float) -> bool:

@@ -209,6 +209,8 @@ class Client:
         self._after()
 
     def _broadcast(self, frames: list[bytes]) -> None:
+        if is_addressed(frames[0]) and len(frames[0]) > TOKEN_BYTES:
+            self._clock.tell("a bundle arrives", self._number)
         self.session.broadcast(frames[0], self._clock.now)
         self._after()
 
@@ -263,7 +265,6 @@ class Client:
             case Delivery():
                 self._arrived(told)
             case Bundled():
-                self._clock.tell("a bundle arrives", len(told.bundle.names))
                 for delivery in filter(self._wants, told.deliveries()):
                     self._arrived(delivery)
             case Ended():
