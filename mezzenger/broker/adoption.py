@@ -6,6 +6,8 @@ gets all that waits there. What is on its way to the store then, or waits for it
 What subscribers left behind is another matter once there is a group: that has copies of its own.
 """
 
+from collections.abc import Callable
+
 from mezzenger.broker.effects import Adopt, Effect
 from mezzenger.broker.fates import Fates
 from mezzenger.broker.routing import Routing
@@ -20,22 +22,22 @@ class Adoption:
         routing: Knows subscribers and groups.
         fates: Know what is pending.
         effects: What is to be done is appended there.
+        last_number: Returns the highest number that was given to a message.
     """
 
-    def __init__(self, routing: Routing, fates: Fates, effects: list[Effect]) -> None:
+    def __init__(self, routing: Routing, fates: Fates, effects: list[Effect], last_number: Callable[[], int]) -> None:
         self._routing = routing
         self._fates = fates
         self._effects = effects
+        self._last_number = last_number
         self._orphans: dict[str, None] = {}
-        self._highest = 0
-        """The last number that is known to be in the store."""
         self._since: dict[str, int] = {}
         """Of groups that were made in this run, which messages are older."""
 
     def group_added(self, queue: str) -> None:
         """Take note of a new group, which may inherit something."""
         pattern, _ = split_queue(queue)
-        self._since[queue] = self._highest
+        self._since[queue] = self._last_number()
         for name in self._fates.pending.queues():
             if not is_group(name) and matches(pattern, name) and len(self._routing.groups_of(name)) == 1:
                 self._orphans[name] = None
@@ -44,18 +46,15 @@ class Adoption:
         """Take note that a group is gone."""
         self._since.pop(queue, None)
 
-    def stored(self, number: int) -> None:
-        """Take note that the store has a frame with this number."""
-        self._highest = max(self._highest, number)
-
-    def requeued(self, queue: str, former: int, number: int) -> None:
+    def requeued(self, queue: str, former: int) -> None:
         """Take note that what was kept apart is in a queue; it may be older than any group, and alone there."""
-        self.stored(number)
         if not self._routing.by_queue or is_group(queue):
             return
         groups = self._routing.groups_of(queue)
-        is_older = all(former <= self._since.get(group.queue, 0) for group in groups)
-        if is_older and self._fates.pending.frames_of(queue) == 1:
+        if not all(former <= self._since.get(group.queue, 0) for group in groups):
+            # Of this there are copies for the groups; and what is in one queue is not told apart.
+            self._orphans.pop(queue, None)
+        elif self._fates.pending.frames_of(queue) == 1:
             self._orphans[queue] = None
 
     def settle(self) -> None:

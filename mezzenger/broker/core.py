@@ -105,7 +105,7 @@ class Broker:
         self._retained = LastValues(
             options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
         )
-        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects)
+        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._last_number)
         self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
@@ -366,6 +366,9 @@ class Broker:
     def _next_number(self) -> int:
         return self._intake.next_number()
 
+    def _last_number(self) -> int:
+        return self._intake.last_number
+
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
         self._requests.lost(peer)
@@ -374,11 +377,9 @@ class Broker:
     def _committed(self, change: Change) -> None:
         """Take note that the store has made a change."""
         match change:
-            case Store():
-                self._adoption.stored(change.number)
             case Requeue():
                 self._deliveries.requeued(change)
-                self._adoption.requeued(change.name, change.former, change.number)
+                self._adoption.requeued(change.name, change.former)
                 if change.origin is Origin.DEAD:
                     self._dead_letters.left(change)
                 else:

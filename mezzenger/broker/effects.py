@@ -232,7 +232,7 @@ class Sweep:
 
     now: float
     frames: int
-    """How many of each to return at most."""
+    """How many of each to return at most, and what else has become of the publish of the last one that is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ Effect = Send | Publish | Mark | Change | Query
 def in_need_of_room(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
     """Part the changes for which a full disk has no room, which are refused, from those that must be made later.
 
-    The last message of a name that comes with a delayed frame is made later with that.
+    The last message of a name that comes with a delayed frame has its number, and is made later with that.
     """
     due = {change.number for change in changes if isinstance(change, Requeue)}
     refused: list[Change] = []

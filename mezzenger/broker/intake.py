@@ -47,13 +47,14 @@ class Intake:
         self._effects = deliveries.fates.effects
         self._answer = answer
         self._publishers = Publishers()
-        self._last_number = 0
+        self.last_number = 0
+        """The highest that was given."""
         self._room = Room(options, deliveries.pending)
         self._overflow = Overflow(self._room, deliveries, self._copies, self._store, self._refuse_for_lack)
 
     def restored(self, restored: Restored) -> None:
         """Take in what the last run left."""
-        self._last_number = restored.last_number
+        self.last_number = restored.last_number
         for known in restored.publishers:
             self._publishers.restore(known)
         for total in restored.totals:
@@ -143,8 +144,8 @@ class Intake:
 
     def next_number(self) -> int:
         """Return a number above all that were given before."""
-        self._last_number += 1
-        return self._last_number
+        self.last_number += 1
+        return self.last_number
 
     def _read_extra(self, client: int, header: wire.Header, frame: bytes) -> wire.Extra:
         """Check a frame to its last byte."""
@@ -182,8 +183,11 @@ class Intake:
                 messages = header.messages // len(copy.frames)
                 numbers[copy.queue] = self._store_frame(publication, copy.queue, frame, messages)
         if publication.due is None:
-            name = header.name
-            self._retained.storing(numbers.get(name), name, publication.frame, publication.expires)
+            name, queue = header.name, next(iter(numbers))
+            # What is stored for subscribers comes first.
+            self._retained.storing(
+                numbers[queue], name, publication.frame, publication.expires, is_pending=queue == name
+            )
 
     def _store_frame(self, publication: Publication, queue: str, frame: bytes, messages: int) -> int:
         header, _, due, expires = publication

@@ -11,6 +11,7 @@ A frame is kept as it came until somebody needs it: only then it is verified, an
 
 import heapq
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
@@ -109,8 +110,6 @@ class LastValues:
         self._values: dict[str, _Value] = {}
         self._sorted: list[str] | None = []
         """Their names in order; None if it is to be made anew."""
-        self._due: wire.Header | None = None
-        """Of what was due last for subscribers; copies for groups follow it."""
         self._loose: dict[str, None] = {}
         """The names of what is not verified yet."""
         self._changed: dict[str, None] = {}
@@ -119,6 +118,10 @@ class LastValues:
         self._wrote_at = 0.0
         self._writing: set[int] = set()
         """The numbers of what was changed with ``ack=0`` and is being written."""
+        self._storing: Counter[str] = Counter()
+        """How many messages of each name will be kept once they are stored, unless a later one is."""
+        self._ended: dict[str, int] = {}
+        """Of these names the number of what was kept, and is no more: what is stored then and is older is not kept."""
         self._expiring: list[tuple[float, str]] = []
         self._expires: dict[str, float] = {}
         """For each name in the heap, the moment that counts."""
@@ -148,47 +151,50 @@ class LastValues:
             if self._write_at is None:
                 self._write_at = now + WRITE_SECONDS
 
-    def storing(self, number: int | None, name: str, frame: bytes, expires: float | None) -> None:
+    def storing(self, number: int, name: str, frame: bytes, expires: float | None, *, is_pending: bool) -> None:
         """Have a frame kept with the changes that are decided now, if it is of a name that retains.
 
         Args:
-            number: Of the frame as it is stored for subscribers; None if it is stored for groups alone.
+            number: Of the frame as it is stored for subscribers, or else for a group.
             name: Of the frame.
             frame: With ``ack=1``, and verified.
             expires: When it is of no use any more, if ever.
+            is_pending: Whether it is stored for subscribers.
         """
         if not self.is_on or not self._is_retaining(name):
             return
         if name not in self._values and len(self._values) >= self._options.max_names:
             self._counters.unretained += 1
         else:
-            retain = Retain(number or self._next_number(), name, frame, expires, is_pending=number is not None)
-            self._effects.append(retain)
+            self._storing[name] += 1
+            self._effects.append(Retain(number, name, frame, expires, is_pending=is_pending))
 
-    def due(self, waiting: Waiting, number: int) -> None:
-        """Have a frame kept that was delayed until now, like ``storing``.
+    def due(self, found: Iterable[tuple[Waiting, int]]) -> None:
+        """Have the last frame of each name kept that was delayed until now, like ``storing``.
 
         Args:
-            waiting: What is due.
-            number: Its number from now on.
+            found: What is due, with its number from now on; of one publish all of it, in whatever queues it is.
         """
         if not self.is_on:
             return
-        header = wire.read_header(waiting.frame)
-        if not is_group(waiting.name):
-            self._due = header
-            self.storing(number, header.name, waiting.frame, waiting.expires)
-        elif not _is_of(header, self._due):
-            # Where there are only groups.
-            self.storing(None, header.name, waiting.frame, waiting.expires)
+        last: dict[str, tuple[wire.Header, Waiting, int]] = {}
+        for waiting, number in found:
+            header = wire.read_header(waiting.frame)
+            # What is stored for subscribers comes before its copies for groups.
+            if header.name not in last or not _is_of(header, last[header.name][0]):
+                last[header.name] = header, waiting, number
+        for name, (_, waiting, number) in last.items():
+            self.storing(number, name, waiting.frame, waiting.expires, is_pending=not is_group(waiting.name))
 
     def committed(self, retain: Retain) -> None:
         """Take note that the store keeps a message."""
         if retain.number in self._writing:
             self._writing.remove(retain.number)
-        else:
+            return
+        if retain.number > self._ended.get(retain.name, 0):
             kept = Kept(retain.number, retain.frame, retain.expires, retain.is_pending)
             self._keep(retain.name, kept, is_written=True)
+        self._stored(retain.name)
 
     def commit_failed(self, retain: Retain) -> None:
         """Take note that the store does not keep a message; what was to be written so is written later."""
@@ -197,6 +203,8 @@ class LastValues:
             if retain.name in self._values:
                 self._changed[retain.name] = None
                 self._write_at = self._wrote_at + WRITE_SECONDS
+        else:
+            self._stored(retain.name)
 
     def write(self, now: float) -> None:
         """Have the store keep what has changed."""
@@ -301,8 +309,18 @@ class LastValues:
         self._pending.last.pop(name, None)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
-        if value.is_written:
+        is_storing = name in self._storing
+        if is_storing:
+            self._ended[name] = value.last.number
+        if value.is_written or is_storing:
             self._effects.append(Unretain(value.last.number, name))
+
+    def _stored(self, name: str) -> None:
+        """Take note that the store has answered to what ``storing`` was told."""
+        self._storing[name] -= 1
+        if not self._storing[name]:
+            del self._storing[name]
+            self._ended.pop(name, None)
 
     def _verify_all(self) -> None:
         for name in list(self._loose):
@@ -367,11 +385,9 @@ class LastValues:
             heapq.heapify(self._expiring)
 
 
-def _is_of(header: wire.Header, batch: wire.Header | None) -> bool:
+def _is_of(header: wire.Header, batch: wire.Header) -> bool:
     """Whether a message is one of a batch, or the batch itself."""
-    if batch is None or batch.client != header.client:
-        return False
-    return batch.sequence <= header.sequence < batch.sequence + batch.messages
+    return batch.client == header.client and 0 <= header.sequence - batch.sequence < batch.messages
 
 
 def _has_expired(kept: Kept, now: float) -> bool:

@@ -69,9 +69,14 @@ class Sweeper:
         for waiting in swept.expired:
             if waiting.number not in settled and self._is_there(waiting):
                 self._deliveries.expired(waiting, now)
-        for waiting in filter(self._is_there, swept.due):
-            number = self._intake.requeue(Origin.DELAYED, waiting.number, waiting.name, waiting.messages, waiting.size)
-            self._retained.due(waiting, number)
+        requeue = self._intake.requeue
+        self._retained.due(
+            [
+                (one, requeue(Origin.DELAYED, one.number, one.name, one.messages, one.size))
+                for one in swept.due
+                if self._is_there(one)
+            ]
+        )
 
     def moved(self, requeue: Requeue) -> None:
         """Take note that the store has put what was due among what is to be delivered."""

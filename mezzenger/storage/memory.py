@@ -24,7 +24,7 @@ from mezzenger.broker.effects import (
 )
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept, Waiting
 from mezzenger.protocol.commands import DropDead, ListDead, ResendDead, ShowDead
-from mezzenger.protocol.wire import name_of
+from mezzenger.protocol.wire import name_of, read_header
 
 _FIND_FRAMES: Final = 100
 _SPARE: Final = 1024
@@ -108,7 +108,7 @@ class MemoryStorage:
     async def sweep(self, sweep: Sweep) -> Swept:
         """Return what has expired, and what is due."""
         expired = list(islice(self._ended(self._expiring, sweep.now), sweep.frames))
-        due = list(islice(self._ended(self._due, sweep.now), sweep.frames))
+        due = self._take_due(sweep)
         moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
         # What is due now waits to expire from now on.
         moments += [row.expires for row in due if row.expires is not None]
@@ -196,9 +196,24 @@ class MemoryStorage:
             if row is not None:
                 yield row
 
+    def _take_due(self, sweep: Sweep) -> list[Stored]:
+        """Return what is due, and forget when; what one publish has become is returned together."""
+        rows: list[Stored] = []
+        for row in self._ended(self._due, sweep.now):
+            if len(rows) >= sweep.frames and _publish_of(row) != _publish_of(rows[-1]):
+                heapq.heappush(self._due, (row.due or 0.0, row.number))
+                break
+            rows.append(row)
+        return rows
+
     def _row(self, number: int) -> Stored | None:
         name = self._name_of.get(number)
         return None if name is None else self._names[name].frames[number]
+
+
+def _publish_of(row: Stored) -> tuple[float | None, int]:
+    """Return what all that one publish has become has in common, and hardly anything else."""
+    return row.due, read_header(row.frame).client
 
 
 def _waiting(row: Stored) -> Waiting:

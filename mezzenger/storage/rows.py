@@ -109,15 +109,18 @@ class Reader:
             (sweep.now,),
         )
         due = database.execute(
-            "SELECT number, name.name, NULL, frame, expires FROM delayed JOIN name ON delayed.name = id"
+            "SELECT number, name.name, NULL, frame, expires, due FROM delayed JOIN name ON delayed.name = id"
             " WHERE due <= ? ORDER BY due, number",
             (sweep.now,),
         )
         has_expired = list(islice(self._sound(expired, _waiting), sweep.frames))
         is_due: list[Waiting] = []
         is_cut_off, size = False, 0
-        for waiting in self._sound(due, _due):
-            is_cut_off = len(is_due) == sweep.frames or size > SWEEP_SIZE
+        publish: tuple[float, int] | None = None
+        for waiting, moment in self._sound(due, _due):
+            former, publish = publish, (moment, wire.read_header(waiting.frame).client)
+            # What one publish has become, in whatever queues it is, is returned together.
+            is_cut_off = publish != former and (len(is_due) >= sweep.frames or size > SWEEP_SIZE)
             if is_cut_off:
                 break
             size += waiting.size
@@ -241,9 +244,10 @@ def _waiting(row: tuple[Any, ...]) -> Waiting:
     return Waiting(number, name, messages, messages if left is None else len(left), len(frame))
 
 
-def _due(row: tuple[Any, ...]) -> Waiting:
-    *waiting, expires = row
-    return _waiting(tuple(waiting))._replace(frame=row[3], expires=expires)
+def _due(row: tuple[Any, ...]) -> tuple[Waiting, float]:
+    """Return what is due, and since when."""
+    *waiting, expires, moment = row
+    return _waiting(tuple(waiting))._replace(frame=row[3], expires=expires), moment
 
 
 def _header(number: int, name: str, frame: bytes) -> wire.Header:

@@ -627,6 +627,37 @@ class TestFirstSubscriber:
         driver.wait(5.0)
         assert len(driver.delivered(A)) == 1
 
+    def test_what_is_being_stored_for_later_follows(self) -> None:
+        """Likewise what was on its way to the store when the group was made."""
+        driver = Driver()
+        driver.join(C)
+        driver.publish(C, 1, delay=5.0)
+        driver.member(A)
+        driver.commit()
+        driver.sent(A)
+        driver.wait(5.0)
+        assert len(driver.delivered(A)) == 1
+
+    def test_what_it_has_a_copy_of_is_not_inherited(self) -> None:
+        """Be it due together with something that the group would inherit if that were alone."""
+        driver = Driver()
+        driver.join(C)
+        driver.stored(C, 1, delay=5.0)
+        driver.member(A)
+        driver.join(B, "a")
+        driver.publish(C, 2, delay=5.0)
+        driver.commit()
+        driver.unsubscribe(B)
+        driver.wait(5.0)
+        driver.look()
+        (number,) = driver.delivered(A)
+        driver.ack(A, number)
+        driver.look()
+        assert driver.delivered(A) == []
+        driver.subscribe(B, "a")
+        driver.look()
+        assert len(driver.delivered(B)) == 2
+
     def test_it_outlasts_a_restart(self) -> None:
         """After it, the group has it still."""
         driver = Driver()

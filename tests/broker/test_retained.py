@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mezzenger.broker import retained
-from mezzenger.broker.effects import Retain, Send, Unretain
+from mezzenger.broker import retained, sweeper
+from mezzenger.broker.effects import Requeue, Retain, Send, Unretain, in_need_of_room
 from mezzenger.policy import Policy
 from mezzenger.protocol.commands import (
     Completed,
@@ -105,6 +105,34 @@ class TestWhichOne:
         driver.publish(C, 3, payloads=[b"3"])
         driver.fail()
         assert given(driver, "a") == [b"2"]
+
+    @pytest.mark.parametrize("is_stored", [True, False])
+    def test_none_when_a_later_one_was_dropped(self, is_stored: bool) -> None:
+        """What was published before it, and is stored after that, is not the last one; what is published then is."""
+        driver = keeping()
+        driver.publish(C, 1, payloads=[b"1"])
+        driver.publish(C, 2, payloads=[b"2"], ack=0)
+        driver.say(C, DropRetained(1, ["a"]))
+        if is_stored:
+            driver.commit()
+        else:
+            driver.fail()
+        assert driver.broker.stats().retained == 0
+        assert driver.storage.retained == {}
+        driver.publish(C, 3, payloads=[b"3"])
+        driver.commit()
+        assert driver.broker.stats().retained == 1
+        assert driver.storage.retained.keys() == {"a"}
+
+    def test_none_when_a_later_one_has_expired(self) -> None:
+        """Likewise."""
+        driver = keeping()
+        driver.publish(C, 1, "brief", ttl=100.0)
+        driver.publish(C, 2, "brief", ack=0)
+        driver.wait(10.0)
+        driver.commit()
+        assert driver.broker.stats().retained == 0
+        assert driver.storage.retained == {}
 
     def test_in_the_order_of_publishes(self) -> None:
         """What was published while a former one was being stored stays the last."""
@@ -684,6 +712,56 @@ class TestPatternsAndGroups:
         driver.wait(5)
         driver.look()
         assert driver.broker._deliveries.pending.last.keys() == {"slow"}
+
+    @pytest.mark.parametrize("is_subscribed", [False, True])
+    @pytest.mark.parametrize("restarts", [False, True])
+    def test_due_for_several(self, is_subscribed: bool, restarts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is the last one when it is due, and not once more for each queue that it is in, be it after a restart."""
+        monkeypatch.setattr(sweeper, "SWEEP_FRAMES", 1)
+        driver = keeping()
+        driver.member(A, "slow", "g")
+        driver.member(A, "slow", "h")
+        if is_subscribed:
+            driver.join(B, "slow")
+        driver.publish(C, 1, "slow", payloads=[b"0", b"1"])
+        driver.commit()
+        driver.wait(5)
+        driver.look()
+        driver.publish(C, 3, "slow", payloads=[b"newer"], ack=0)
+        driver.wait(WRITE)
+        driver.look()
+        if restarts:
+            driver.restart()
+            driver.join(C)
+        for _ in range(5):
+            driver.wait(0)
+            driver.look()
+        assert given(driver, "slow", peer=b"D") == [b"newer"]
+
+    def test_several_that_are_due(self) -> None:
+        """Of several messages that are due the last one is kept."""
+        driver = keeping()
+        driver.member(A, "slow")
+        for sequence in (1, 2):
+            driver.publish(C, sequence, "slow", payloads=[b"%d" % sequence])
+            driver.commit()
+            driver.now += 1
+        driver.wait(5)
+        driver.look()
+        assert given(driver, "slow") == [b"2"]
+
+    def test_due_with_a_full_disk(self) -> None:
+        """What is due for groups alone is the last message all the same, be there room for nothing new."""
+        driver = keeping()
+        driver.member(A, "slow")
+        driver.publish(C, 1, "slow")
+        driver.commit()
+        driver.holds_changes = True
+        driver.wait(5)
+        driver.look()
+        refused, later = in_need_of_room(driver._queue)
+        assert refused == []
+        assert {type(change) for change in later} >= {Requeue, Retain}
 
     def test_due_where_nothing_retains(self) -> None:
         """What is due is delivered, and not looked at."""

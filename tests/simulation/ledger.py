@@ -32,7 +32,7 @@ from mezzenger.queues import is_group
 from tests.simulation.clock import Clock
 from tests.simulation.frames import contents_of, header_of
 from tests.simulation.policies import MAX_DEAD_LETTERS, ORDERED, RULES
-from tests.simulation.values import Values
+from tests.simulation.values import Published, Values
 
 LATE: Final = 1.5
 """Seconds in which the store, slow or full as it may be, takes note that something has expired or is due."""
@@ -59,6 +59,8 @@ class Life:
     expires: float | None
     since: float
     """When it was committed, by the steady clock."""
+    publish: Published
+    """Which it is, or is a part of."""
     left: set[int] = field(default_factory=set)
     again: float | None = None
     """When it is to be sent again, as far as the store was told."""
@@ -88,11 +90,15 @@ class Ledger:
         """All that ever was committed, by client, sequence and the queue in which it was stored."""
         self.publishes: dict[tuple[int, int], set[tuple[int, int, str]]] = {}
         """What each publish must become, by client and sequence."""
+        self._messages: dict[tuple[int, int], int] = {}
+        """How many messages are in each publish."""
         self._stored_publishes: set[tuple[int, int]] = set()
         self.queue_of_number: dict[int, str] = {}
         self.groups: set[str] = set()
         """What the store knows, by queue."""
         self._adding: set[str] = set()
+        self._adopting: set[str] = set()
+        """Queues of which all goes into another one with the next commit."""
         self.dropping: set[str] = set()
         self.kept: dict[int, Life] = {}
         """What the store has, by number."""
@@ -135,6 +141,7 @@ class Ledger:
         self._decided.clear()
         self._storing.clear()
         self._adding.clear()
+        self._adopting.clear()
         self.dropping.clear()
         self._before = self.left()
         self.values.begin()
@@ -150,9 +157,10 @@ class Ledger:
                 self._check_store(effect)
                 self._storing[effect.number] = effect
                 if effect.due is None:
-                    self.values.storing(effect.number, effect.frame, effect.expires)
-            case AddGroup() | DropGroup():
-                self._decide_group(effect)
+                    publish = self._publish_of(effect)
+                    self.values.storing(effect.number, header_of(effect.frame).name, publish, effect.expires)
+            case AddGroup() | DropGroup() | Adopt():
+                self._decide_queue(effect)
             case Settle():
                 self._decide(effect.number, "pending", self._reason(self.kept[effect.number], now))
             case Bury():
@@ -163,16 +171,17 @@ class Ledger:
                 self._decide(effect.former, str(effect.origin), "pending")
                 if effect.origin is Origin.DELAYED:
                     life = self.kept[effect.former]
-                    self.values.storing(effect.number, life.frame, life.expires)
+                    self.values.storing(effect.number, life.name, life.publish, life.expires)
             case Retain() | Unretain():
                 self.values.decided(effect, now)
             case Discard():
                 assert effect.number in self.asked["drop"], f"{effect} was not asked for"
                 self._decide(effect.number, "dead", "discarded")
 
-    def published(self, client: int, sequence: int, lives: set[tuple[int, int, str]]) -> None:
+    def published(self, publish: Published, lives: set[tuple[int, int, str]]) -> None:
         """Take note of what a publish that is being stored must become, by client, sequence and queue."""
-        self.publishes[client, sequence] = lives
+        self.publishes[publish.client, publish.sequence] = lives
+        self._messages[publish.client, publish.sequence] = publish.messages
 
     def refused(self, stores: Iterable[Store]) -> None:
         """Take note that the store did not take these."""
@@ -240,7 +249,9 @@ class Ledger:
     def is_pending(self, client: int, sequence: int, name: str) -> bool:
         """Whether a frame is, and stays, to be acknowledged by subscribers."""
         life = self.lives.get((client, sequence, name))
-        return life is not None and life.queue == name and self.place_of(life) == "pending"
+        if life is None or life.queue != name or name in self._adopting:
+            return False
+        return self.place_of(life) == "pending"
 
     def left(self) -> Counter[str]:
         """Count the messages that nobody has acknowledged, by the place that they are in."""
@@ -274,9 +285,11 @@ class Ledger:
 
     # Reasons.
 
-    def _decide_group(self, effect: AddGroup | DropGroup) -> None:
+    def _decide_queue(self, effect: AddGroup | DropGroup | Adopt) -> None:
         if isinstance(effect, AddGroup):
             self._adding.add(effect.name)
+        elif isinstance(effect, Adopt):
+            self._adopting.add(effect.name)
         else:
             assert effect.name in self.asked_groups, f"{effect} was not asked for"
             self.dropping.add(effect.name)
@@ -345,6 +358,9 @@ class Ledger:
         lives = (life for life in self._kept_in.get(queue, {}).values() if life.place == "pending")
         return [life for life in lives if life.number not in self._decided]
 
+    def _publish_of(self, store: Store) -> Published:
+        return Published(store.client, store.sequence, self._messages[store.client, store.sequence])
+
     def _keep(self, life: Life) -> None:
         self.kept[life.number] = life
         self._kept_in.setdefault(life.queue, {})[life.number] = life
@@ -374,6 +390,7 @@ class Ledger:
             store.due,
             store.expires,
             self._clock.now,
+            self._publish_of(store),
         )
         life.left = set(range(store.messages))
         life.queues = {store.name}
@@ -393,6 +410,7 @@ class Ledger:
                 self._adopted(change)
 
     def _adopted(self, adopt: Adopt) -> None:
+        self._adopting.discard(adopt.name)
         for life in self._waiting(adopt.name):
             self._keep_no_more(life.number)
             life.queue = self.queue_of_number[life.number] = adopt.heir

@@ -1,5 +1,6 @@
 """The server of the simulation: a real broker and the real store; a crash may come at any effect."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -95,6 +96,7 @@ class Server:
         self.broker.restored(restored)
         self._watch = Watch(self._clock, self._ledger, self.broker, OPTIONS.requests.max_requests)
         self._began = self.now
+        self._effects: deque[Effect] = deque()
         self._changes: list[Change] = []
         self._queries: list[Query] = []
         self._is_storing = False
@@ -191,16 +193,25 @@ class Server:
 
     def _after(self) -> None:
         """Do what the broker asks for, as the server's loop does."""
-        while self.is_up and (effects := self.broker.take_effects()):
-            self._watch.seen(effects, self.now)
-            for effect in effects:
-                self._do(effect)
-                if self._clock.breaks(0.0002, "crash at an effect", type(effect).__name__):
-                    self.crash()
-                    return
+        self._take()
+        while self.is_up and self._effects:
+            effect = self._effects.popleft()
+            self._do(effect)
+            if self._clock.breaks(0.0002, "crash at an effect", type(effect).__name__):
+                self.crash()
+                return
+            self._take()
         if self.is_up:
             self._store()
             self._set_alarm()
+
+    def _take(self) -> None:
+        """Take what the broker wants done behind what it wanted before."""
+        effects = self.broker.take_effects()
+        if effects:
+            # At once: where something cannot be sent somebody is gone, and what follows is seen as it was decided.
+            self._watch.seen(effects, self.now)
+            self._effects += effects
 
     def _do(self, effect: Effect) -> None:
         match effect:

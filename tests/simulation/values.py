@@ -7,7 +7,7 @@ is the last that came to the server later; with ``ack=1`` it counts from its com
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mezzenger.broker.effects import Change, Effect, Requeue, Retain, Store, Unretain
 from mezzenger.broker.retained import WRITE_SECONDS
@@ -24,6 +24,14 @@ _ROWS: Final = "SELECT name.name, number, expires, frame FROM retained JOIN name
 
 Id = tuple[int, int]
 """Client and sequence of a message."""
+
+
+class Published(NamedTuple):
+    """A frame as it was published, whatever it became in the queues that it is in."""
+
+    client: int
+    sequence: int
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,14 @@ class Values:
         self._memory: dict[str, Value] = {}
         self._disk: dict[str, Value] = {}
         self._storing: dict[int, tuple[str, Value]] = {}
-        """What is the last one once it is committed, by number."""
+        """What is the last one once it is committed, by the number of the first that is stored of it."""
+        self._stored: set[Id] = set()
+        """What is, or was, among these: it is the last one once, in however many queues it is."""
         self._numbers: dict[int, Value] = {}
         self._ends: dict[int, int] = {}
         """Up to which order last messages were forgotten, by the number that the broker tells."""
         self._dropped: dict[str, int] = {}
-        """Up to which order the last messages of a name were dropped."""
+        """Up to which order the last messages of a name were dropped, or have expired."""
         self._volatile: dict[str, list[Value]] = {}
         """What came since what is on the disk, with ack=0."""
         self.orders: dict[Id, int] = {}
@@ -77,6 +87,7 @@ class Values:
             kept = self._disk.get(name)
             self.lost.update(value.id for value in values if kept is None or value.order > kept.order)
         self._volatile.clear()
+        self._stored.difference_update(value.id for _, value in self._storing.values())
         self._storing.clear()
         self._numbers.clear()
         self._ends.clear()
@@ -89,7 +100,7 @@ class Values:
         policy = RULES[header.name]
         if policy.retain is not None:
             expires = None if policy.ttl is None else now + policy.ttl
-            value = self._new(header, expires, stored=None)
+            value = self._new((header.client, header.sequence + header.messages - 1), expires, stored=None)
             self._memory[header.name] = value
             self._volatile.setdefault(header.name, []).append(value)
 
@@ -107,13 +118,13 @@ class Values:
             case DropRetained(names=names):
                 self._dropping(names)
 
-    def storing(self, number: int, frame: bytes, expires: float | None) -> None:
+    def storing(self, number: int, name: str, publish: Published, expires: float | None) -> None:
         """Take note of a frame with ack=1 that is to be delivered at once from now on, once that is committed."""
-        header = header_of(frame)
-        if RULES[header.name].retain is not None:
-            value = self._new(header, expires, stored=(header.client, header.sequence))
-            self._storing[number] = header.name, value
-            self._numbers[number] = value
+        id_ = publish.client, publish.sequence + publish.messages - 1
+        if RULES[name].retain is not None and id_ not in self._stored:
+            self._stored.add(id_)
+            value = self._new(id_, expires, stored=(publish.client, publish.sequence))
+            self._storing[number] = name, value
 
     def decided(self, effect: Effect, now: float) -> None:
         """Check what the broker wants written."""
@@ -199,17 +210,16 @@ class Values:
                 self._volatile.pop(name, None)
                 self._clock.tell("last message dropped", name)
 
-    def _new(self, header: wire.Header, expires: float | None, stored: Id | None) -> Value:
+    def _new(self, id_: Id, expires: float | None, stored: Id | None) -> Value:
         self._count += 1
-        id_ = header.client, header.sequence + header.messages - 1
         self.orders[id_] = self._count
         return Value(self._count, id_, stored, expires, self._clock.now)
 
     def _check_retain(self, retain: Retain) -> None:
         header = header_of(last_message(retain.frame))
         id_ = header.client, header.sequence
-        is_stored = retain.number in self._storing
-        value = self._storing[retain.number][1] if is_stored else self._memory[retain.name]
+        storing = {value.id: value for _, value in self._storing.values()}
+        value = storing.get(id_) or self._memory[retain.name]
         wanted = retain.name, value.id, value.expires
         assert (header.name, id_, retain.expires) == wanted, f"{retain.number} is not the last: {value}"
         self._numbers[retain.number] = value
@@ -219,6 +229,7 @@ class Values:
         value = self._memory.get(name)
         if value is not None:
             assert _has_expired(value, now), f"at {now}: forgotten without a reason: {value} of {name}"
+            self._dropped[name] = value.order
             self._clock.tell("last message expired", name)
             del self._memory[name]
             self._volatile.pop(name, None)
@@ -236,6 +247,8 @@ class Values:
 
     def _became_last(self, name: str, value: Value) -> None:
         """Take note that a stored message is committed; what is the last one must be with it in the file."""
+        if value.order <= self._dropped.get(name, 0):
+            return
         written = self._disk.get(name)
         is_there = written is not None and written.order >= value.order
         assert is_there, f"stored, and {written} is the last message of {name} in the file, not {value}"

@@ -36,6 +36,7 @@ from tests.simulation.group_watch import GroupWatch
 from tests.simulation.ledger import Ledger, Life
 from tests.simulation.policies import MAX_RUNTIME, RULES, longest_pause, matches
 from tests.simulation.requests import RequestWatch
+from tests.simulation.values import Published
 
 
 def _is_served(queue: str, served: tuple[set[str], set[str]]) -> bool:
@@ -237,7 +238,7 @@ class Watch:
             expected = {(*key, name) for name in whole}
             for offset in range(self._batches[key]):
                 expected |= {(store.client, store.sequence + offset, queue) for queue in groups}
-            self._ledger.published(*key, expected)
+            self._ledger.published(Published(*key, self._batches[key]), expected)
         stores[key].append((header.client, header.sequence, store.name))
         self._check_moments(store)
 

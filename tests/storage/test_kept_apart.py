@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,7 +187,7 @@ class TestSweeping:
 
     def test_in_slices(self, driver: Driver) -> None:
         """So many of each at most, and at once when there is more; then all was found once."""
-        delayed = [store(number, due=1.0) for number in range(1, 8)]
+        delayed = [store(number, due=number / 8) for number in range(1, 8)]
         driver.commit(know(), *delayed, *(store(number, expires=1.0) for number in range(8, 13)))
         due: list[int] = []
         expired: list[int] = []
@@ -205,6 +206,16 @@ class TestSweeping:
         assert due == list(range(1, 8))
         assert expired == list(range(8, 13))
         assert driver.numbers() == list(range(101, 108))
+
+    def test_a_publish_is_not_parted(self, driver: Driver) -> None:
+        """What one publish has become, in several queues, is found together, whatever the limit."""
+        first = [store(1, due=1.0), *(replace(store(number, due=1.0), name=f"a|{number}") for number in range(2, 6))]
+        driver.commit(know(), *first, store(6, due=2.0))
+        swept = driver.sweep(2.0, frames=2)
+        assert [waiting.number for waiting in swept.due] == [1, 2, 3, 4, 5]
+        assert swept.next is not None
+        driver.commit(*(requeue(one, 100 + one.number, Origin.DELAYED) for one in first))
+        assert [waiting.number for waiting in driver.sweep(swept.next).due] == [6]
 
     def test_many_that_were_settled(self, driver: Driver) -> None:
         """The moments of thousands that came and went are not found, and those of the others are."""
