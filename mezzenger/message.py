@@ -197,8 +197,7 @@ def received_message(  # noqa: PLR0917  # the fields of a message; names would b
     attempt: int,
     headers: Mapping[str, str],
     encoded: Buffer,
-    *,
-    retained: bool = False,
+    retained: bool = False,  # noqa: FBT001, FBT002  # likewise
 ) -> Message[T]:
     """Build a message from a frame whose digest was verified, without validating each field again.
 

@@ -134,7 +134,7 @@ def test_the_whole_client_works(tmp_path: Path) -> None:
 
 PROGRAMS: Final = [
     pytest.param(page, block, id=f"{page.name}:{block.line}")
-    for page in [ROOT / "docs" / f"{name}.md" for name in ("channels", "groups", "requests", "tracing")]
+    for page in [ROOT / "docs" / f"{name}.md" for name in ("asyncio", "channels", "groups", "requests", "tracing")]
     for block in read_blocks(page.read_text("utf-8"))
     if block.language == "python" or block.text.startswith("mezzenger ")
 ]

@@ -1,7 +1,10 @@
 """The programs that we show to others run as they are."""
 
+import http.client
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from typing import Final
 import pytest
 
 from mezzenger import ChannelSettings, MezzengerServer, ServerSettings
+from tests.integration.processes import wait_for
 
 ROOT: Final = Path(__file__).parent.parent
 ADDRESS: Final = 'server_address="127.0.0.1"'
@@ -142,3 +146,35 @@ def test_wildcards(server: MezzengerServer, tmp_path: Path) -> None:
         "sensors.boiler.temperature: 71.5",
         "alarms.cellar.door.open: since 9:12",
     ]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["web_fastapi.py", "web_flask.py"])
+def test_a_web_service(name: str, server: MezzengerServer, tmp_path: Path) -> None:
+    """A request publishes, the subscriber in the background handles; Ctrl-C ends it, and all is acknowledged."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with start_example(name, server, tmp_path, str(port)) as service:
+        try:
+            wait_for(lambda: fetched(port, "GET", "/orders") == {})
+            for _ in range(3):
+                assert fetched(port, "POST", "/orders/tea") == {"ordered": "tea"}
+            assert fetched(port, "POST", "/orders/milk") == {"ordered": "milk"}
+            wait_for(lambda: fetched(port, "GET", "/orders") == {"tea": 3, "milk": 1})
+            service.send_signal(signal.SIGINT)
+            service.wait(TIMEOUT)
+        finally:
+            service.kill()
+    assert server.stats().pending == 0
+
+
+def fetched(port: int, method: str, path: str) -> object:
+    """Return what a web service answers, read as JSON; None if it does not listen yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    try:
+        connection.request(method, path)
+        return json.loads(connection.getresponse().read())
+    except ConnectionRefusedError:
+        return None
+    finally:
+        connection.close()

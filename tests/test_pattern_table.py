@@ -29,6 +29,9 @@ def test_finds_what_matches(added: list[tuple[str, int]], removed: list[tuple[st
             table.remove(pattern, key)
             del there[pattern, key]
             table.match(name)
+    assert table.found(name) in {None, table.match(name)}
+    assert table.match_each([name, name]) == [table.match(name)] * 2 == table.match_each([name, name])
+    assert table.found(name) == table.match(name)
     assert sorted(table.match(name)) == sorted({key for pattern, key in there if matches(pattern, name)})
     assert len(table) == len({pattern for pattern, _ in there})
 

@@ -6,10 +6,9 @@ gets all that waits there. What is on its way to the store then, or waits for it
 What subscribers left behind is another matter once there is a group: that has copies of its own.
 """
 
-from collections.abc import Callable
-
 from mezzenger.broker.effects import Adopt, Effect
 from mezzenger.broker.fates import Fates
+from mezzenger.broker.intake import Intake
 from mezzenger.broker.routing import Routing
 from mezzenger.patterns import matches
 from mezzenger.queues import is_group, split_queue
@@ -22,14 +21,14 @@ class Adoption:
         routing: Knows subscribers and groups.
         fates: Know what is pending.
         effects: What is to be done is appended there.
-        last_number: Returns the highest number that was given to a message.
+        intake: Knows the highest number that was given to a message.
     """
 
-    def __init__(self, routing: Routing, fates: Fates, effects: list[Effect], last_number: Callable[[], int]) -> None:
+    def __init__(self, routing: Routing, fates: Fates, effects: list[Effect], intake: Intake) -> None:
         self._routing = routing
         self._fates = fates
         self._effects = effects
-        self._last_number = last_number
+        self._intake = intake
         self._orphans: dict[str, None] = {}
         self._since: dict[str, int] = {}
         """Of groups that were made in this run, which messages are older."""
@@ -37,7 +36,7 @@ class Adoption:
     def group_added(self, queue: str) -> None:
         """Take note of a new group, which may inherit something."""
         pattern, _ = split_queue(queue)
-        self._since[queue] = self._last_number()
+        self._since[queue] = self._intake.last_number
         for name in self._fates.pending.queues():
             if not is_group(name) and matches(pattern, name) and len(self._routing.groups_of(name)) == 1:
                 self._orphans[name] = None

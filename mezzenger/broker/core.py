@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mezzenger.broker.adoption import Adoption
+from mezzenger.broker.broadcasts import Broadcasts
 from mezzenger.broker.connections import ConnectionOptions, Connections
 from mezzenger.broker.dead_letters import DeadLetters
 from mezzenger.broker.deliveries import Deliveries
@@ -21,12 +22,12 @@ from mezzenger.broker.effects import (
     Find,
     Load,
     Origin,
-    Publish,
     Reply,
     Requeue,
     Retain,
     Send,
     Store,
+    Unretain,
 )
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.intake import Intake, TooManyRefusedError
@@ -44,6 +45,7 @@ from mezzenger.broker.sweeper import Sweeper
 from mezzenger.codecs import Buffer
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import commands, wire
+from mezzenger.protocol.bundle import is_addressed
 from mezzenger.protocol.commands import (
     Ack,
     ClientCommand,
@@ -105,8 +107,9 @@ class Broker:
         self._retained = LastValues(
             options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
         )
-        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._last_number)
+        self._broadcasts = Broadcasts(self._routing, self._deliveries, self._retained, self._counters, self._effects)
         self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
+        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._intake)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
         self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
@@ -319,7 +322,10 @@ class Broker:
 
     def _on_data(self, peer: Peer, frame: Buffer, now: float) -> bool:
         try:
-            header = self._read_header(frame)
+            self._check_size(frame)
+            if is_addressed(frame):
+                return self._broadcasts.bundle(frame, now)
+            header = wire.read_header(frame)
         except ProtocolError as error:
             # Its sequence is unknown: were later frames stored, it would count as stored too when it comes again.
             self._connections.dismiss(peer, error.reason, str(error), now)
@@ -327,27 +333,12 @@ class Broker:
         if header.ack:
             self._on_stored_publish(peer, header, bytes(frame), now)
             return False
-        if self._retained.is_on:
-            self._retained.published(header.name, bytes(frame), now)
-        return self._broadcast(header, frame) and not self._retained.is_on
+        return self._broadcasts.frame(header, frame, now)
 
-    def _broadcast(self, header: wire.Header, frame: Buffer) -> bool:
-        """Hand an ``ack=0`` frame on to all subscribers, and to one member of each group; return whether none is."""
-        groups = self._routing.groups_of(header.name)
-        given = [self._deliveries.broadcast(group, bytes(frame), header.messages) for group in groups]
-        if self._routing.subscribers(header.name):
-            self._effects.append(Publish(frame))
-        elif not any(given):
-            self._counters.dropped["no_subscriber"] += header.messages
-            return not groups
-        self._counters.published += header.messages
-        return not groups
-
-    def _read_header(self, frame: Buffer) -> wire.Header:
+    def _check_size(self, frame: Buffer) -> None:
         limit = self._options.connection.max_message_size
         if len(frame) > limit:
             raise ProtocolError("size", f"a frame of {len(frame)} bytes, where at most {limit} are taken")
-        return wire.read_header(frame)
 
     def _on_stored_publish(self, peer: Peer, header: wire.Header, frame: bytes, now: float) -> None:
         if self._is_draining:
@@ -365,9 +356,6 @@ class Broker:
 
     def _next_number(self) -> int:
         return self._intake.next_number()
-
-    def _last_number(self) -> int:
-        return self._intake.last_number
 
     def _take_back(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
@@ -392,6 +380,8 @@ class Broker:
                 self._memberships.dropped(change)
             case Retain():
                 self._retained.committed(change)
+            case Unretain():
+                self._retained.forgotten(change)
             case Reply():
                 self._connections.answer(change.peer, Completed(change.request, change.count))
 

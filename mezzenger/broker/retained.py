@@ -11,13 +11,14 @@ A frame is kept as it came until somebody needs it: only then it is verified, an
 
 import heapq
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
 
+from mezzenger.broker.due import last_of_names
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
+from mezzenger.broker.latecomers import Latecomers
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Kept, Waiting
@@ -118,10 +119,7 @@ class LastValues:
         self._wrote_at = 0.0
         self._writing: set[int] = set()
         """The numbers of what was changed with ``ack=0`` and is being written."""
-        self._storing: Counter[str] = Counter()
-        """How many messages of each name will be kept once they are stored, unless a later one is."""
-        self._ended: dict[str, int] = {}
-        """Of these names the number of what was kept, and is no more: what is stored then and is older is not kept."""
+        self._latecomers = Latecomers()
         self._expiring: list[tuple[float, str]] = []
         self._expires: dict[str, float] = {}
         """For each name in the heap, the moment that counts."""
@@ -133,7 +131,7 @@ class LastValues:
     def restored(self, retained: Iterable[tuple[str, Kept]]) -> None:
         """Take in what the last run left, as far as it is still to be kept."""
         for name, kept in retained:
-            if self.is_on and self._is_retaining(name):
+            if self.is_on and self.is_retaining(name):
                 self._keep(name, kept, is_written=True)
             else:
                 self._effects.append(Unretain(kept.number, name))
@@ -161,12 +159,12 @@ class LastValues:
             expires: When it is of no use any more, if ever.
             is_pending: Whether it is stored for subscribers.
         """
-        if not self.is_on or not self._is_retaining(name):
+        if not self.is_on or not self.is_retaining(name):
             return
         if name not in self._values and len(self._values) >= self._options.max_names:
             self._counters.unretained += 1
         else:
-            self._storing[name] += 1
+            self._latecomers.storing(name)
             self._effects.append(Retain(number, name, frame, expires, is_pending=is_pending))
 
     def due(self, found: Iterable[tuple[Waiting, int]]) -> None:
@@ -175,26 +173,26 @@ class LastValues:
         Args:
             found: What is due, with its number from now on; of one publish all of it, in whatever queues it is.
         """
-        if not self.is_on:
-            return
-        last: dict[str, tuple[wire.Header, Waiting, int]] = {}
-        for waiting, number in found:
-            header = wire.read_header(waiting.frame)
-            # What is stored for subscribers comes before its copies for groups.
-            if header.name not in last or not _is_of(header, last[header.name][0]):
-                last[header.name] = header, waiting, number
-        for name, (_, waiting, number) in last.items():
-            self.storing(number, name, waiting.frame, waiting.expires, is_pending=not is_group(waiting.name))
+        if self.is_on:
+            for name, (waiting, number) in last_of_names(found).items():
+                self.storing(number, name, waiting.frame, waiting.expires, is_pending=not is_group(waiting.name))
 
     def committed(self, retain: Retain) -> None:
         """Take note that the store keeps a message."""
         if retain.number in self._writing:
             self._writing.remove(retain.number)
             return
-        if retain.number > self._ended.get(retain.name, 0):
+        if not self._latecomers.is_late(retain.name, retain.number):
             kept = Kept(retain.number, retain.frame, retain.expires, retain.is_pending)
             self._keep(retain.name, kept, is_written=True)
-        self._stored(retain.name)
+        self._latecomers.answered(retain.name)
+
+    def forgotten(self, unretain: Unretain) -> None:
+        """Take note that the store keeps nothing up to a number; what was on its way there then was meant, too."""
+        value = self._values.get(unretain.name)
+        if value is not None and value.last.number <= unretain.number:
+            value.is_written = False
+            self._forget(unretain.name)
 
     def commit_failed(self, retain: Retain) -> None:
         """Take note that the store does not keep a message; what was to be written so is written later."""
@@ -204,7 +202,7 @@ class LastValues:
                 self._changed[retain.name] = None
                 self._write_at = self._wrote_at + WRITE_SECONDS
         else:
-            self._stored(retain.name)
+            self._latecomers.answered(retain.name)
 
     def write(self, now: float) -> None:
         """Have the store keep what has changed."""
@@ -266,7 +264,8 @@ class LastValues:
 
     # The table.
 
-    def _is_retaining(self, name: str) -> bool:
+    def is_retaining(self, name: str) -> bool:
+        """Whether the last message of a name is to be kept."""
         return self._policies.of(name).retain is not None
 
     def _keep(self, name: str, kept: Kept, *, is_written: bool = False) -> bool:
@@ -309,18 +308,9 @@ class LastValues:
         self._pending.last.pop(name, None)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
-        is_storing = name in self._storing
-        if is_storing:
-            self._ended[name] = value.last.number
-        if value.is_written or is_storing:
+        self._latecomers.ended(name, value.last.number)
+        if value.is_written or name in self._latecomers:
             self._effects.append(Unretain(value.last.number, name))
-
-    def _stored(self, name: str) -> None:
-        """Take note that the store has answered to what ``storing`` was told."""
-        self._storing[name] -= 1
-        if not self._storing[name]:
-            del self._storing[name]
-            self._ended.pop(name, None)
 
     def _verify_all(self) -> None:
         for name in list(self._loose):
@@ -383,11 +373,6 @@ class LastValues:
         if len(self._expiring) > 2 * len(self._expires) + _SPARE:
             self._expiring = [(moment, name) for name, moment in self._expires.items()]
             heapq.heapify(self._expiring)
-
-
-def _is_of(header: wire.Header, batch: wire.Header) -> bool:
-    """Whether a message is one of a batch, or the batch itself."""
-    return batch.client == header.client and 0 <= header.sequence - batch.sequence < batch.messages
 
 
 def _has_expired(kept: Kept, now: float) -> bool:

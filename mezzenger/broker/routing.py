@@ -42,6 +42,10 @@ class Routing:
         """Return the peers that get each message of a name, groups left aside."""
         return self._peers.match(name)
 
+    def subscribers_of_each(self, names: Sequence[str]) -> list[tuple[Peer, ...]]:
+        """Return what ``subscribers`` does for each of many names."""
+        return self._peers.match_each(names)
+
     def responders(self, name: str) -> Sequence[Peer]:
         """Return the peers that can answer a request: each subscriber, and each member of a group, once."""
         subscribers, groups = self.subscribers(name), self.groups_of(name)
@@ -72,6 +76,10 @@ class Routing:
     def groups_of(self, name: str) -> Sequence[Group]:
         """Return the groups that get each message of a name."""
         return self._groups.match(name)
+
+    def have_groups(self, names: Sequence[str]) -> bool:
+        """Whether there is a group that gets the messages of one of these names."""
+        return bool(self.by_queue) and any(self._groups.match_each(names))
 
     def queues(self, name: str) -> list[str]:
         """Return the queues in which a message is to be stored: those of its groups, and that of its subscribers.

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from mezzenger.client import lifetime
-from mezzenger.client.async_pump import AsyncPump
+from mezzenger.client.async_pump import DONE, AsyncPump
 from mezzenger.client.engine import Engine
 from mezzenger.client.lanes import Lanes
 from mezzenger.client.line import socket_line
@@ -95,7 +95,11 @@ class AsyncEngine(Engine):
         return self._turn() if rest is None and self._pump.is_turn_due else rest
 
     async def _turn(self) -> None:
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as cancelled:
+            cancelled.add_note(DONE)
+            raise
         self._gatherer.resumed()
 
     async def shut_down(self) -> None:
@@ -115,7 +119,7 @@ class AsyncEngine(Engine):
         if self._lanes.is_in_callback():
             return
         try:
-            await asyncio.shield(self._ending)
+            await asyncio.wait([self._ending])
         except asyncio.CancelledError:
             self._ending.cancel()
             raise

@@ -14,11 +14,14 @@ from mezzenger.client.line import Line
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.events import Fate
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 
 R = TypeVar("R")
+
+DONE: Final = "cancelled, but it is done"
+"""What is noted at a CancelledError that comes too late."""
 
 _TOLD: Final = {
     Fate.UNSENT: "cancelled before anything was sent",
@@ -85,7 +88,7 @@ class Suspended(Waiter):
                 again.add_note(_TOLD[fate])
                 self.abandon()
                 raise
-            cancelled.add_note(f"cancelled, but {'it is done' if self.error is None else self.error}")
+            cancelled.add_note(DONE if self.error is None else f"cancelled, and it has failed: {self.error}")
         else:
             cancelled.add_note(_TOLD[fate])
             self._pump.forget(self)
@@ -140,7 +143,7 @@ class AsyncPump(Runner):
         finally:
             self._carry_out(now)
 
-    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Suspended]:
+    def publish(self, drafts: Sequence[Draft | MixedDraft], patience: float) -> Sequence[Suspended]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
         waiters: list[Suspended] = []
         now = self._take_in()

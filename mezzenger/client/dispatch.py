@@ -9,8 +9,9 @@ from mezzenger.client.failures import describe
 from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
+from mezzenger.protocol.bundle import Bundle
 from mezzenger.protocol.commands import Failure
-from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.events import Bundled, Delivery
 
 logger = logging.getLogger("mezzenger.client")
 
@@ -51,7 +52,7 @@ class Dispatcher:
         self._rest = rest
         self._rouse = rouse
         self.handlers: Handlers[Handler] = Handlers()
-        self._queue: deque[Delivery] = deque()
+        self._queue: deque[Delivery | Bundled] = deque()
         # Of messages with ack=0; each is changed by one thread at a time.
         self._queued = 0
         self._begun = 0
@@ -102,40 +103,57 @@ class Dispatcher:
         """Whether there is a thread."""
         return self._thread is not None
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, arrivals: Sequence[Delivery | Bundled]) -> None:
         """Take in what has arrived; never waits. One thread at a time may call this; ``rest`` is told by them."""
-        for delivery in deliveries:
-            header = delivery.contents.header
-            if not (header.ack or delivery.served):
-                if self._queued - self._begun + header.messages > self._limit:
-                    self.dropped += header.messages
-                    continue
-                self._queued += header.messages
-            self._queue.append(delivery)
+        for arrival in arrivals:
+            counted = _counted(arrival)
+            if counted and self._queued - self._begun + counted > self._limit:
+                self.dropped += counted
+                continue
+            self._queued += counted
+            self._queue.append(arrival)
 
     def _run(self) -> None:
         try:
-            while (delivery := self._next()) is not None:
-                self._dispatch(delivery)
+            while (arrival := self._next()) is not None:
+                self._dispatch(arrival)
         finally:
             self._ended()
 
     def _has_work(self) -> bool:
         return bool(self._queue) or self._is_stopping
 
-    def _next(self) -> Delivery | None:
+    def _next(self) -> Delivery | Bundled | None:
         while not self._has_work():
             self._rest(self._has_work)
         return None if self._is_stopping else self._take()
 
-    def _take(self) -> Delivery:
-        delivery = self._queue.popleft()
-        header = delivery.contents.header
-        if not (header.ack or delivery.served):
-            self._begun += header.messages
-        return delivery
+    def _take(self) -> Delivery | Bundled:
+        arrival = self._queue.popleft()
+        self._begun += _counted(arrival)
+        return arrival
 
-    def _dispatch(self, delivery: Delivery) -> None:
+    def _dispatch_bundle(self, bundle: Bundle) -> None:
+        handlers_of, read = self.handlers.of, self._payloads.bundle_reader(bundle)
+        for index, name in enumerate(bundle.names):
+            handlers = handlers_of(name, None)
+            if not handlers:
+                continue
+            self.received += 1
+            is_handled = True
+            for handler in handlers:
+                try:
+                    message = read(index, handler.channel)
+                    handler.callback(message.payload, message)
+                except BaseException:  # as below
+                    logger.exception("message %r was not handled", name)
+                    is_handled = False
+            self.failed += not is_handled
+
+    def _dispatch(self, delivery: Delivery | Bundled) -> None:
+        if isinstance(delivery, Bundled):
+            self._dispatch_bundle(delivery.bundle)
+            return
         header = delivery.contents.header
         if delivery.served is not None:
             self._responder.serve(delivery, delivery.served, self.handlers.responder(header.name))
@@ -175,3 +193,11 @@ class Dispatcher:
                 self.failed += 1
                 failures.append(Failure(index, text))
         return failures
+
+
+def _counted(arrival: Delivery | Bundled) -> int:
+    """Return how many messages count in the limit."""
+    if isinstance(arrival, Bundled):
+        return len(arrival.bundle.names)
+    header = arrival.contents.header
+    return 0 if header.ack or arrival.served else header.messages

@@ -21,7 +21,7 @@ from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
 from mezzenger.protocol.events import Delivery, Ended, Served
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, State
 from mezzenger.protocol.subscriptions import Membership
@@ -69,7 +69,7 @@ class Engine(ABC):
         """Take in what runs the session, and make what needs it."""
         self._runner = runner
         self._responder = Responder(self.payloads, self._begins, self._respond, runner.clock)
-        self._gatherer = Gatherer(runner, lambda batch: self._draft(*batch), self.patience)
+        self._gatherer = Gatherer(runner, self._tell, self.patience)
 
     @property
     def patience(self) -> float:
@@ -91,13 +91,14 @@ class Engine(ABC):
     # Sending and asking.
 
     async def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
-        """Send one message by itself."""
+        """Send one message, with others of its burst if it has ``ack=0``."""
         if not ack and self._runner.is_attended:
-            await self._gatherer.send_alone(self._draft(name, [item], codec, extra=extra))
-            return
-        waiter = self._publish(name, [item], codec, ack, extra)
-        if waiter is not None:
-            await waiter.wait()
+            wait = self._gatherer.send(name, item[1], codec, extra)
+        else:
+            waiter = self._publish(name, [item], codec, ack, extra)
+            wait = None if waiter is None else waiter.wait()
+        if wait is not None:
+            await wait
 
     async def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, behind all that waits; return how many messages that were."""
@@ -203,9 +204,15 @@ class Engine(ABC):
         return self._runner.submit(lambda session, now: session.publish(draft, now, now + self.patience))
 
     def _draft(self, name: str, items: list[Item], codec: int, ack: int = 0, extra: Extra = NO_EXTRA) -> Draft:
+        draft = Draft(name, items, ack, codec, extra)
+        self._tell(draft)
+        return draft
+
+    def _tell(self, draft: Draft | MixedDraft) -> None:
         if self.settings.verbose:
-            logger.debug("sending %d of %r with ack=%d", len(items), name, ack)
-        return Draft(name, items, ack, codec, extra)
+            names = draft.names if isinstance(draft, MixedDraft) else [draft.name]
+            told = ", ".join(map(repr, dict.fromkeys(names)))
+            logger.debug("sending %d of %s with ack=%d", len(draft.items), told, draft.ack)
 
     def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         self._runner.run(lambda session, _now: session.handled(delivery, failures))

@@ -1,4 +1,4 @@
-"""Sends ``ack=0`` messages, those of a burst in batches."""
+"""Sends ``ack=0`` messages, those of a burst together."""
 
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,8 +6,9 @@ from time import monotonic, time
 
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.gathering import Batch, Gathering
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.gathering import Gathering
+from mezzenger.protocol.outgoing import Draft, MixedDraft
+from mezzenger.protocol.wire import NO_EXTRA, Extra
 
 
 class Gatherer:
@@ -15,23 +16,23 @@ class Gatherer:
 
     Args:
         runner: Sends.
-        draft: Makes the draft of a batch.
-        patience: How many seconds a batch may wait for the server.
+        tell: Is told what leaves.
+        patience: How many seconds a frame may wait for the server.
     """
 
-    def __init__(self, runner: Runner, draft: Callable[[Batch], Draft], patience: float) -> None:
+    def __init__(self, runner: Runner, tell: Callable[[Draft | MixedDraft], None], patience: float) -> None:
         self._runner = runner
-        self._draft = draft
+        self._tell = tell
         self._patience = patience
         self._gathering = Gathering()
-        # Held while a batch is handed over: batches of one name must not overtake each other.
+        # Held while a frame is handed over: frames must not overtake each other.
         self._lock = threading.Lock()
         self._held: list[Waiter] = []
-        """Of batches that left by themselves and found no server; the next call waits for it."""
+        """Of frames that left by themselves and found no server; the next call waits for it."""
         self._error: MezzengerError | None = None
-        """Why such a batch could not be sent; the next call tells."""
+        """Why such a frame could not be sent; the next call tells."""
 
-    def send(self, name: str, payload: bytes, codec: int) -> Awaitable[None] | None:
+    def send(self, name: str, payload: bytes, codec: int, extra: Extra = NO_EXTRA) -> Awaitable[None] | None:
         """Send an encoded message, now or with others of its burst.
 
         Returns:
@@ -41,29 +42,19 @@ class Gatherer:
         gathering = self._gathering
         with self._lock:
             now, former = monotonic(), gathering.deadline
-            deadline = gathering.take(name, (time(), payload), codec, now)
+            deadline = gathering.take(name, (time(), payload), codec, now, extra)
             if deadline == former:
                 return None
             if deadline > now:
                 self._runner.wake_by(deadline)
                 return None
-            waiters = self._leave(())
+            waiters = self._leave()
             gathering.sent(monotonic())
         return self._settle(waiters) if waiters or self._error else None
 
     def resumed(self) -> None:
         """Take note that who has sent could not send more until now."""
         self._gathering.sent(monotonic())
-
-    async def send_alone(self, draft: Draft) -> None:
-        """Send a draft behind all that waits.
-
-        Raises:
-            MezzengerError: This one, or one that waited since an earlier call, cannot be sent.
-        """
-        with self._lock:
-            waiters = self._leave([draft])
-        await self._settle(waiters)
 
     async def flush(self) -> None:
         """Send all that waits.
@@ -72,7 +63,7 @@ class Gatherer:
             MezzengerError: It cannot be sent.
         """
         with self._lock:
-            waiters = self._leave(())
+            waiters = self._leave()
         await self._settle(waiters)
 
     async def _settle(self, waiters: Sequence[Waiter]) -> None:
@@ -102,13 +93,15 @@ class Gatherer:
             if deadline is not None and deadline > monotonic():
                 return deadline
             try:
-                self._held = self._leave(())
+                self._held = self._leave()
             except MezzengerError as error:
                 self._error = error
             return None
 
-    def _leave(self, more: Sequence[Draft]) -> list[Waiter]:
-        """Hand over all that waits, and more behind it; return whom to wait for."""
-        drafts = list(map(self._draft, self._gathering.take_all()))
+    def _leave(self) -> list[Waiter]:
+        """Hand over all that waits; return whom to wait for."""
+        drafts = self._gathering.take_all()
+        for draft in drafts:
+            self._tell(draft)
         held, self._held = self._held, []
-        return [*held, *self._runner.publish([*drafts, *more], self._patience)]
+        return [*held, *self._runner.publish(drafts, self._patience)]

@@ -104,6 +104,10 @@ class Handlers(Generic[H]):
             group: The queue of a group, if it is for one.
             wanted: The patterns that count, if not all do.
         """
+        if group is None and wanted is None:
+            found = self._of_names.found(name)
+            if found is not None:
+                return found
         with self._lock:
             if wanted is not None:
                 return [self._by_pattern[pattern] for pattern in wanted if pattern in self._by_pattern]

@@ -12,9 +12,9 @@ from typing import Final
 from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
-from mezzenger.client.shares import InWork, Share
+from mezzenger.client.shares import InWork, LeftOut, Share
 from mezzenger.protocol.commands import Failure
-from mezzenger.protocol.events import Delivery, Served
+from mezzenger.protocol.events import Bundled, Delivery, Served
 
 _TURN: Final = 0.002
 """Seconds after which callbacks that do not wait for anything let others have a turn."""
@@ -147,6 +147,9 @@ class Lane:
                 result = callback(message.payload, message)
                 if result is not None and isawaitable(result):
                     await result
+            except LeftOut:
+                share.work.leave_out(index)
+                share.one_done()
             except BaseException as error:
                 self._failed(share, index, error)
                 share.one_done()
@@ -268,13 +271,14 @@ class Lanes:
         lane = _lane.get()
         return lane is not None and lane.counts is self._counts
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, arrivals: Sequence[Delivery | Bundled]) -> None:
         """Take in what has arrived."""
-        for delivery in deliveries:
-            if delivery.served is not None:
-                self._put_request(delivery, delivery.served)
-            else:
-                self._put(delivery)
+        for arrival in arrivals:
+            for delivery in arrival.deliveries() if isinstance(arrival, Bundled) else (arrival,):
+                if delivery.served is not None:
+                    self._put_request(delivery, delivery.served)
+                else:
+                    self._put(delivery)
 
     def _put_request(self, delivery: Delivery, served: Served) -> None:
         lane = self._handlers.responder(delivery.contents.header.name)
@@ -295,7 +299,9 @@ class Lanes:
                 return
             counts.waiting += header.messages
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        work = InWork(delivery, len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored)
+        work = InWork(
+            delivery, len(indexes), len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored
+        )
         weight = 1
         for lane in lanes:
             lane.put(Share(work, self._payloads.reader(delivery, lane.handler.channel), indexes, weight))

@@ -3,11 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from mezzenger.errors import ClientStopped, MezzengerError, NotSubscribed
+from mezzenger.client.shares import LeftOut
+from mezzenger.errors import ClientStopped, MezzengerError
 from mezzenger.message import Message
 
 T = TypeVar("T")
@@ -18,13 +19,22 @@ AckMode = Literal["auto", "manual"]
 class MessageInHand(Generic[T]):
     """A message that somebody has asked for, until it is acknowledged.
 
-    It has what a ``Message`` has; whether that was sent with ``ack=1`` is told by ``msg.message.ack``.
+    It has what a ``Message`` has; whether that was sent with ``ack=1`` is told by ``msg.message.ack``. If it is dropped
+    before anybody has acknowledged it, it is nacked.
     """
 
-    def __init__(self, message: Message[T]) -> None:
+    def __init__(self, message: Message[T], outcome: asyncio.Future[object]) -> None:
         self.message = message
         """The message itself."""
-        self._outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._outcome = outcome
+
+    def __del__(self) -> None:
+        if not self._outcome.done():
+            # Whatever thread collects it; and if the loop is at its end, so is the connection.
+            with suppress(RuntimeError):
+                self._outcome.get_loop().call_soon_threadsafe(
+                    _fail, self._outcome, NotHandled("dropped without an ack")
+                )
 
     @property
     def name(self) -> str:
@@ -56,6 +66,11 @@ class MessageInHand(Generic[T]):
         """Text that travels beside the payload."""
         return self.message.headers
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it was acknowledged, or has failed."""
+        return self._outcome.done()
+
     async def ack(self, answer: object = None) -> None:
         """Take note that it was handled; does nothing if that is known, or if it has failed.
 
@@ -73,12 +88,12 @@ class MessageInHand(Generic[T]):
 
     def fail(self, error: BaseException) -> None:
         """Do the same without waiting until that is told."""
-        if not self._outcome.done():
-            self._outcome.set_exception(error)
+        _fail(self._outcome, error)
 
-    async def outcome(self) -> object:
-        """Wait until it is acknowledged; raise what it was nacked with."""
-        return await self._outcome
+
+def _fail(outcome: asyncio.Future[object], error: BaseException) -> None:
+    if not outcome.done():
+        outcome.set_exception(error)
 
 
 class NotHandled(Exception):  # a reason that somebody gave; nobody catches it
@@ -109,8 +124,8 @@ class Messages(Generic[T]):
         self._unsubscribe = unsubscribe
         self._is_auto = is_auto
         self._waiting: deque[MessageInHand[T]] = deque()
-        self._in_hand: set[MessageInHand[T]] = set()
-        """And those that wait."""
+        self._outcomes: set[asyncio.Future[object]] = set()
+        """Of what is in hand, or waits to be. Not the messages: one that everybody has forgotten is to be nacked."""
         self._arrived: asyncio.Future[None] | None = None
         self._consumer: asyncio.Task[Any] | None = None
         self._is_subscribed = False
@@ -125,12 +140,17 @@ class Messages(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(MezzengerError):  # it has ended before
-            self._unsubscribe()
+        if not self._is_over:  # else it has ended before, and there may be another one of that name
+            with suppress(MezzengerError):
+                self._unsubscribe()
         self.end()
         if self._is_auto:
-            for message in list(self._in_hand):
-                await message.ack() if error is None else await message.nack(error)
+            for outcome in self._outcomes:
+                if error is not None:
+                    _fail(outcome, error)
+                elif not outcome.done():
+                    outcome.set_result(None)
+            await asyncio.sleep(0)
 
     def __aiter__(self) -> AsyncIterator[MessageInHand[T]]:
         return self._iterate()
@@ -139,7 +159,7 @@ class Messages(Generic[T]):
         """Have the loop end when it asks for the next message."""
         self._is_over = True
         while self._waiting:
-            self._waiting.popleft().fail(NotSubscribed("nobody asks for messages any more"))
+            self._waiting.popleft().fail(LeftOut("nobody asks for messages any more"))
         self._tell()
 
     def stop(self) -> None:
@@ -147,30 +167,29 @@ class Messages(Generic[T]):
         self.end()
         consumer = self._consumer
         if not self._is_auto or consumer is None or consumer.done() or consumer is asyncio.current_task():
-            for message in self._in_hand:
-                message.fail(ClientStopped("the client was stopped before the message was acknowledged"))
+            for outcome in self._outcomes:
+                _fail(outcome, ClientStopped("the client was stopped before the message was acknowledged"))
 
     async def hand_over(self, _payload: T, message: Message[T]) -> object:
         """Have the loop given a message, and wait until it is acknowledged; the callback of the subscription."""
         if self._is_over:
-            raise NotSubscribed("nobody asks for messages any more")
-        in_hand = MessageInHand(message)
-        self._waiting.append(in_hand)
-        self._in_hand.add(in_hand)
+            raise LeftOut("nobody asks for messages any more")
+        outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting.append(MessageInHand(message, outcome))
+        self._outcomes.add(outcome)
         self._tell()
         try:
-            return await in_hand.outcome()
+            return await outcome
         finally:
-            self._in_hand.discard(in_hand)
-            if in_hand in self._waiting:
-                self._waiting.remove(in_hand)
+            self._outcomes.discard(outcome)
 
     async def _iterate(self) -> AsyncGenerator[MessageInHand[T], None]:
-        async with self:
+        async with nullcontext() if self._is_subscribed else self:
             while (message := await self._next()) is not None:
                 try:
                     yield message
                 except BaseException:
+                    # With a context manager around the loop that knows better, and has told by now.
                     if self._is_auto:
                         message.fail(NotHandled("the loop was left before the next message was asked for"))
                     raise
@@ -179,12 +198,15 @@ class Messages(Generic[T]):
 
     async def _next(self) -> MessageInHand[T] | None:
         self._consumer = asyncio.current_task()
-        while not self._waiting:
+        while True:
+            while self._waiting:
+                message = self._waiting.popleft()
+                if not message.is_settled:  # the client may be stopping
+                    return message
             if self._is_over:
                 return None
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
-        return self._waiting.popleft()
 
     def _tell(self) -> None:
         if self._arrived is not None and not self._arrived.done():

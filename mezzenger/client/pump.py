@@ -16,7 +16,7 @@ from mezzenger.client.line import Line
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.client.sleep import Sleeping
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 
@@ -119,7 +119,7 @@ class Pump(Runner):
             finally:
                 self._carry_out()
 
-    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Blocked]:
+    def publish(self, drafts: Sequence[Draft | MixedDraft], patience: float) -> Sequence[Blocked]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
         waiters: list[Blocked] = []
         with self._lock:

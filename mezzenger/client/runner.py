@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 from mezzenger.client.line import Line
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
-from mezzenger.protocol.events import Delivery, Ended
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.events import Bundled, Delivery, Ended
+from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 from mezzenger.protocol.wire import Contents
@@ -95,7 +95,7 @@ class Runner(ABC):
         self._due = 0.0
         """When the session has to be told the time, if nothing happens before."""
         self._state = session.state
-        self.arrived: Callable[[Sequence[Delivery]], None] = lambda _: None
+        self.arrived: Callable[[Sequence[Delivery | Bundled]], None] = lambda _: None
         """Is given what comes for callbacks; must not wait."""
         self.ended: Callable[[Ended], None] = lambda _: None
         """Is told of subscriptions that are active no more; likewise."""
@@ -116,7 +116,7 @@ class Runner(ABC):
         """Use the session for what gives a ticket; wait with what is returned, unless that is None."""
 
     @abstractmethod
-    def publish(self, drafts: Sequence[Draft], patience: float) -> Sequence[Waiter]:
+    def publish(self, drafts: Sequence[Draft | MixedDraft], patience: float) -> Sequence[Waiter]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
 
     @abstractmethod
@@ -154,7 +154,7 @@ class Runner(ABC):
         """Tell those who wait what has happened; return whether there is something for callbacks."""
         arrived = []
         for event in self.session.take_events():
-            if isinstance(event, Delivery):
+            if isinstance(event, Delivery | Bundled):
                 arrived.append(event)
                 continue
             if isinstance(event, Ended):

@@ -1,10 +1,10 @@
 """A delivery, and what each subscription has to do with it."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from mezzenger.client.failures import describe
+from mezzenger.errors import NotSubscribed
 from mezzenger.message import Message
 from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Delivery
@@ -12,36 +12,53 @@ from mezzenger.protocol.events import Delivery
 _UNSUBSCRIBED: Final = "unsubscribed while the batch was handled"
 
 
+class LeftOut(NotSubscribed):
+    """Raised by a callback that has not looked at the message, because its subscription has ended."""
+
+
 class InWork:
     """A delivery for one or more subscriptions; it is handled when all of them are done with it.
 
     Args:
         delivery: With ``ack=1`` or not.
+        messages: How many of it are to be handled.
         shares: How many subscriptions it is for.
         begun: Called once, before its first message is handled.
         handled: Is given it in the end, with what failed.
-        ignored: Is given it instead if nobody has begun with it.
+        ignored: Is given it instead if nobody has handled anything of it.
     """
 
-    __slots__ = ("_all", "_begun", "_failures", "_handled", "_ignored", "_left_out", "_shares", "delivery", "is_begun")
+    __slots__ = (
+        "_all",
+        "_begun",
+        "_failures",
+        "_handled",
+        "_ignored",
+        "_left_out",
+        "_messages",
+        "_shares",
+        "delivery",
+        "is_begun",
+    )
 
     def __init__(
         self,
         delivery: Delivery,
+        messages: int,
         shares: int,
-        *,
         begun: Callable[[Delivery], None],
         handled: Callable[[Delivery, list[Failure]], None],
         ignored: Callable[[Delivery], None],
     ) -> None:
         self.delivery = delivery
         self.is_begun = False
+        self._messages = messages
         self._all = self._shares = shares
         self._begun = begun
         self._handled = handled
         self._ignored = ignored
         self._failures: dict[int, str] = {}
-        self._left_out: Counter[int] = Counter()
+        self._left_out: dict[int, int] = {}
 
     def begin(self) -> None:
         """Take note that a subscription begins with it."""
@@ -56,9 +73,13 @@ class InWork:
             self._failures[index] = text
         return is_first
 
+    def _is_left_out(self) -> bool:
+        """Whether no subscription has handled anything of it."""
+        return sum(self._left_out.values()) == self._all * self._messages
+
     def leave_out(self, index: int) -> None:
         """Take note that a subscription ended before a message was handled; it has failed if that is so of all."""
-        self._left_out[index] += 1
+        self._left_out[index] = self._left_out.get(index, 0) + 1
         if self._left_out[index] == self._all:
             self.fail(index, _UNSUBSCRIBED)
 
@@ -69,6 +90,7 @@ class InWork:
             return
         if not self.is_begun:
             self._begun(self.delivery)
+        if self._is_left_out():
             self._ignored(self.delivery)
         elif self.delivery.contents.header.ack:
             self._handled(self.delivery, [Failure(index, text) for index, text in sorted(self._failures.items())])

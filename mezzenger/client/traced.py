@@ -45,12 +45,12 @@ class TracedEngine(Engine):
     """Makes the spans; set by who inherits."""
 
     async def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
-        """Send one message with its span's context; it never travels with others."""
+        """Send one message with its span's context."""
         with self._span(_SEND, name):
             await super().send(name, item, codec, ack, _with_context(extra))
 
     def _gathering(self) -> Callable[[str, bytes, int], Awaitable[None] | None]:
-        """Have nothing gathered: each message has a context of its own."""
+        """Have each message gathered with a context of its own."""
         return self._send_at_once
 
     async def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:

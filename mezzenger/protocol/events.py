@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from mezzenger.errors import MezzengerError
+from mezzenger.protocol.bundle import Bundle, contents_of
 from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.wire import Contents
 
@@ -79,6 +80,16 @@ class Delivery(NamedTuple):
     """Whether the server had kept it as the last message of its name."""
 
 
+class Bundled(NamedTuple):
+    """Messages with ``ack=0`` of several names, each for the callbacks of its name, if there are any."""
+
+    bundle: Bundle
+
+    def deliveries(self) -> list[Delivery]:
+        """Return each message as a delivery, which is simpler to handle, and slower."""
+        return [Delivery(contents, 1, None) for contents in contents_of(self.bundle)]
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A subscription that was active is so no more: the group does not take the client back."""
@@ -108,4 +119,4 @@ class Fate(Enum):
     """It may have been done, or may still be."""
 
 
-Event = Delivery | Ended | Done
+Event = Delivery | Bundled | Ended | Done

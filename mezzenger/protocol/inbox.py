@@ -7,6 +7,7 @@ from typing import Final
 from mezzenger.codecs import Buffer
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
+from mezzenger.protocol.bundle import contents_of, is_addressed, read_bundle
 from mezzenger.protocol.commands import (
     DELIVERIES_PER_ACK,
     MAX_ERROR_CHARACTERS,
@@ -18,9 +19,8 @@ from mezzenger.protocol.commands import (
     Retained,
     ServerCommand,
     fit_text,
-    is_token,
 )
-from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.events import Bundled, Delivery
 from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.subscriptions import Subscriptions
 
@@ -53,6 +53,8 @@ class Inbox:
         self._failed: OrderedDict[Key, frozenset[int]] = OrderedDict()
         """Which messages of a frame could not be handled, if others of it were."""
         self._acks: list[int] = []
+        self.address = b""
+        """Under which this connection is sent bundles: its link token."""
         self.duplicates = 0
         self.malformed: Counter[str] = Counter()
 
@@ -70,13 +72,36 @@ class Inbox:
         self.malformed["command"] += 1
         return None
 
-    def broadcast(self, frame: Buffer) -> Delivery | None:
-        """Return the delivery that a frame with ``ack=0`` is, if there is a callback for it."""
+    def broadcast(self, frame: Buffer) -> Sequence[Delivery | Bundled]:
+        """Return what a frame from the SUB socket brings: messages with ``ack=0``, or a mark, which brings none."""
+        if is_addressed(frame):
+            return self._unpack(frame)
         contents = self._read_contents(frame)
-        if contents is None:
-            return None
-        delivery = Delivery(contents, 1, None)
-        return self._freshness.published(delivery) if self._freshness.is_on else delivery
+        return () if contents is None else self._fresh([contents])
+
+    def _unpack(self, frame: Buffer) -> Sequence[Delivery | Bundled]:
+        address = bytes(frame[:TOKEN_BYTES])
+        if len(frame) == TOKEN_BYTES:
+            self._freshness.mark(address)
+            return ()
+        if address != self.address and len(frame) > TOKEN_BYTES:
+            return ()  # a SUB socket that is subscribed to everything gets what is addressed to others, too
+        try:
+            bundle = read_bundle(frame)
+            if not self._freshness.is_on and not any(bundle.extras):
+                return (Bundled(bundle),)
+            all_contents = contents_of(bundle)
+        except ProtocolError as error:
+            self.malformed[error.reason] += 1
+            return ()
+        return self._fresh([one for one in all_contents if one.header.name in self._subscriptions])
+
+    def _fresh(self, all_contents: Sequence[wire.Contents]) -> Sequence[Delivery]:
+        """Return what is to be given to callbacks, in view of what was kept."""
+        deliveries = [Delivery(contents, 1, None) for contents in all_contents]
+        if not self._freshness.is_on:
+            return deliveries
+        return [fresh for one in deliveries if (fresh := self._freshness.published(one)) is not None]
 
     def kept(self, command: Retained, frames: Sequence[bytes]) -> Iterator[Delivery]:
         """Yield the deliveries of retained messages that a callback should see; none of them needs an ack."""
@@ -144,11 +169,7 @@ class Inbox:
         try:
             contents = wire.read_contents(frame)
         except ProtocolError as error:
-            token = bytes(frame[: TOKEN_BYTES + 1])
-            if is_token(token):
-                self._freshness.mark(token)
-            else:
-                self.malformed[error.reason] += 1
+            self.malformed[error.reason] += 1
             return None
         return contents if (group or contents.header.name) in self._subscriptions else None
 

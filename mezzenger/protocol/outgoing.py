@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mezzenger.errors import MessageTooLarge, MezzengerError, ServerUnreachable
 from mezzenger.protocol import wire
+from mezzenger.protocol.bundle import encode_bundle
 from mezzenger.protocol.events import Fate
 
 
@@ -20,10 +21,40 @@ class Draft(NamedTuple):
     codec: int
     extra: wire.Extra = wire.NO_EXTRA
 
+    def encode(self, client: int, sequence: int) -> bytes:
+        """Write it as a frame."""
+        name, items, ack, codec, extra = self
+        return wire.encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, extra=extra)
+
+
+class MixedDraft(NamedTuple):
+    """Messages with ``ack=0`` of several names, or with extra fields of their own, to be published as a bundle."""
+
+    names: Sequence[str]
+    items: Sequence[tuple[float, bytes]]
+    """Timestamp and payload bytes of each."""
+    extras: Sequence[wire.Extra]
+    codec: int
+
+    @property
+    def name(self) -> str:
+        """That of the first."""
+        return self.names[0]
+
+    @property
+    def ack(self) -> int:
+        """None of a bundle is stored."""
+        return 0
+
+    def encode(self, client: int, sequence: int) -> bytes:
+        """Write it as a frame."""
+        names, items, extras, codec = self
+        return encode_bundle(names, items, extras, codec=codec, client=client, sequence=sequence)
+
 
 @dataclass(slots=True)
 class Parcel:
-    """A data frame that somebody waits for."""
+    """A frame that somebody waits for."""
 
     name: str
     frame: bytes
@@ -74,8 +105,8 @@ class Outgoing:
         self.uncertain = 0
         """``ack=0`` messages that were under way when a connection broke, and that no flush has reported yet."""
 
-    def pack(self, draft: Draft) -> Parcel:
-        """Write a data frame that somebody waits for, with the next sequence.
+    def pack(self, draft: Draft | MixedDraft) -> Parcel:
+        """Write a frame that somebody waits for, with the next sequence.
 
         Raises:
             MessageTooLarge: It is above the server's limit.
@@ -83,18 +114,16 @@ class Outgoing:
         sequence = self._sequence
         return Parcel(draft.name, self.write(draft), sequence, len(draft.items), draft.ack)
 
-    def write(self, draft: Draft) -> bytes:
-        """Write a data frame with the next sequence.
+    def write(self, draft: Draft | MixedDraft) -> bytes:
+        """Write a frame with the next sequence.
 
         Raises:
             MessageTooLarge: It is above the server's limit.
         """
-        name, items, ack, codec, extra = draft
-        client, sequence = self._client, self._sequence
-        frame = wire.encode_data(name, items, ack=ack, codec=codec, client=client, sequence=sequence, extra=extra)
+        frame = draft.encode(self._client, self._sequence)
         if self.max_message_size is not None and len(frame) > self.max_message_size:
-            raise _too_large(name, len(frame), self.max_message_size, may_be_stored=False)
-        self._sequence += len(items)
+            raise _too_large(draft.name, len(frame), self.max_message_size, may_be_stored=False)
+        self._sequence += len(draft.items)
         return frame
 
     def limit(self, size: int) -> None:

@@ -15,7 +15,7 @@ from mezzenger.protocol.events import Action, Connect, Delivery, Disconnect, Eve
 from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.inbox import Inbox
 from mezzenger.protocol.liveness import Liveness
-from mezzenger.protocol.outgoing import Draft, Outgoing
+from mezzenger.protocol.outgoing import Draft, MixedDraft, Outgoing
 from mezzenger.protocol.questions import Questions
 from mezzenger.protocol.requests import Asked, Requests
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
@@ -81,8 +81,8 @@ class ClientSession:
         self.state = TRANSITIONS[self.state, "start"]
         self._connect(now)
 
-    def publish(self, draft: Draft, now: float, deadline: float) -> int | None:
-        """Send one message, or several of one name as a batch.
+    def publish(self, draft: Draft | MixedDraft, now: float, deadline: float) -> int | None:
+        """Send one message, or several as one frame.
 
         Returns:
             A ticket, done when the server has confirmed it (``ack=1``) or it was handed to the transport (``ack=0``);
@@ -220,9 +220,7 @@ class ClientSession:
         """Take a frame from the SUB socket."""
         if self.state in {State.CONNECTING, State.OPEN}:
             self._liveness.heard(now)
-            delivery = self.inbox.broadcast(frame)
-            if delivery is not None:
-                self._events.append(delivery)
+            self._events += self.inbox.broadcast(frame)
 
     def blocked(self) -> None:
         """Take note that the DEALER socket takes no more frames for now; publishes are held back."""
@@ -292,7 +290,7 @@ class ClientSession:
     # The connection.
 
     def _connect(self, now: float) -> None:
-        token = self._random_token()
+        token = self.inbox.address = self._random_token()
         self._liveness.connecting(now)
         self._actions.append(Connect(token))
         me = self._identity

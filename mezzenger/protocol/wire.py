@@ -22,7 +22,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from xxhash import xxh3_64, xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_digest, xxh3_64_intdigest
 
 from mezzenger import codecs
 from mezzenger.codecs import Buffer
@@ -38,16 +38,18 @@ MAX_BATCH: Final = 4096
 FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 """More than a data frame without headers adds to its payload."""
 
-_SEPARATOR = b"|"
+SEPARATOR: Final = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
 _ITEM_SIZE: Final = 8
 """Of a message in the table of a batch."""
 _DIGEST = struct.Struct("!Q")
+DIGEST_SIZE: Final = _DIGEST.size
 _LARGE: Final = 64 * 2**10
 """Bytes of a payload from which on it is not copied once more to take its digest."""
 _MAX_HEAD: Final = MAX_NAME_BYTES + 1 + _HEADER.size
 _MAX_OFFSET = 2**32 - 1
-_MAX_TIMESTAMP = 1e11
+MAX_TIMESTAMP: Final = 1e11
+MAX_SEQUENCE: Final = 2**64 - 1
 _FLAGS_OF_ONE: Final = frozenset({0, FLAG_ACK})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for malformed bytes, text that is not UTF-8, and values nested without end."""
@@ -69,7 +71,7 @@ class Header(NamedTuple):
     body_start: int
 
 
-_new_header = tuple.__new__
+new_header = tuple.__new__
 """Makes a named tuple without the function in Python that its class has for it."""
 
 
@@ -136,27 +138,38 @@ def encode_data(
     Args:
         items: Timestamp and payload bytes of each message, 1 to ``MAX_BATCH`` of them.
     """
-    written = b"" if extra == NO_EXTRA else _encode(extra)
+    written = b"" if extra is NO_EXTRA else write_extra(extra)
     timestamp = items[0][0]
     count = len(items)
     flags = FLAG_ACK * ack | FLAG_BATCH * (count > 1)
     head = _HEADER.pack(VERSION, flags, codec, len(written), count, client, sequence, timestamp)
     if count > 1:
         times, payloads = zip(*items, strict=True)
-        offsets = [round((created - timestamp) * 1e6) for created in times]
-        if min(offsets) < 0 or max(offsets) > _MAX_OFFSET:
-            offsets = [min(max(offset, 0), _MAX_OFFSET) for offset in offsets]
-        table = _table(count).pack(*offsets, *map(len, payloads))
-        content = b"".join((name.encode(), _SEPARATOR, head, written, table, *payloads))
+        table = _table(count).pack(*offsets_of(times), *map(len, payloads))
+        content = b"".join((name.encode(), SEPARATOR, head, written, table, *payloads))
     else:
         payload = items[0][1]
-        front = b"".join((name.encode(), _SEPARATOR, head, written))
+        front = b"".join((name.encode(), SEPARATOR, head, written))
         if len(payload) > _LARGE:
             digest = xxh3_64(front)
             digest.update(payload)
             return b"".join((front, payload, digest.digest()))
         content = front + payload
-    return content + _DIGEST.pack(xxh3_64_intdigest(content))
+    return content + xxh3_64_digest(content)
+
+
+def offsets_of(times: Sequence[float]) -> list[int]:
+    """Return how many microseconds after the first of some times each is, as far as that can be written."""
+    first = times[0]
+    offsets = [round((created - first) * 1e6) for created in times]
+    if min(offsets) < 0 or max(offsets) > _MAX_OFFSET:
+        offsets = [min(max(offset, 0), _MAX_OFFSET) for offset in offsets]
+    return offsets
+
+
+def write_extra(extra: Extra) -> bytes:
+    """Write extra fields; nothing if there are none."""
+    return b"" if extra == NO_EXTRA else _encode(extra)
 
 
 @lru_cache(maxsize=MAX_BATCH)
@@ -169,16 +182,16 @@ def read_header(frame: Buffer) -> Header:
     """Read a data frame's header, without looking at the payload or the digest.
 
     Raises:
-        ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags`` or
-            ``codec``.
+        ProtocolError: The frame has no valid header; ``reason`` is ``name``, ``truncated``, ``version``, ``flags``,
+            ``codec``, ``timestamp`` or ``sequence``.
     """
     head = frame if isinstance(frame, bytes) else bytes(frame[:_MAX_HEAD])
-    end = head.find(_SEPARATOR, 0, MAX_NAME_BYTES + 1)
+    end = head.find(SEPARATOR, 0, MAX_NAME_BYTES + 1)
     if end <= 0:
         raise ProtocolError("name", "a data frame starts with a name of 1 to 255 bytes and '|'")
     start = end + 1
     body_start = start + _HEADER.size
-    room = len(frame) - _DIGEST.size - body_start
+    room = len(frame) - DIGEST_SIZE - body_start
     if room < 0:
         raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its header")
     version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(head, start)
@@ -189,15 +202,17 @@ def read_header(frame: Buffer) -> Header:
         and count == 1
         and codec in codecs.BY_NUMBER
         and extra <= room
-        and 0 <= timestamp <= _MAX_TIMESTAMP
+        and 0 <= timestamp <= MAX_TIMESTAMP
     ):
         _check_header(version, flags, codec, count, timestamp)
+        if sequence + count - 1 > MAX_SEQUENCE:
+            raise ProtocolError("sequence", f"a batch's sequence {sequence} is too high for {count} messages")
         if extra > room:
             raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
-    return _new_header(
+    return new_header(
         Header,
         (
-            _read_name(head[:end]),
+            read_name(head[:end]),
             flags & FLAG_ACK,
             count > 1,
             codec,
@@ -218,12 +233,17 @@ def _check_header(version: int, flags: int, codec: int, count: int, timestamp: f
         raise ProtocolError("flags", f"flags {flags} do not go with {count} messages")
     if codec not in codecs.BY_NUMBER:
         raise ProtocolError("codec", f"codec number {codec} is not known here")
-    if not 0 <= timestamp <= _MAX_TIMESTAMP:
+    if not 0 <= timestamp <= MAX_TIMESTAMP:
         raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
 
 
 @lru_cache(maxsize=65536)
-def _read_name(raw: bytes) -> str:
+def read_name(raw: bytes) -> str:
+    """Return a name as text.
+
+    Raises:
+        ProtocolError: It cannot be used as one (reason ``name``).
+    """
     try:
         return check_name(raw.decode())
     except (UnicodeDecodeError, InvalidName) as error:
@@ -232,18 +252,18 @@ def _read_name(raw: bytes) -> str:
 
 def name_of(frame: bytes) -> str:
     """Return the name of a data frame that was read before."""
-    return frame[: frame.index(_SEPARATOR)].decode()
+    return frame[: frame.index(SEPARATOR)].decode()
 
 
-def verify_digest(frame: Buffer) -> None:
-    """Check that a data frame arrived as it was written.
+def verify_digest(frame: Buffer, start: int = 0) -> None:
+    """Check that a frame, from its ``start`` on, arrived as it was written.
 
     Raises:
         ProtocolError: It did not (reason ``digest``).
     """
-    size = len(frame) - _DIGEST.size
-    if xxh3_64_intdigest(memoryview(frame)[:size]) != _DIGEST.unpack_from(frame, size)[0]:
-        raise ProtocolError("digest", f"a data frame of {len(frame)} bytes was damaged on its way")
+    size = len(frame) - DIGEST_SIZE
+    if xxh3_64_intdigest(memoryview(frame)[start:size]) != _DIGEST.unpack_from(frame, size)[0]:
+        raise ProtocolError("digest", f"a frame of {len(frame)} bytes was damaged on its way")
 
 
 def read_extra(frame: Buffer, header: Header) -> Extra:
@@ -295,7 +315,7 @@ def read_contents(frame: Buffer) -> Contents:
 
 def _read_table(frame: Buffer, header: Header) -> tuple[Sequence[int], Sequence[int]]:
     """Return the offsets of a frame's messages, and the bounds of their payloads."""
-    start, end = header.body_start, len(frame) - _DIGEST.size
+    start, end = header.body_start, len(frame) - DIGEST_SIZE
     if not header.batch:
         return (0,), (start, end)
     count = header.messages
@@ -311,12 +331,12 @@ def _read_table(frame: Buffer, header: Header) -> tuple[Sequence[int], Sequence[
 
 def is_control(frame: Buffer) -> bool:
     """Whether a frame is a control frame; else it is to be read as a data frame."""
-    return frame[:1] == _SEPARATOR
+    return frame[:1] == SEPARATOR
 
 
 def encode_command(command: Command) -> bytes:
     """Write a command as a control frame."""
-    return _SEPARATOR + _encode(command)
+    return SEPARATOR + _encode(command)
 
 
 def decode_client_command(frame: Buffer) -> ClientCommand:

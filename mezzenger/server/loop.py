@@ -159,7 +159,8 @@ class ServerLoop:
 
     def _pump_on(self) -> None:
         self._is_pump_due = False
-        self._pump()
+        if not self._sockets.router.closed:  # what was left when the loop ended is nobody's any more
+            self._pump()
 
     def _take_subscription(self, now: float) -> None:
         frame = self._sockets.xpub.recv()

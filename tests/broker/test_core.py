@@ -291,12 +291,12 @@ class TestMayBeLost:
         [
             ("name", b""),
             ("name", b"a"),
-            ("name", bytes(LIMIT)),
+            ("version", bytes(LIMIT)),
             ("truncated", b"a|"),
             ("version", b"a|" + bytes(60)),
             ("size", bytes(LIMIT + 1)),
         ],
-        ids=["empty", "no name", "large", "truncated", "version", "too large"],
+        ids=["empty", "no name", "large bundle", "truncated", "version", "too large"],
     )
     def test_malformed(self, reason: str, frame: bytes) -> None:
         """A data frame that cannot be read, or is too large, is counted and ends the connection; it does nothing."""

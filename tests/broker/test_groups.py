@@ -627,6 +627,15 @@ class TestFirstSubscriber:
         driver.wait(5.0)
         assert len(driver.delivered(A)) == 1
 
+    def test_all_that_is_due_later_follows(self) -> None:
+        """Likewise several of them."""
+        driver = Driver()
+        driver.join(C)
+        driver.stored(C, 1, 2, 3, delay=5.0)
+        driver.member(A, prefetch=5)
+        driver.wait(5.0)
+        assert len(driver.delivered(A)) == 3
+
     def test_what_is_being_stored_for_later_follows(self) -> None:
         """Likewise what was on its way to the store when the group was made."""
         driver = Driver()

@@ -659,6 +659,19 @@ class TestQuestions:
         assert driver.storage.retained["a"].number == 2
         assert driver.broker.stats().retained == 1
 
+    def test_dropped_behind_one_that_is_being_stored(self) -> None:
+        """What is dropped is newer than what is on its way to the store: that is not kept either, here as there."""
+        driver = keeping()
+        driver.stored(C, 1)
+        driver.holds_changes = True
+        driver.publish(C, 2, payloads=[b"2"])
+        driver.publish(C, 3, payloads=[b"3"], ack=0)
+        driver.say(C, DropRetained(5, ["a"]))
+        driver.holds_changes = False
+        driver.commit()
+        assert driver.storage.retained == {}
+        assert (driver.broker.stats().retained, given(driver, "a")) == (0, [])
+
     def test_a_failed_store(self) -> None:
         """Who asked is told."""
         driver = keeping()

@@ -14,10 +14,11 @@ from mezzenger.client.responder import Responder
 from mezzenger.codecs import JSON, PICKLE, RAW
 from mezzenger.errors import UntrustedPayload
 from mezzenger.message import Message
+from mezzenger.protocol.bundle import encode_bundle, read_bundle
 from mezzenger.protocol.commands import Failure, Raised
-from mezzenger.protocol.events import Delivery
+from mezzenger.protocol.events import Bundled, Delivery
 from mezzenger.protocol.outgoing import Draft
-from mezzenger.protocol.wire import encode_data, read_contents
+from mezzenger.protocol.wire import NO_EXTRA, encode_data, read_contents
 
 SECONDS = 5.0
 
@@ -232,6 +233,62 @@ def test_a_full_queue() -> None:
     assert dispatcher.received == 5
 
 
+def bundled(*names: str, codec: int = RAW.number) -> Bundled:
+    items = [(1.5 + place, PICKLE.dumps(place)) for place in range(len(names))]
+    return Bundled(read_bundle(encode_bundle(names, items, [NO_EXTRA] * len(names), codec=codec, client=1, sequence=7)))
+
+
+def test_a_bundle() -> None:
+    """Each message goes to the callbacks of its name, in order; one that raises is counted, and the rest goes on."""
+    seen: list[tuple[str, int, float, str]] = []
+    done = threading.Event()
+
+    def take(payload: object, message: Message[bytes]) -> None:
+        assert isinstance(payload, int)
+        seen.append((message.name, payload, message.timestamp, message.id))
+        if payload == 1:
+            raise ValueError("not this one")
+        if payload == 4:
+            done.set()
+
+    with dispatching(take, Handled()) as dispatcher:
+        dispatcher.handlers.add("b", Handler(take, Channel("b", int)))
+        dispatcher.handlers.add("b.>", Handler(take))
+        dispatcher.put([bundled("a", "b", "nobody", "b.c", "a", codec=PICKLE.number)])
+        assert done.wait(SECONDS)
+    names = [("a", 0), ("b", 1), ("b.c", 3), ("a", 4)]
+    assert seen == [(name, place, 1.5 + place, f"{1:016x}-{7 + place}") for name, place in names]
+    assert (dispatcher.received, dispatcher.failed, dispatcher.dropped) == (4, 1, 0)
+
+
+def test_an_unreadable_message_of_a_bundle() -> None:
+    """What cannot be read, or is not of its channel's type, counts as failed, and no callback is called."""
+    handled = Handled()
+    with dispatching(lambda _, message: handled.take(delivery(0), []), handled) as dispatcher:
+        dispatcher.handlers.add("b", Handler(lambda _, message: handled.take(delivery(0), []), Channel("b", str)))
+        dispatcher.put([bundled("b", "a", codec=JSON.number), bundled("b", "a", codec=PICKLE.number)])
+        handled.wait_for(1)
+    assert (dispatcher.received, dispatcher.failed) == (4, 3)
+
+
+def test_a_bundle_counts_in_the_limit() -> None:
+    """With all its messages: it is dropped as a whole if there is no room."""
+    release = threading.Event()
+    handled = Handled()
+
+    def take(_payload: bytes, _message: Message[bytes]) -> None:
+        release.wait(SECONDS)
+        handled.take(delivery(0), [])
+
+    with dispatching(take, handled, limit=4) as dispatcher:
+        dispatcher.put([delivery(0)])
+        dispatcher.put([bundled("a", "a", "a"), bundled("a", "a"), delivery(1, ack=0)])
+        assert dispatcher.dropped == 2
+        release.set()
+        handled.wait_for(6)
+    assert dispatcher.received == 5
+
+
 def test_a_pickle_from_a_stranger() -> None:
     """It is not read, unless the settings trust its server; a channel changes nothing about that."""
     pickled = delivery(1, codec=PICKLE.number, payload=PICKLE.dumps({"a": 1}))
@@ -239,4 +296,6 @@ def test_a_pickle_from_a_stranger() -> None:
     for channel in (None, Channel("a", dict[str, int])):
         with pytest.raises(UntrustedPayload, match="allow_pickle"):
             Payloads(far).reader(pickled, channel)(0)
+        with pytest.raises(UntrustedPayload, match="allow_pickle"):
+            Payloads(far).bundle_reader(bundled("a", codec=PICKLE.number).bundle)(0, channel)
     assert Payloads(ClientSettings()).reader(pickled)(0).payload == {"a": 1}

@@ -22,9 +22,10 @@ from tests.costs.figures import PATH, VERSION, read
 ROUNDS: Final = 10
 SECONDS: Final = 30.0
 PAYLOAD: Final = bytes(150)
-MESSAGES: Final = -(-ROOM // (OVERHEAD + len(pickle.dumps(PAYLOAD, 5))))
+NAME: Final = "costs.one"
+MESSAGES: Final = -(-ROOM // (OVERHEAD + len(NAME) + len(pickle.dumps(PAYLOAD, 5))))
 """Of one burst: as many as leave together."""
-NAMES: Final = [f"costs.{number}" for number in range(MESSAGES)]
+NAMES: Final = [f"costs.{number:03}" for number in range(MESSAGES)]
 _PUBLISHER, _SERVER, _SUBSCRIBER = "publisher", "server", "subscriber"
 _THREADS: Final = {
     _PUBLISHER: threading.main_thread().name,
@@ -71,7 +72,7 @@ class Subject:
         self._clock = clock
         self._missing = 0
         self._is_complete = threading.Event()
-        client.subscribe("costs", self._on_message)
+        client.subscribe(NAME, self._on_message)
         for name in NAMES:
             client.subscribe(name, self._on_message)
 
@@ -83,13 +84,13 @@ class Subject:
     def lone(self) -> int:
         """Send one message that comes alone."""
         self._clock.now += 1.0
-        self._client.send_message("costs", PAYLOAD)
+        self._client.send_message(NAME, PAYLOAD)
         return 1
 
     def burst(self) -> int:
         """Send as many as leave together."""
         for _ in range(MESSAGES):
-            self._client.send_message("costs", PAYLOAD)
+            self._client.send_message(NAME, PAYLOAD)
         return MESSAGES
 
     def names(self) -> int:
@@ -100,7 +101,7 @@ class Subject:
 
     def stored(self) -> int:
         """Send a batch that is stored."""
-        return self._client.send_messages("costs", [PAYLOAD] * MESSAGES, ack=1)
+        return self._client.send_messages(NAME, [PAYLOAD] * MESSAGES, ack=1)
 
     def count(self, work: Callable[[], int], messages: int) -> dict[str, float]:
         """Return the fewest steps that each thread needs for a message."""
@@ -144,7 +145,7 @@ def measure() -> dict[str, float]:
             # How often the others wake up for few frames, or for many of many names, is the system's affair.
             (subject.lone, 1, (_PUBLISHER,)),
             (subject.burst, MESSAGES, (_PUBLISHER, _SUBSCRIBER)),
-            (subject.names, MESSAGES, (_PUBLISHER, _SERVER)),
+            (subject.names, MESSAGES, (_PUBLISHER, _SERVER, _SUBSCRIBER)),
             (subject.stored, MESSAGES, (_PUBLISHER, _SUBSCRIBER)),
         ):
             fewest = subject.count(work, messages)

@@ -33,7 +33,7 @@ from mezzenger import (
 from mezzenger.patterns import is_wild
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Hello, Ping, Request, Respond, Returned, Serve, Subscribe
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, only_threads
 from tests.integration.processes import free_ports, wait_for
 
 
@@ -89,6 +89,7 @@ def not_a_callback(client: Mezzenger, callback: object) -> None:
 async def coroutine(payload: object, msg: object) -> None: ...
 
 
+@only_threads
 @pytest.mark.parametrize(
     ("callback", "words"),
     [
@@ -139,6 +140,7 @@ def test_any_use_after_stop_raises(connect: Connect, auto_start: bool) -> None:
             use()
 
 
+@only_threads
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_use_after_fork_raises(connect: Connect) -> None:
     """In a forked child the parent's client refuses every use; the parent's goes on."""

@@ -64,6 +64,28 @@ def test_a_burst_travels_in_batches(server: MezzengerServer, connect: Connect) -
     assert arrived[-2000:] == list(range(2000))
 
 
+def test_a_burst_of_many_names(server: MezzengerServer, connect: Connect) -> None:
+    """It arrives in order, across names, with the headers that each message has, in far fewer frames than messages."""
+    everything, one_name, publisher = connect(), connect(), connect()
+    arrived: list[tuple[str, int, str | None]] = []
+    few = collect(one_name, "many.7")
+
+    def callback(payload: int, message: Message[int]) -> None:
+        arrived.append((message.name, payload, message.headers.get("number")))
+
+    everything.subscribe("many.*", callback)
+    sent: list[tuple[str, int, str | None]] = []
+    for number in range(2000):
+        header = str(number) if number % 500 > 300 else None
+        publisher.send_message(f"many.{number % 50}", number, headers={"number": header} if header else None)
+        sent.append((f"many.{number % 50}", number, header))
+    publisher.flush()
+    assert server.stats().published == 2000
+    wait_for(lambda: len(arrived) == 2000 and len(few) == 40)
+    assert arrived == sent
+    assert few == list(range(7, 2000, 50))
+
+
 def test_each_thread_keeps_its_order(connect: Connect) -> None:
     """Whatever batches the messages of several threads travel in."""
     subscriber, publisher = connect(), connect()

@@ -20,7 +20,10 @@ from mezzenger import (
     Settings,
 )
 from mezzenger.testing import Link
+from tests.integration.conftest import both_clients
 from tests.integration.processes import wait_for
+
+pytestmark = both_clients
 
 
 @contextmanager

@@ -20,7 +20,10 @@ from mezzenger.errors import InvalidMessage, InvalidName, NoDeadLetter
 from mezzenger.message import Message
 from mezzenger.protocol.commands import MAX_ERROR_CHARACTERS
 from mezzenger.testing import Link
+from tests.integration.conftest import both_clients
 from tests.integration.processes import Ports, free_ports, patient, server_process, wait_for
+
+pytestmark = both_clients
 
 ATTEMPTS = 20
 QUICK: dict[str, object] = {"resend": {"initial": 0.01, "max": 0.01}}

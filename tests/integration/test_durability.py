@@ -16,6 +16,7 @@ import pytest
 from mezzenger import Mezzenger, MezzengerServer, Rejected, ServerSettings, State
 from mezzenger.errors import StorageError
 from mezzenger.message import Message
+from tests.integration.conftest import both_clients, only_threads
 from tests.integration.crash_load import CrashLoad, contents_of_copy
 from tests.integration.processes import (
     Ports,
@@ -25,6 +26,8 @@ from tests.integration.processes import (
     server_process,
     wait_for,
 )
+
+pytestmark = both_clients
 
 Arrivals = list[tuple[int, int]]
 """Payload and attempt of each message that arrived."""
@@ -219,6 +222,7 @@ class TestRestart:
                 publisher.send_message("name", 1, ack=1)
 
 
+@only_threads
 def test_what_was_stored_and_not_confirmed_is_stored_once(ports: Ports, file: Path) -> None:
     """P7: killed between write and confirm, the next server knows what its publisher sends again."""
     with patient_after(ports, file) as publisher:

@@ -20,8 +20,10 @@ from mezzenger import (
     Rejected,
 )
 from tests.integration import group_kills, held_gil
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, both_clients
 from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
+
+pytestmark = both_clients
 
 MEMBER: Final = """
 import sys, time

@@ -5,8 +5,10 @@ from typing import Final
 import pytest
 
 from mezzenger import Channel, InvalidName, Message, MezzengerServer
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, both_clients
 from tests.integration.processes import slow_road, wait_for
+
+pytestmark = both_clients
 
 NAMES: Final = ("orders", "orders.tea", "orders.tea.paid", "invoices.tea", "orders2.tea")
 MATCHED: Final = {

@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mezzenger import MezzengerServer, State
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, both_clients
 from tests.integration.processes import free_ports, patient, read_line, running, server_process, slow_road, wait_for
+
+pytestmark = both_clients
 
 COUNTING_SUBSCRIBERS = """
 import os, sys, threading

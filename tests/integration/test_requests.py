@@ -34,7 +34,7 @@ from mezzenger import (
     ServerSettings,
     ServerUnreachable,
 )
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, both_clients, only_threads
 from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
 
 FOREVER: Final = 600.0
@@ -58,7 +58,7 @@ sys.stdin.read()
 mc.stop()
 """
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [both_clients, pytest.mark.timeout(60)]
 
 
 @pytest.fixture
@@ -309,6 +309,7 @@ def test_a_callback_may_ask_others(connect: Connect) -> None:
     assert connect().request("outer", 20) == 42
 
 
+@only_threads
 def test_a_callback_cannot_ask_its_own_client(connect: Connect) -> None:
     """Its only thread waits: that is told at once if nobody else is there, and else the others are asked."""
     first, second = connect(), connect()

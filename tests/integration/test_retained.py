@@ -12,7 +12,10 @@ import pytest
 from mezzenger import ChannelSettings, Mezzenger, MezzengerServer, ServerSettings
 from mezzenger.errors import InvalidName
 from mezzenger.message import Message
+from tests.integration.conftest import both_clients
 from tests.integration.processes import Ports, count_lines, free_ports, patient, running, wait_for
+
+pytestmark = both_clients
 
 CHANNELS = {
     "state.>": ChannelSettings(retain="last"),

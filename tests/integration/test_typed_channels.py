@@ -20,8 +20,10 @@ from mezzenger import (
 )
 from mezzenger.channel import CodecName
 from mezzenger.testing import Link
-from tests.integration.conftest import Connect
+from tests.integration.conftest import Connect, both_clients
 from tests.integration.processes import wait_for
+
+pytestmark = both_clients
 
 SECONDS = 10.0
 

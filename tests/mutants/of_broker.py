@@ -223,7 +223,7 @@ MUTANTS: Final = (
         "ack-0-not-handed-on",
         "P1",
         "ack=0 messages are counted as handed on, and are not",
-        "broker/core.py",
+        "broker/broadcasts.py",
         "            self._effects.append(Publish(frame))\n",
         "            pass\n",
         (f"{_CORE}::TestMayBeLost",),

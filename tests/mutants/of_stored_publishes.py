@@ -107,8 +107,8 @@ MUTANTS: Final = (
         "P2",
         "after a restart, numbers are given that stored messages have",
         "broker/intake.py",
-        "self._last_number = restored.last_number",
-        "self._last_number = 0",
+        "self.last_number = restored.last_number",
+        "self.last_number = 0",
         (f"{_RESTART}::TestFrames",),
     ),
     Mutant(

@@ -171,10 +171,10 @@ def test_a_name_counts_when_the_frame_comes() -> None:
     subscriptions = Subscriptions()
     inbox = Inbox(subscriptions, Freshness(subscriptions))
     assert deliver(inbox) is None
-    assert inbox.broadcast(data_frame(ack=0)) is None
+    assert not inbox.broadcast(data_frame(ack=0))
     subscriptions.add("a", None, 1)
     assert deliver(inbox) is not None
-    assert inbox.broadcast(data_frame(ack=0)) is not None
+    assert inbox.broadcast(data_frame(ack=0))
     assert inbox.duplicates == 0
 
 
@@ -242,5 +242,5 @@ def test_any_frames_are_read_or_counted(frames: Sequence[bytes]) -> None:
     inbox = subscribed()
     assert (inbox.read(frames) is None) is (inbox.malformed.total() == 1)
     for number, frame in enumerate(frames):
-        assert inbox.broadcast(frame) is None
+        assert not inbox.broadcast(frame)
         assert inbox.deliver(Deliver(number, 1, None, None), frame) is None

@@ -5,9 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from mezzenger.errors import MessageTooLarge, Rejected, ServerUnreachable
+from mezzenger.protocol.bundle import read_bundle
 from mezzenger.protocol.commands import Confirm, Ping, Pong, Refuse, Welcome
-from mezzenger.protocol.events import Disconnect
+from mezzenger.protocol.events import Disconnect, Send
+from mezzenger.protocol.outgoing import MixedDraft
 from mezzenger.protocol.states import State
+from mezzenger.protocol.wire import NO_EXTRA
 from tests.protocol.session_driver import FAR, LIMIT, OPTIONS, Data, Driver, data_frame, failure, opened
 
 # Without waiting for a confirm.
@@ -460,3 +463,28 @@ def test_a_flush_makes_no_heartbeat_late() -> None:
     driver.actions()
     driver.wait(0.125)
     assert driver.actions() == [Disconnect()]
+
+
+def test_a_bundle_is_sent_once_connected() -> None:
+    """Like any message with ``ack=0``: it is held until there is a connection, then handed over, and done."""
+    driver = Driver()
+    driver.session.start(driver.now)
+    draft = MixedDraft(["a", "b"], [(1.5, b"x"), (1.5, b"y")], [NO_EXTRA] * 2, 1)
+    ticket = driver.session.publish(draft, driver.now, FAR)
+    assert driver.done() == {}
+    driver.actions()
+    driver.link()
+    assert driver.done() == {ticket: None}
+    (frame,) = [action.frame for action in driver.actions() if isinstance(action, Send)]
+    assert read_bundle(frame).names == ["a", "b"]
+    assert driver.session.publish(draft, driver.now, FAR) is None
+    (frame,) = [action.frame for action in driver.actions() if isinstance(action, Send)]
+    assert read_bundle(frame).sequence == 3
+
+
+def test_a_bundle_may_be_too_large() -> None:
+    """It is refused like a single message, by the name of the first."""
+    driver = opened()
+    draft = MixedDraft(["a", "b"], [(1.5, b"x"), (1.5, bytes(LIMIT))], [NO_EXTRA] * 2, 1)
+    with pytest.raises(MessageTooLarge, match="'a'"):
+        driver.session.publish(draft, driver.now, FAR)

@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 
 from mezzenger.protocol import freshness
+from mezzenger.protocol.bundle import encode_bundle
 from mezzenger.protocol.commands import (
     Ack,
     Deliver,
@@ -19,7 +20,7 @@ from mezzenger.protocol.commands import (
 )
 from mezzenger.protocol.events import Ignore, Send
 from mezzenger.protocol.last_message import last_message
-from mezzenger.protocol.wire import encode_command
+from mezzenger.protocol.wire import NO_EXTRA, encode_command
 from tests.protocol.session_driver import FAR, LIMIT, OPTIONS, Driver, data_frame
 
 OTHER: Final = 6
@@ -184,6 +185,19 @@ class TestOnce:
         assert subscriber.driver.session._freshness._given == {}
         assert subscriber.seen() == [(1, False)]
 
+    def test_a_bundle_goes_the_same_way(self) -> None:
+        """What a bundle brings before the mark is older, name by name; what it brings behind it is newer."""
+        subscriber = Subscriber()
+        request = subscriber.subscribe("a")
+        subscriber.kept(request, 3)
+        subscriber.answer(request)
+        for first in (2, 4):
+            frame = encode_bundle("aa", [(1.5, b""), (1.5, b"")], [NO_EXTRA] * 2, codec=1, client=5, sequence=first)
+            address = subscriber.driver.session.inbox.address
+            subscriber.driver.session.broadcast(address + frame[len(address) :], subscriber.driver.now)
+            subscriber.mark(request)
+        assert subscriber.seen() == [(3, True), (4, False), (5, False)]
+
     def test_nobody_subscribes(self) -> None:
         """What comes for a name that was unsubscribed meanwhile is passed over."""
         subscriber = Subscriber()
@@ -202,7 +216,7 @@ class TestOnce:
         subscriber.give(request)
         subscriber.driver.session.broadcast(b"\0junk", subscriber.driver.now)
         assert subscriber.seen() == [(3, True)]
-        assert subscriber.driver.session.inbox.malformed == {"name": 2, "command": 1}
+        assert subscriber.driver.session.inbox.malformed == {"name": 1, "truncated": 1, "command": 1}
 
 
 class TestPatterns:

@@ -1,11 +1,15 @@
 """Subscribing through a session, and what is delivered to it."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from mezzenger.errors import AlreadySubscribed, NotSubscribed, ServerUnreachable
+from mezzenger.protocol.bundle import encode_bundle, read_bundle
 from mezzenger.protocol.commands import (
     DELIVERIES_PER_ACK,
     NAMES_PER_SUBSCRIBE,
+    TOKEN_BYTES,
     Ack,
     Confirm,
     Deliver,
@@ -17,8 +21,8 @@ from mezzenger.protocol.commands import (
     Unsubscribe,
     Welcome,
 )
-from mezzenger.protocol.events import Delivery, Ignore, Listen, Send
-from mezzenger.protocol.wire import encode_command, read_contents
+from mezzenger.protocol.events import Bundled, Delivery, Ignore, Listen, Send
+from mezzenger.protocol.wire import Extra, encode_command, read_contents
 from tests.protocol.session_driver import FAR, LIMIT, OPTIONS, Driver, data_frame, failure, opened
 
 
@@ -207,6 +211,54 @@ def test_a_broadcast_arrives() -> None:
     driver.session.broadcast(frame, driver.now)
     assert driver.arrived() == [Delivery(read_contents(frame), 1, None)] * 2
     assert driver.actions() == []
+
+
+def bundle_to(address: bytes, *names: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """Write a bundle as the server sends it."""
+    extras = [Extra(headers=headers or {})] * len(names)
+    items = [(1.5, name.encode()) for name in names]
+    return address + encode_bundle(names, items, extras, codec=1, client=5, sequence=1)[TOKEN_BYTES:]
+
+
+def test_a_bundle_arrives() -> None:
+    """A bundle with the address of this connection arrives as one, and each message of it has its name."""
+    driver = subscribed("a", "b")
+    frame = bundle_to(driver.tokens[0], "a", "b", "a")
+    driver.session.broadcast(frame, driver.now)
+    (bundled,) = driver.session.take_events()
+    assert isinstance(bundled, Bundled)
+    assert bundled.bundle == read_bundle(frame)
+    assert [one.contents.header.name for one in bundled.deliveries()] == ["a", "b", "a"]
+
+
+def test_a_bundle_with_headers_arrives() -> None:
+    """Message by message, those for which there is a subscription."""
+    driver = subscribed("a")
+    driver.session.broadcast(bundle_to(driver.tokens[0], "a", "b", headers={"k": "v"}), driver.now)
+    (one,) = driver.arrived()
+    assert (one.contents.header.name, one.contents.extra.headers) == ("a", {"k": "v"})
+
+
+def test_what_is_addressed_to_others() -> None:
+    """A SUB socket that is subscribed to everything gets it too; it is passed over, and is no error.
+
+    So is what was addressed to a former connection.
+    """
+    driver = subscribed(">")
+    former = driver.tokens[0]
+    driver.reconnect()
+    for address in (bytes(TOKEN_BYTES), former):
+        driver.session.broadcast(bundle_to(address, "a"), driver.now)
+    assert driver.session.take_events() == []
+    assert driver.session.inbox.malformed == {}
+
+
+def test_a_damaged_bundle_is_counted() -> None:
+    """And nothing of it is shown."""
+    driver = subscribed("a")
+    driver.session.broadcast(bundle_to(driver.tokens[0], "a", "a")[:-1], driver.now)
+    assert driver.session.take_events() == []
+    assert driver.session.inbox.malformed.total() == 1
 
 
 def test_a_broadcast_of_another_name_is_ignored() -> None:

@@ -115,12 +115,13 @@ def craft(
     codec: int = 1,
     count: int = 1,
     timestamp: float = 1.5,
+    sequence: int = 3,
     extra: bytes = b"",
     extra_length: int | None = None,
 ) -> bytes:
     """Write a frame as the documentation describes it, right or wrong, with the digest that goes with it."""
     length = len(extra) if extra_length is None else extra_length
-    head = struct.pack("!BBBxHHQQd", version, flags, codec, length, count, 2, 3, timestamp)
+    head = struct.pack("!BBBxHHQQd", version, flags, codec, length, count, 2, sequence, timestamp)
     return sealed(name + b"|" + head + extra + body)
 
 
@@ -158,7 +159,7 @@ SINGLE: Final = encode((1.5, b"payload"), headers={"key": "value"})
 BATCH: Final = encode((1.5, b"one"), (2.5, b""), (3.5, b"three"), name="caf\xe9.b")
 FRAMES: Final = {"single": SINGLE, "batch": BATCH, "smallest": encode((0, b""), ack=0, codec=0, client=0, sequence=0)}
 
-REASONS: Final = {"name", "truncated", "version", "flags", "codec", "timestamp", "digest", "extra"}
+REASONS: Final = {"name", "truncated", "version", "flags", "codec", "timestamp", "sequence", "digest", "extra"}
 
 
 @st.composite
@@ -230,6 +231,8 @@ class TestRoundTrip:
         """Every message of a batch comes back with its payload and, to the microsecond, its timestamp."""
         times = [start, *(start + offset / 1e6 for offset in offsets)]
         items = list(zip(times, payloads, strict=False))
+        # The last message has a sequence, too.
+        fields = fields._replace(sequence=min(fields.sequence, LARGEST - len(items) + 1))
         frame = encode(*items, **fields._asdict())
         check(frame, fields, items, body_size=sum(8 + len(payload) for _, payload in items))
 
@@ -363,6 +366,7 @@ class TestRefused:
             ("codec", craft(codec=4), "codec number 4 is not known here"),
             ("codec", craft(codec=255), "codec number 255 is not known here"),
             ("timestamp", craft(timestamp=-5e-324), "is not a time"),
+            ("sequence", craft(flags=2, count=2, sequence=2**64 - 1, body=bytes(16)), "too high for 2 messages"),
             ("timestamp", craft(timestamp=math.nextafter(LATEST, math.inf)), "is not a time"),
             ("timestamp", craft(timestamp=math.nan), "timestamp nan is not a time"),
             ("timestamp", craft(timestamp=math.inf), "timestamp inf is not a time"),

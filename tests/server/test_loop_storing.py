@@ -157,3 +157,18 @@ def test_a_peer_that_takes_nothing_is_given_up(
     assert waiting == [1, 2, 3, 0]
     assert "a client is given up that takes nothing: 18 bytes wait for it" in caplog.text
     harness.loop._sockets.close()
+
+
+def test_what_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If more had arrived than is taken at once when the loop ends, it ends all the same, and nothing fails later."""
+    problems: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        harness = Harness(monkeypatch)
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        await harness.serve(seconds=0.01)
+        harness.loop._pump_soon()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert problems == []

@@ -1,25 +1,28 @@
 """The clients of the simulation: real sessions, with callbacks that are slow, fail, or never return."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.errors import ClientStopped, NotSubscribed, Rejected, ServerUnreachable
 from mezzenger.protocol import wire
+from mezzenger.protocol.bundle import is_addressed
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned, Serve
 from mezzenger.protocol.events import (
     Action,
+    Bundled,
     Connect,
     Delivery,
     Disconnect,
     Done,
     Ended,
+    Event,
     Ignore,
     Listen,
     Send,
     Served,
 )
-from mezzenger.protocol.outgoing import Draft
+from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
 from tests.simulation.clock import Alarm, Clock
@@ -123,6 +126,15 @@ class Client:
                 self._clock.soon(IMPATIENCE, lambda: self._abandon(ticket))
         self._after()
 
+    def publish_bundle(self, names: Sequence[str], extras: Sequence[wire.Extra]) -> None:
+        """Send messages with ``ack=0`` as a bundle; each payload is a number that no other has."""
+        first = self._number * NUMBERS + self._published
+        self._published += len(names)
+        now = self._clock.now
+        items = [(1.0, (first + offset).to_bytes(8)) for offset in range(len(names))]
+        self.session.publish(MixedDraft(names, items, extras, codec=0), now, now + PATIENCE)
+        self._after()
+
     def request(self, name: str, patience: float) -> None:
         """Ask one subscriber of a name; the payload is a number that no other message has."""
         number = self._number * NUMBERS + self._published
@@ -197,6 +209,8 @@ class Client:
         self._after()
 
     def _broadcast(self, frames: list[bytes]) -> None:
+        if is_addressed(frames[0]) and len(frames[0]) > TOKEN_BYTES:
+            self._clock.tell("a bundle arrives", self._number)
         self.session.broadcast(frames[0], self._clock.now)
         self._after()
 
@@ -242,15 +256,21 @@ class Client:
             self._clock.tell(f"client: {self._state} --{event}--> {self.session.state}", self._number)
             self._state = self.session.state
         for told in self.session.take_events():
-            match told:
-                case Delivery():
-                    self._arrived(told)
-                case Ended():
-                    self._declined(told.queue, told.error)
-                case Done():
-                    self._done(told)
+            self._take(told)
         self._call_next()
         self._alarm.set(self.session.next_deadline())
+
+    def _take(self, told: Event) -> None:
+        match told:
+            case Delivery():
+                self._arrived(told)
+            case Bundled():
+                for delivery in filter(self._wants, told.deliveries()):
+                    self._arrived(delivery)
+            case Ended():
+                self._declined(told.queue, told.error)
+            case Done():
+                self._done(told)
 
     def _do(self, action: Action) -> None:
         match action:
@@ -270,7 +290,8 @@ class Client:
     def _send(self, frame: bytes) -> None:
         if self._link is not None and self._link.commands is not None:
             self._link.commands.send(frame)
-            if not wire.is_control(frame) and wire.read_header(frame).ack and self._clock.breaks(0.02, "frame twice"):
+            is_data = not (wire.is_control(frame) or is_addressed(frame))
+            if is_data and wire.read_header(frame).ack and self._clock.breaks(0.02, "frame twice"):
                 self._link.commands.send(frame)
         else:
             self._unsent.append(frame)

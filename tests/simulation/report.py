@@ -57,6 +57,8 @@ LIFE: Final = (
     "redelivered",
     "redelivery handled",
     "delivered on",
+    "a bundle is published",
+    "a bundle arrives",
     "nacked",
     "acked in part",
     "acked",

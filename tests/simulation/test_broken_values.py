@@ -54,11 +54,11 @@ def forget_what_is_due(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("break_it", "error", "seed"),
     [
-        (give_what_is_pending, "are the last", 5),
-        (keep_what_was_stored_last, "are the last|is not the last", 42),
-        (write_never, "not written", 1),
-        (store_without_it, "is the last message of", 1),
-        (forget_what_is_due, "is the last message of", 1),
+        (give_what_is_pending, "are the last", 2),
+        (keep_what_was_stored_last, "are the last|is not the last", 34),
+        (write_never, "not written", 53),
+        (store_without_it, "the file has", 2),
+        (forget_what_is_due, "is the last message of", 4),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -144,10 +144,13 @@ class Values:
                     value = self._disk.get(name)
                     if value is not None and value.order <= self._ends[change.number]:
                         del self._disk[name]
+        ended = {change.name: self._ends[change.number] for change in changes if isinstance(change, Unretain)}
         for change in changes:
             number = change.number if isinstance(change, Store | Requeue) else 0
             if number in self._storing:
-                self._became_last(*self._storing.pop(number))
+                name, value = self._storing.pop(number)
+                if value.order > ended.get(name, 0):
+                    self._became_last(name, value)
 
     # What must hold.
 

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Sequence
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import Adopt, DropGroup, Effect, Publish, Send, Store
+from mezzenger.codecs import Buffer
 from mezzenger.patterns import is_wild
-from mezzenger.protocol import wire
+from mezzenger.protocol import bundle, wire
+from mezzenger.protocol.bundle import is_addressed, read_bundle
 from mezzenger.protocol.commands import (
+    TOKEN_BYTES,
     Ack,
     ClientCommand,
     Deliver,
@@ -45,6 +48,14 @@ def _is_served(queue: str, served: tuple[set[str], set[str]]) -> bool:
     return queue in groups if is_group(queue) else any(matches(pattern, queue) for pattern in patterns)
 
 
+def _reached(frame: Buffer) -> list[tuple[int, bytes]]:
+    """Return the sequence of each frame or message that is published, and the address, if there is one."""
+    if not is_addressed(frame):
+        return [(wire.read_header(frame).sequence, b"")]
+    address = bytes(frame[:TOKEN_BYTES])
+    return [(contents.header.sequence, address) for contents in bundle.contents_of(read_bundle(frame))]
+
+
 class Watch:
     """Sees what goes into a broker, and what comes out.
 
@@ -72,8 +83,8 @@ class Watch:
         self._served: tuple[set[str], set[str]] = set(), set()
         """The patterns that somebody had subscribed to, and the groups that had a member."""
         self._is_served_known = False
-        self._broadcast: wire.Header | None = None
-        """Of the ``ack=0`` frame that the broker is being given."""
+        self._broadcast: list[wire.Header] = []
+        """Of the ``ack=0`` frame that the broker is being given, or of each message of a bundle."""
         self._batches: dict[tuple[int, int], int] = {}
         """How many messages are in a publish, likewise."""
         self._given: dict[tuple[int, int], list[float]] = {}
@@ -87,15 +98,17 @@ class Watch:
         """Take note of what the broker is about to be given."""
         self._see_peers()
         # Of what went to nobody the broker has not said anything.
-        self._check_broadcast([], is_published=False)
+        self._check_broadcast([], [])
         if peer not in self._broker._peers:
             self._names[peer] = set()
+        elif is_addressed(frames[0]):
+            self._clock.tell("a bundle is published", peer)
+            for contents in bundle.contents_of(read_bundle(frames[0])):
+                self._given_broadcast(contents.header, now)
         elif not wire.is_control(frames[0]):
             header = header_of(frames[0])
             if not header.ack:
-                self.counted["ack=0"] += header.messages
-                self._broadcast = header
-                self._ledger.values.published(header, now)
+                self._given_broadcast(header, now)
             self._given.setdefault((header.client, header.sequence), []).append(now)
             self._batches[header.client, header.sequence] = header.messages
         else:
@@ -103,6 +116,11 @@ class Watch:
             if isinstance(command, Subscribe | Unsubscribe | Join | Leave):
                 self._is_served_known = False
             self._told(peer, command, now)
+
+    def _given_broadcast(self, header: wire.Header, now: float) -> None:
+        self.counted["ack=0"] += header.messages
+        self._broadcast.append(header)
+        self._ledger.values.published(header, now)
 
     def _told(self, peer: bytes, command: ClientCommand, now: float) -> None:
         match command:
@@ -132,13 +150,13 @@ class Watch:
             self._see_served()
         stores: dict[tuple[int, int], list[tuple[int, int, str]]] = {}
         sends: list[tuple[bytes, Deliver]] = []
-        is_published = False
+        published: list[Buffer] = []
         for effect in effects:
             match effect:
                 case Send():
                     sends += self._sent(effect, now)
                 case Publish():
-                    is_published = True
+                    published.append(effect.frame)
                 case Store():
                     self._see_store(effect, stores)
                 case Adopt() | DropGroup():
@@ -147,9 +165,9 @@ class Watch:
         self._requests.look()
         self._see_held(set(stores))
         self._check_whole(stores)
-        self._check_broadcast([deliver for _, deliver in sends if not deliver.delivery], is_published=is_published)
-        once = {(peer, deliver.delivery, deliver.group) for peer, deliver in sends}
-        assert len(once) == len(sends), f"somebody is sent the same twice at once: {sends}"
+        self._check_broadcast([deliver for _, deliver in sends if not deliver.delivery], published)
+        stored = [(peer, deliver.delivery, deliver.group) for peer, deliver in sends if deliver.delivery]
+        assert len(stored) == len(set(stored)), f"somebody is sent the same twice at once: {sends}"
 
     def _check_whole(self, stores: dict[tuple[int, int], list[tuple[int, int, str]]]) -> None:
         """Check that each publish is stored once in each queue where it must be."""
@@ -252,20 +270,28 @@ class Watch:
         assert adopt.heir in self._ledger.all_groups, f"{adopt}, which is not there"
         assert matches(split_queue(adopt.heir)[0], adopt.name), f"{adopt}, which is for others"
 
-    def _check_broadcast(self, given: list[Deliver], *, is_published: bool) -> None:
-        """Check that an ``ack=0`` frame goes to one member of each group, and to the subscribers."""
-        header, self._broadcast = self._broadcast, None
-        if header is None:
-            assert not given
-            assert not is_published
-            return
-        served = {queue for _, queue in self._groups.members if matches(split_queue(queue)[0], header.name)}
+    def _check_broadcast(self, given: Sequence[Deliver], published: Sequence[Buffer]) -> None:
+        """Check that each ``ack=0`` message goes to one member of each group, and to each subscriber, once."""
+        headers, self._broadcast = self._broadcast, []
+        reached = [(sequence, address) for frame in published for sequence, address in _reached(frame)]
+        assert len(reached) == len(set(reached)), f"sent twice: {reached}"
+        served: list[str] = []
+        for header in headers:
+            groups = {queue for _, queue in self._groups.members if matches(split_queue(queue)[0], header.name)}
+            served += groups
+            subscribers = {
+                self._broker._peers[peer].token for peer in self._peers if self._is_subscriber(peer, header.name)
+            }
+            addresses = {address for sequence, address in reached if sequence == header.sequence}
+            # Under its name, for ZeroMQ to bring it to all of them, or to each.
+            assert addresses in ({b""} if subscribers else set(), subscribers), f"{header} sent to {addresses}"
+            if groups:
+                self._clock.tell("handed to one member", header.name)
+            if groups or subscribers:
+                self.counted["published"] += header.messages
+        sequences = {header.sequence for header in headers}
+        assert all(sequence in sequences for sequence, _ in reached), f"{reached} sent, of {headers}"
         assert sorted(deliver.group or "" for deliver in given) == sorted(served), f"{given} to {served}"
-        assert is_published == self._has_subscribers(header.name), f"published {is_published}: {header}"
-        if given:
-            self._clock.tell("handed to one member", header.name)
-        if given or is_published:
-            self.counted["published"] += header.messages
 
     def _check_moments(self, store: Store) -> None:
         """Check when a frame is due, and when it expires: counted from when the broker was given it."""

@@ -88,8 +88,10 @@ class World:
         if choice < 0.94:
             if client.is_stopped:
                 return
-            if choice < 0.70:
+            if choice < 0.67:
                 self._publish(client, name, ack=int(choice < 0.60))
+            elif choice < 0.70:
+                self._publish_bundle(client)
             elif choice < 0.77:
                 self._ask(client, name)
             elif choice < 0.84:
@@ -109,6 +111,13 @@ class World:
             ttl, delay = random.choice(((0.3, None), (None, 0.2), (1.0, 0.5), (20.0, 0.0)))
             extra = Extra(extra.headers, ttl, delay)
         client.publish(name, ack=ack, messages=random.choice((1, 1, 1, 3)), extra=extra)
+
+    def _publish_bundle(self, client: Client) -> None:
+        random = self.clock.random
+        names = random.choices(NAMES, k=random.choice((2, 3, 8)))
+        keys = random.choices(KEYS, k=len(names)) if random.random() < 0.3 else [None] * len(names)
+        extras = [NO_EXTRA if key is None else Extra(headers={"key": key}) for key in keys]
+        client.publish_bundle(names, extras)
 
     def _ask(self, client: Client, name: str) -> None:
         random = self.clock.random

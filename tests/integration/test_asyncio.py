@@ -1,0 +1,449 @@
+"""What only an asyncio client does: many tasks, coroutine callbacks, messages in a loop, decorators."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import uvloop
+
+from mezzenger import (
+    AsyncMezzenger,
+    Channel,
+    ClientSettings,
+    ClientStopped,
+    InvalidMembership,
+    Message,
+    MessageInHand,
+    Mezzenger,
+    MezzengerError,
+    MezzengerServer,
+    NoResponders,
+    ResendSettings,
+    ServerSettings,
+    ServerUnreachable,
+    UsedAfterFork,
+)
+from tests.integration.processes import Ports, free_ports, server_process
+
+SECONDS: Final = 30.0
+LOOPS: Final = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+
+
+@pytest.fixture
+def server() -> Iterator[MezzengerServer]:
+    """A server that sends again soon."""
+    settings = ServerSettings(pub_port=0, recv_port=0, resend=ResendSettings(initial=0.05), drain_timeout=0.5)
+    with MezzengerServer(settings) as server:
+        yield server
+
+
+def client(where: MezzengerServer | Ports, **settings: object) -> AsyncMezzenger:
+    at = where if isinstance(where, Ports) else Ports(where.recv_port, where.pub_port)
+    return AsyncMezzenger(settings=ClientSettings.model_validate(at._asdict() | settings))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait in the loop until something is so."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110  # it comes about elsewhere
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.timeout(120)
+def test_ten_thousand_tasks(tmp_path: Path) -> None:
+    """P4: while the server is killed twice, every send with ack=1 returns and is delivered, or raises; the sums agree.
+
+    What has raised may have been stored all the same, as its error says; nothing else is delivered.
+    """
+    ports, log, store = free_ports(), tmp_path / "log", {"persist_file": str(tmp_path / "messages.db")}
+    confirmed, failed = set[int](), dict[int, Exception]()
+    delivered: Counter[int] = Counter()
+
+    async def send(mc: AsyncMezzenger, number: int) -> None:
+        try:
+            await mc.send_message("numbers", number, ack=1)
+        except MezzengerError as error:
+            failed[number] = error
+        else:
+            confirmed.add(number)
+
+    async def count(payload: int, msg: Message[int]) -> None:
+        await asyncio.sleep(0)
+        delivered[payload] += msg.attempt == 1
+
+    async def work() -> None:
+        patient = {"reconnect_max": 0.2, "send_timeout": 20.0}
+        first = server_process(ports, log, **store)
+        process = await asyncio.to_thread(first.__enter__)
+        async with client(ports, **patient) as mc, client(ports, **patient) as subscriber:
+            await subscriber.subscribe("numbers", count)
+            tasks = [asyncio.create_task(send(mc, number)) for number in range(10_000)]
+            running = [first]
+            for share in (2_000, 6_000):
+                await until(lambda least=share: len(confirmed) + len(failed) >= least)  # type: ignore[misc]  # mypy infers no default
+                process.kill()
+                await asyncio.to_thread(running[-1].__exit__, None, None, None)
+                running.append(server_process(ports, log, **store))
+                process = await asyncio.to_thread(running[-1].__enter__)
+            await asyncio.gather(*tasks)
+            await until(lambda: confirmed <= delivered.keys())
+            await mc.flush()
+        await asyncio.to_thread(running[-1].__exit__, None, None, None)
+
+    asyncio.run(work())
+    assert len(confirmed) + len(failed) == 10_000
+    assert confirmed.isdisjoint(failed)
+    assert len(confirmed) > 6_000
+    assert delivered.keys() - confirmed <= failed.keys()
+    assert all(isinstance(error, ServerUnreachable) for error in failed.values())
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_one_that_sends_on_and_on(server: MezzengerServer, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A task that only sends, with ack=0, lets the others have their turn; nothing is lost."""
+
+    async def work() -> None:
+        arrived: list[int] = []
+        turns = 0
+        async with client(server) as mc:
+            await mc.subscribe("numbers", lambda payload, _msg: arrived.append(payload))
+
+            async def breathe() -> None:
+                nonlocal turns
+                while True:
+                    await asyncio.sleep(0)
+                    turns += 1
+
+            breathing = asyncio.create_task(breathe())
+            for number in range(20_000):
+                await mc.send_message("numbers", number)
+            assert turns > 10
+            breathing.cancel()
+            await until(lambda: len(arrived) == 20_000)
+            assert arrived == list(range(20_000))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(work())
+
+
+def test_at_once(server: MezzengerServer) -> None:
+    """With concurrency=5, five messages of a subscription are handled at once, and no sixth; others go on beside it."""
+
+    async def work() -> None:
+        running = most = done = 0
+        quick: list[object] = []
+        release = asyncio.Event()
+
+        async def slow(_payload: object, _msg: Message[object]) -> None:
+            nonlocal running, most, done
+            running += 1
+            most = max(most, running)
+            await release.wait()
+            running -= 1
+            done += 1
+
+        async with client(server) as mc:
+            await mc.subscribe("slow", slow, concurrency=5)
+            await mc.subscribe("quick", lambda payload, _msg: quick.append(payload))
+            await mc.send_messages("slow", range(20), ack=1)
+            await until(lambda: running == 5)
+            await mc.send_message("quick", 1)
+            await until(lambda: quick == [1])
+            assert (most, done) == (5, 0)
+            release.set()
+            await until(lambda: done == 20)
+            assert most == 5
+            await mc.flush()
+            await until(lambda: server.stats().pending == 0)
+
+    asyncio.run(work())
+
+
+def test_a_slow_member_holds_back(server: MezzengerServer) -> None:
+    """A member that is busy is sent no more than prefetch messages; the rest waits in the server, or goes to others."""
+
+    async def work() -> None:
+        release, begun = asyncio.Event(), 0
+
+        async def slow(_payload: object, _msg: Message[object]) -> None:
+            nonlocal begun
+            begun += 1
+            await release.wait()
+
+        async with client(server) as mc:
+            await mc.subscribe("jobs", slow, group="workers", prefetch=3, concurrency=2)
+            for number in range(20):
+                await mc.send_message("jobs", number, ack=1)
+            await until(lambda: begun == 2)
+            await asyncio.sleep(0.2)
+            (group,) = [group async for group in mc.groups.list()]
+            assert (begun, group.in_hand, group.pending) == (2, 3, 20)
+            release.set()
+            await until(lambda: begun == 20)
+
+    asyncio.run(work())
+
+
+def test_each_callback_has_its_own_context(server: MezzengerServer) -> None:
+    """A callback runs in the context of who has subscribed, whoever sends, and what it changes stays with it."""
+
+    async def work() -> None:
+        seen: list[str] = []
+
+        async def callback(_payload: object, _msg: Message[object]) -> None:
+            seen.append(variable.get())
+            variable.set("the callback's")
+
+        async with client(server) as mc:
+            variable.set("the subscriber's")
+            await mc.subscribe("name", callback)
+            variable.set("the sender's")
+            for number in range(3):
+                await mc.send_message("name", number)
+                await until(lambda least=number: len(seen) > least)  # type: ignore[misc]  # mypy infers no default
+        assert seen == ["the subscriber's"] * 3
+
+    asyncio.run(work())
+
+
+def test_a_callback_that_asks(server: MezzengerServer) -> None:
+    """It may ask other subscriptions of its own client, but not itself, which is told at once."""
+
+    async def work() -> None:
+        async with client(server) as mc:
+
+            async def outer(payload: int, _msg: Message[int]) -> object:
+                return await mc.request("inner", payload)
+
+            async def itself(payload: int, _msg: Message[int]) -> object:
+                with pytest.raises(NoResponders):
+                    await mc.request("itself", payload)
+                return "told"
+
+            await mc.subscribe("inner", lambda payload, _msg: payload * 2)
+            await mc.subscribe("outer", outer)
+            await mc.subscribe("itself", itself)
+            assert await mc.request("outer", 21) == 42
+            assert await mc.request("itself", 1, timeout=SECONDS) == "told"
+
+    asyncio.run(work())
+
+
+def test_not_connected(server: MezzengerServer) -> None:
+    """Before it is connected each use says what to do; then it can be used until it is stopped, and not after."""
+
+    async def work() -> None:
+        mc = client(server)
+        with pytest.raises(MezzengerError, match="'async with', or await it first"):
+            await mc.send_message("name", 1)
+        assert await mc is mc
+        await mc.send_message("name", 1)
+        await mc.stop()
+        await mc.stop()
+        with pytest.raises(ClientStopped):
+            await mc.send_message("name", 1)
+        with pytest.raises(ClientStopped):
+            await mc
+
+    asyncio.run(work())
+
+
+def test_a_fork(server: MezzengerServer) -> None:
+    """In a forked child the parent's client refuses every use; the parent's goes on."""
+
+    async def work() -> None:
+        async with client(server) as mc:
+            child = os.fork()
+            if child == 0:
+                try:
+                    await mc.send_message("name", 1)
+                except UsedAfterFork:
+                    os._exit(7)
+                finally:
+                    os._exit(1)
+            children.append(child)
+            await mc.send_message("name", 1, ack=1)
+
+    children: list[int] = []
+    asyncio.run(work())
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+
+
+class TestMessages:
+    """``async for msg in mc.messages(...)``."""
+
+    def test_auto(self, server: MezzengerServer) -> None:
+        """A message is acknowledged when the next one is asked for, the last one at the end of the block."""
+
+        async def work() -> None:
+            async with client(server) as mc:
+                channel = Channel("numbers", int)
+                async with mc.messages(channel) as messages:
+                    await mc.send_messages(channel, range(5), ack=1)
+                    seen: list[int] = []
+                    async for msg in messages:
+                        assert (msg.name, msg.attempt, msg.headers, msg.message.ack) == ("numbers", 1, {}, 1)
+                        assert msg.message.id == msg.id
+                        assert msg.message.timestamp == msg.timestamp
+                        seen.append(msg.payload)
+                        if len(seen) == 5:
+                            break
+                assert seen == list(range(5))
+                await mc.flush()
+                await until(lambda: server.stats().pending == 0)
+                assert server.stats().nacked == 0
+
+        asyncio.run(work())
+
+    def test_an_error_in_the_loop(self, server: MezzengerServer) -> None:
+        """The message in hand is nacked with it, and comes again."""
+
+        async def fail(mc: AsyncMezzenger) -> None:
+            async with mc.messages("jobs") as messages:
+                async for _ in messages:
+                    raise ValueError("not today")
+
+        async def work() -> None:
+            async with client(server) as mc:
+                await mc.send_message("jobs", 1, ack=1)
+                with pytest.raises(ValueError, match="not today"):
+                    await fail(mc)
+                async for msg in mc.messages("jobs"):
+                    assert msg.attempt == 2
+                    break
+                assert server.stats().nacked >= 1
+
+        asyncio.run(work())
+
+    def test_manual(self, server: MezzengerServer) -> None:
+        """Several are in hand; each is acknowledged by itself, in any order, or nacked, and comes again."""
+
+        async def work() -> None:
+            async with client(server) as mc:
+                await mc.send_messages("jobs", range(4), ack=1)
+                in_hand: list[MessageInHand[int]] = []
+                async with mc.messages("jobs", ack="manual", concurrency=4) as messages:
+                    async for msg in messages:
+                        in_hand.append(msg)
+                        if len(in_hand) == 4:
+                            break
+                    assert [msg.payload for msg in in_hand] == list(range(4))
+                    for msg in reversed(in_hand[1:]):
+                        await msg.ack()
+                        await msg.nack("too late")
+                    await in_hand[0].nack("not today")
+                    async for msg in messages:
+                        assert (msg.payload, msg.attempt) == (0, 2)
+                        await msg.ack()
+                        break
+                await mc.flush()
+                await until(lambda: server.stats().pending == 0)
+
+        asyncio.run(work())
+
+    def test_as_a_member_and_answering(self, server: MezzengerServer) -> None:
+        """It may be a member of a group, and answer requests."""
+
+        async def work() -> None:
+            async with client(server) as mc, client(server) as asking:
+
+                async def serve() -> None:
+                    async for msg in mc.messages("double", ack="manual", group="doublers"):
+                        await msg.ack(msg.payload * 2)
+
+                serving = asyncio.create_task(serve())
+                while not [group async for group in asking.groups.list() if group.members]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert await asking.request("double", 21) == 42
+                await mc.unsubscribe("double", group="doublers")
+                await asyncio.wait_for(serving, SECONDS)
+
+        asyncio.run(work())
+
+    def test_the_client_stops(self, server: MezzengerServer) -> None:
+        """The loop is given its time to finish with the message in hand, and ends."""
+
+        async def work() -> None:
+            handled: list[int] = []
+
+            async def consume(mc: AsyncMezzenger) -> None:
+                async for msg in mc.messages("jobs"):
+                    await asyncio.sleep(0.1)
+                    handled.append(msg.payload)
+
+            async with client(server) as mc:
+                consuming = asyncio.create_task(consume(mc))
+                await mc.send_message("jobs", 1, ack=1)
+                await until(lambda: mc.stats.received == 1)
+                await asyncio.sleep(0.02)
+                await mc.stop()
+                assert handled == [1]
+                await asyncio.wait_for(consuming, SECONDS)
+            await until(lambda: server.stats().pending == 0)
+
+        asyncio.run(work())
+
+    def test_what_cannot_be(self, server: MezzengerServer) -> None:
+        """Wrong arguments are refused before anything is subscribed."""
+        mc = client(server)
+        with pytest.raises(InvalidMembership, match="ack must be 'auto' or 'manual'"):
+            mc.messages("jobs", ack="never")  # type: ignore[call-overload]  # that is the point
+        for concurrency in (0, True, "2"):
+            with pytest.raises(InvalidMembership, match="concurrency must be"):
+                mc.messages("jobs", ack="manual", concurrency=concurrency)  # type: ignore[call-overload]  # likewise
+
+
+class TestDecorators:
+    """``@mc.on(...)`` and ``running()``, with both clients."""
+
+    def test_threads(self, server: MezzengerServer) -> None:
+        """What is decorated is subscribed when the client is running, and not before; then it is stopped."""
+        mc = Mezzenger(send_port=server.recv_port, sub_port=server.pub_port, auto_start=False)
+
+        @mc.on("orders.*", group="billing")
+        def bill(payload: int, _msg: Message[int]) -> int:
+            return payload + 1
+
+        assert bill(1, Message(name="orders.a", payload=1, timestamp=0.0)) == 2
+        with pytest.raises(NoResponders):
+            mc.request("orders.new", 1)
+        with mc.running() as same:
+            assert same is mc
+            with Mezzenger(send_port=server.recv_port, sub_port=server.pub_port) as other:
+                assert other.request("orders.new", 1) == 2
+        assert mc.stopped()
+
+    def test_asyncio(self, server: MezzengerServer) -> None:
+        """The same; the client connects when it is running."""
+
+        async def work() -> None:
+            mc = client(server)
+            numbers = Channel("numbers.*", int)
+
+            @mc.on(numbers, group="billing", concurrency=2)
+            async def bill(payload: int, _msg: Message[int]) -> int:
+                await asyncio.sleep(0)
+                return payload + 1
+
+            async with mc.running() as same:
+                assert same is mc
+                assert await mc.request("numbers.new", 1) == 2
+            assert mc.stopped()
+
+        asyncio.run(work())
+
+    @pytest.mark.parametrize("kind", [Mezzenger, AsyncMezzenger])
+    def test_what_cannot_be(self, kind: Any, server: MezzengerServer) -> None:
+        """It is said where it is decorated."""
+        mc = kind(send_port=server.recv_port, sub_port=server.pub_port, auto_start=False)
+        with pytest.raises(InvalidMembership):
+            mc.on("orders", prefetch=5)(lambda _payload, _msg: None)
+        if kind is Mezzenger:
+            mc.stop()
