@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
-from mezzenger.broker.core import Broker, BrokerOptions
+from mezzenger.broker.core import BrokerOptions
 from mezzenger.broker.effects import Effect, Mark, Publish, Send
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
@@ -21,7 +21,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
 from tests.simulation.policies import MAX_DEAD_LETTERS, POLICIES
-from tests.simulation.store import FaultyStorage
+from tests.simulation.store import AccountedBroker, FaultyStorage
 from tests.simulation.tables import check_tables
 from tests.simulation.watch import Watch
 
@@ -77,10 +77,10 @@ class Server:
         """Begin, with what the disk has."""
         self._ledger.begin(is_clock_right=self._wall == self._clock.wall)
         self._wall = self._clock.wall
-        self._store = FaultyStorage(self._clock, self._disk, self._ledger, crash=self._crash, fail=self._repair)
+        self._store = FaultyStorage(self._clock, self._disk, crash=self._crash, fail=self._repair)
         restored = run_now(self._store.open())
         check_tables(self._store.file._usable(), self._ledger)
-        self.broker = Broker(OPTIONS, self._clock.random.random)
+        self.broker = AccountedBroker(OPTIONS, self._clock, self._ledger)
         self.broker.restored(restored)
         self._watch = Watch(self._clock, self._ledger, self.broker, OPTIONS.requests.max_requests)
         self._began = self.now
@@ -240,7 +240,7 @@ class Server:
 
     def _go_on(self, work: Coroutine[float | None, None, None]) -> None:
         """Have work go on, and again after each pause that it makes."""
-        run = self._run
+        run, store = self._run, self._store
         try:
             seconds = work.send(None)
         except StopIteration:
@@ -249,6 +249,8 @@ class Server:
         else:
             if seconds is not None:
                 self._clock.after(seconds, self._in_this_run(lambda: self._go_on(work)))
+            else:
+                self._ledger.committed(store.made_at_last)
 
     def _worked(self) -> None:
         self._is_storing = False

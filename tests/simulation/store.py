@@ -3,9 +3,10 @@
 from collections.abc import Callable, Generator, Sequence
 from typing import Final
 
+from mezzenger.broker.core import Broker, BrokerOptions
 from mezzenger.broker.effects import Change, Find, Load, Store, Sweep
 from mezzenger.broker.restored import Dead, Restored, Stored, Swept
-from mezzenger.errors import StorageError, StorageFull
+from mezzenger.errors import StorageFull
 from mezzenger.storage import rows
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.simulation.clock import Clock
@@ -13,6 +14,7 @@ from tests.simulation.disk import Disk, close
 from tests.simulation.ledger import Ledger
 
 COMMIT: Final = 0.003
+FULL: Final = "the disk is full"
 
 
 class Pause:
@@ -25,13 +27,40 @@ class Pause:
         yield self._seconds
 
 
+class AccountedBroker(Broker):
+    """A broker of whose commits an account is kept: what the store raises is its failure, and no error of a test.
+
+    Args:
+        options: Of the broker.
+        clock: Decides what the broker leaves to chance.
+        ledger: The account.
+    """
+
+    def __init__(self, options: BrokerOptions, clock: Clock, ledger: Ledger) -> None:
+        super().__init__(options, clock.random.random)
+        self._ledger = ledger
+
+    def committed(self, changes: Sequence[Change], now: float) -> None:
+        """Take note of changes that were made."""
+        self._ledger.committed(changes)
+        super().committed(changes, now)
+
+    def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
+        """Take note of changes that were not made: for lack of space, or none any more."""
+        assert "its log says why" not in text, "the store raises what is no error of a store"
+        if text == FULL:
+            self._ledger.refused([change for change in changes if isinstance(change, Store)])
+        else:
+            self._ledger.failed(changes)
+        super().commit_failed(changes, reason, text)
+
+
 class FaultyStorage:
     """What ``Storing`` uses in a history.
 
     Args:
         clock: Decides what goes wrong.
         disk: Where the files are.
-        ledger: Is told what was committed, and what not.
         crash: Ends the server, having its store ended as it is told.
         fail: Called when the disk has failed.
     """
@@ -42,18 +71,18 @@ class FaultyStorage:
         self,
         clock: Clock,
         disk: Disk,
-        ledger: Ledger,
         *,
         crash: Callable[[Callable[[SqliteStorage], None]], None],
         fail: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._disk = disk
-        self._ledger = ledger
         self._crash = crash
         self._fail = fail
         self.file = SqliteStorage(disk.file)
         self.is_full = False
+        self.made_at_last: Sequence[Change] = ()
+        """What was committed when the server crashed, before anybody was told."""
         self.is_over = False
         """Whether the server has crashed."""
         self.is_perfect = False
@@ -73,12 +102,7 @@ class FaultyStorage:
         await self._begin()
         if self.file._failure is None and not self.is_perfect:
             await self._have_bad_luck(changes)
-        try:
-            self.file._commit(changes)
-        except StorageError:
-            self._ledger.failed(changes)
-            raise
-        self._ledger.committed(changes)
+        self.file._commit(changes)
 
     async def read(self, load: Load) -> Sequence[Stored]:
         """Return the next frames of a queue."""
@@ -128,9 +152,8 @@ class FaultyStorage:
             await Pause(None)
         elif self._clock.breaks(0.003, "crash after a commit"):
             self._crash(lambda storage: self._disk.crash_after_commit(storage, changes))
-            self._ledger.committed(changes)
+            self.made_at_last = changes
             await Pause(None)
         elif self._clock.breaks(0.005, "disk full"):
-            self._ledger.refused([change for change in changes if isinstance(change, Store)])
             self.is_full = True
-            raise StorageFull("the disk is full")
+            raise StorageFull(FULL)
