@@ -72,10 +72,11 @@ class Goal(NamedTuple):
     peer: str | None
     target: float
     at_least: bool = True
+    ours: str = "mezzenger"
 
     def reached(self, results: Results) -> float | None:
         """Return the ratio, or the value alone; None if it was not measured."""
-        ours = results.median(self.workload, "mezzenger", self.metric)
+        ours = results.median(self.workload, self.ours, self.metric)
         if ours is None or self.peer is None:
             return ours
         theirs = results.median(self.workload, self.peer, self.metric)
@@ -97,6 +98,8 @@ def ratio(ours: float, theirs: float | None) -> float | None:
     return ours / theirs if theirs else None
 
 
+_ASYNCIO: Final = "mezzenger-asyncio"
+
 GOALS: Final = (
     Goal("1 to 1, 150 B: messages/s over nats-py", "throughput-150", "per_second", "nats", 3.0),
     Goal("1 to 1, 150 B: messages/s over redis-py", "throughput-150", "per_second", "redis", 6.0),
@@ -108,6 +111,8 @@ GOALS: Final = (
     Goal("echo, idle: p99 over raw pyzmq", "echo-idle", "p99", "raw", 1.15, at_least=False),
     Goal("echo, idle: p50 over nats-py", "echo-idle", "p50", "nats", 1.0, at_least=False),
     Goal("echo, idle: p99 over nats-py", "echo-idle", "p99", "nats", 1.0, at_least=False),
+    Goal("asyncio, 150 B: messages/s over nats-py", "throughput-150", "per_second", "nats", 2.5, ours=_ASYNCIO),
+    Goal("asyncio, echo, idle: p50 over nats-py", "echo-idle", "p50", "nats", 1.0, at_least=False, ours=_ASYNCIO),
     Goal("durable, window: messages/s over Redis Streams", "durable-window", "per_second", "redis-streams", 5.0),
     Goal("durable, window: messages/s over JetStream", "durable-window", "per_second", "jetstream", 100.0),
     Goal("durable, one at a time: messages/s over Redis Streams", "durable-single", "per_second", "redis-streams", 1.0),

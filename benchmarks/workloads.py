@@ -27,13 +27,14 @@ class Workload:
     peers: tuple[str, ...]
 
 
+_ASYNCIO: Final = "mezzenger-asyncio"
 _PLAIN: Final = ("mezzenger", "raw", "nats", "redis", "mqtt")
 _STREAMS: Final = ("mezzenger", "mezzenger-batch", "raw", "nats", "redis", "mqtt")
 _DURABLE: Final = ("mezzenger", "jetstream", "redis-streams")
 
 _ALL: Final = (
     Workload("throughput-16", "1 to 1, 16 B", Kind.STREAM, Plan(16), _STREAMS),
-    Workload("throughput-150", "1 to 1, 150 B", Kind.STREAM, Plan(), ("raw-frames", *_STREAMS)),
+    Workload("throughput-150", "1 to 1, 150 B", Kind.STREAM, Plan(), ("raw-frames", _ASYNCIO, *_STREAMS)),
     Workload("throughput-4k", "1 to 1, 4 KiB", Kind.STREAM, Plan(4096), _STREAMS),
     Workload("throughput-1m", "1 to 1, 1 MiB", Kind.STREAM, Plan(2**20), _STREAMS),
     Workload("send-single", "single sends, ack=0", Kind.STREAM, Plan(one_at_a_time=True), ("mezzenger", "raw")),
@@ -41,7 +42,7 @@ _ALL: Final = (
     Workload("fan-out-100", "1 to 100 subscribers, 150 B", Kind.STREAM, Plan(subscribers=100), _PLAIN),
     Workload("fan-in-10", "10 publishers to 1, 150 B", Kind.STREAM, Plan(publishers=10), _PLAIN),
     Workload("names-10000", "10,000 names, 150 B", Kind.STREAM, Plan(names=10_000), _PLAIN),
-    Workload("echo-idle", "echo, idle", Kind.ECHO, Plan(), _PLAIN),
+    Workload("echo-idle", "echo, idle", Kind.ECHO, Plan(), (_ASYNCIO, *_PLAIN)),
     Workload("echo-half", "echo, at half load", Kind.ECHO_AT_HALF_LOAD, Plan(), _PLAIN),
     Workload("durable-window", "durable, window, 150 B", Kind.STREAM, Plan(durable=True), _DURABLE),
     Workload("durable-single", "durable, one at a time", Kind.STREAM, Plan(durable=True, one_at_a_time=True), _DURABLE),

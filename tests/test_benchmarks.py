@@ -247,13 +247,13 @@ class TestPeers:
 
 
 def test_a_short_run(tmp_path: Path) -> None:
-    """Mezzenger and raw pyzmq do every kind of work with a few messages; nothing is lost, and all is reported."""
+    """Our clients and raw pyzmq do every kind of work with a few messages; nothing is lost, and all is reported."""
     file = tmp_path / "result.json"
     only = {"throughput-150": "per_second", "echo-idle": "p50", "echo-half": "load", "idle": "rss"}
     durable = {"durable-window": "per_second"}
-    command = [sys.executable, "-m", "benchmarks", "--rounds", "2", "--seconds", "0.1", "--peers", "mezzenger,raw"]
+    command = [sys.executable, "-m", "benchmarks", "--rounds", "2", "--seconds", "0.1", "--peers"]
     done = subprocess.run(
-        [*command, "--only", ",".join(only | durable), "--json", str(file)],
+        [*command, "mezzenger,mezzenger-asyncio,raw", "--only", ",".join(only | durable), "--json", str(file)],
         cwd=ROOT,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         capture_output=True,
@@ -267,7 +267,8 @@ def test_a_short_run(tmp_path: Path) -> None:
     assert list(found["workloads"]) == [*only, *durable]
     for workload, metric in (only | durable).items():
         peers = found["workloads"][workload]
-        assert set(peers) == ({"mezzenger"} if workload in durable else {"mezzenger", "raw"})
+        expected = {"mezzenger"} if workload in durable else {"mezzenger", "raw"}
+        assert set(peers) == expected | ({"mezzenger-asyncio"} & set(WORKLOADS[workload].peers))
         for measured in peers.values():
             assert (measured["failure"], measured["lost"]) == (None, 0)
             assert len(measured["rounds"]) == 2

@@ -7,6 +7,7 @@ from benchmarks.peers.jetstream import JetStream
 from benchmarks.peers.mqtt import Mqtt
 from benchmarks.peers.nats_core import Nats
 from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours_asyncio import OursAsyncio
 from benchmarks.peers.raw import Raw
 from benchmarks.peers.redis_pubsub import Redis
 from benchmarks.peers.redis_streams import RedisStreams
@@ -14,6 +15,7 @@ from benchmarks.peers.redis_streams import RedisStreams
 _ALL: Final[tuple[Peer, ...]] = (
     Ours("mezzenger", "Mezzenger", at_once=False),
     Ours("mezzenger-batch", "Mezzenger, send_messages", at_once=True),
+    OursAsyncio(),
     Raw("raw", "raw pyzmq", ready_made=False),
     Raw("raw-frames", "raw, ready-made frames", ready_made=True),
     Nats(),

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -36,7 +36,8 @@ class AsyncEngine(Engine):
     def __init__(self, settings: ClientSettings, parts: AsyncParts = ASYNC_PARTS) -> None:
         super().__init__(settings)
         self.is_usable = False
-        self._pump = parts.pump(self.session, settings)
+        self.pump = self._pump = parts.pump(self.session, settings)
+        """Runs the session."""
         self._set_up(self._pump)
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._receiver = self._lanes = Lanes(
@@ -89,12 +90,8 @@ class AsyncEngine(Engine):
         """Have callbacks run; does nothing if they do."""
         self._lanes.start()
 
-    def gather_in_turns(self, name: str, encoded: bytes, codec: int) -> Awaitable[None] | None:
-        """Do what ``gather`` does; who sends on and on waits for the loop's next turn, once for each frame."""
-        rest = self.gather(name, encoded, codec)
-        return self._turn() if rest is None and self._pump.is_turn_due else rest
-
-    async def _turn(self) -> None:
+    async def turn(self) -> None:
+        """Wait for the loop's next turn; who sends on and on does so once for each frame."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError as cancelled:

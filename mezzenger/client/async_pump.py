@@ -153,7 +153,11 @@ class AsyncPump(Runner):
                 if ticket is not None:
                     waiters.append(self._suspended(ticket, is_shared=True))
         finally:
-            self._carry_out(now)
+            if waiters:
+                self._carry_out(now)
+            else:
+                self._line.perform(now)
+                self._pump_soon()
         return waiters
 
     def wake_by(self, deadline: float) -> None:

@@ -65,9 +65,11 @@ class AsyncSender(Client):
             engine.check_usable()
         name, encoded, codec = self._payloads.written(msg_name, payload)
         if ack is NO_ACK and headers is None and ttl is None and delay is None:
-            rest = engine.gather_in_turns(name, encoded, codec)
+            rest = engine.gather(name, encoded, codec)
             if rest is not None:
                 await rest
+            elif engine.pump.is_turn_due:
+                await engine.turn()
         else:
             await engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay))
 
