@@ -18,6 +18,7 @@ from mezzenger.protocol.commands import (
     Subscribe,
     Subscribed,
     Welcome,
+    is_token,
 )
 
 
@@ -81,8 +82,9 @@ class Connections:
             self.send_goodbye(peer_id, "version", text, retry=False)
             return
         publisher = self._intake.greet(hello)
-        if publisher is None or hello.token in self._linked_by or hello.token in self._tokens:
-            self.send_goodbye(peer_id, "key", "another client has this client id or token", retry=False)
+        is_taken = hello.token in self._linked_by or hello.token in self._tokens
+        if publisher is None or is_taken or not is_token(hello.token):
+            self.send_goodbye(peer_id, "key", "another client has this client id or token, or it is none", retry=False)
             raise ProtocolError("key", "a Hello with a wrong key or a token that is in use")
         former = self.peers.get(publisher.peer) if publisher.peer is not None else None
         if former is not None:
@@ -98,9 +100,9 @@ class Connections:
         self._tokens.expect(hello.token, lambda _now: self._on_linked(peer), now)
 
     def require_unclaimed(self, sync_token: bytes) -> None:
-        """Raise ProtocolError if somebody waits for this token already."""
-        if sync_token in self._tokens:
-            raise ProtocolError("token", "a Subscribe with a token that somebody waits for")
+        """Raise ProtocolError if somebody waits for this token already, or it is none: names begin otherwise."""
+        if sync_token in self._tokens or not is_token(sync_token):
+            raise ProtocolError("token", "a Subscribe with a token that somebody waits for, or that is none")
 
     def await_sync(self, peer: Peer, command: Subscribe, now: float) -> None:
         """Answer a Subscribe as soon as its sync token has surfaced."""

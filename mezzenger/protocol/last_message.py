@@ -31,5 +31,5 @@ def last_message(frame: bytes) -> bytes:
             extra=replace(extra, index=index),
         )
     except struct.error as error:
-        # No client of ours has such a sequence, or extra fields of nearly 64 KiB.
+        # No client of ours has extra fields of nearly 64 KiB.
         raise ProtocolError("extra", f"the last message of a batch cannot be taken out of it: {error}") from None

@@ -142,3 +142,15 @@ def test_a_stranger_is_not_sent_what_it_did_not_ask_for() -> None:
     driver = publishing(A=["a"], B=["b"], C=[])
     driver.give(P, link_token(C) + bundle("a", "b")[TOKEN_BYTES:])
     assert given(driver) == {link_token(A): [("a", 10)], link_token(B): [("b", 11)]}
+
+
+def test_a_name_is_no_address() -> None:
+    """Who calls a name its token would have others sent what is its own: it is not let in, nor answered."""
+    driver = publishing(A=["a"])
+    name = b"a|".ljust(TOKEN_BYTES, b"x")
+    driver.hello(B, token=name)
+    assert driver.goodbye(B) == ("key", False)
+    driver.subscribe(A, "b", token=name)
+    driver.broker.surfaced(name, driver.now)
+    assert driver.sent(A) == []
+    assert driver.malformed == {"key": 1, "token": 1}

@@ -163,9 +163,12 @@ class TestWhichOne:
         assert driver.broker.stats().retained_size == len(driver.broker._retained._values["a"].last.frame)
 
     def test_a_batch_that_cannot_be_taken_apart(self) -> None:
-        """A sequence at the end of all numbers, which no client of ours has, does no harm."""
+        """Extra fields of nearly 64 KiB, which no client of ours has, leave no room for another, and do no harm."""
         driver = keeping()
-        driver.give(C, encode_data("a", [(1.5, b"0"), (1.5, b"1")], ack=0, codec=1, client=67, sequence=2**64 - 1))
+        extra = Extra(headers={"k": "v" * 65_518})
+        items = [(1.5, b"0"), (1.5, b"1")]
+        frame = encode_data("a", items, ack=0, codec=1, client=67, sequence=1, extra=extra)
+        driver.broker._retained.published("a", frame, driver.now)
         assert given(driver, "a") == []
         assert driver.malformed == {"extra": 1}
 

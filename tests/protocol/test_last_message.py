@@ -41,8 +41,9 @@ def test_damaged(at: int) -> None:
         last_message(bytes(frame))
 
 
-def test_beyond_the_numbers() -> None:
-    """A batch whose last message would have no sequence is refused."""
-    frame = encode_data("a", [(1.5, b"x"), (1.5, b"y")], ack=0, codec=1, client=3, sequence=2**64 - 1)
+def test_no_room_for_an_index() -> None:
+    """A batch whose extra fields are so long already that its last message could not have one more is refused."""
+    extra = Extra(headers={"k": "v" * 65_518})
+    frame = encode_data("a", [(1.5, b"x"), (1.5, b"y")], ack=0, codec=1, client=3, sequence=1, extra=extra)
     with pytest.raises(ProtocolError, match="cannot be taken out"):
         last_message(frame)
