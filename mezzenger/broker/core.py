@@ -27,7 +27,6 @@ from mezzenger.broker.effects import (
     Retain,
     Send,
     Store,
-    Unretain,
 )
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.intake import Intake, TooManyRefusedError
@@ -380,8 +379,6 @@ class Broker:
                 self._memberships.dropped(change)
             case Retain():
                 self._retained.committed(change)
-            case Unretain():
-                self._retained.forgotten(change)
             case Reply():
                 self._connections.answer(change.peer, Completed(change.request, change.count))
 

@@ -187,13 +187,6 @@ class LastValues:
             self._keep(retain.name, kept, is_written=True)
         self._latecomers.answered(retain.name)
 
-    def forgotten(self, unretain: Unretain) -> None:
-        """Take note that the store keeps nothing up to a number; what was on its way there then was meant, too."""
-        value = self._values.get(unretain.name)
-        if value is not None and value.last.number <= unretain.number:
-            value.is_written = False
-            self._forget(unretain.name)
-
     def commit_failed(self, retain: Retain) -> None:
         """Take note that the store does not keep a message; what was to be written so is written later."""
         if retain.number in self._writing:
