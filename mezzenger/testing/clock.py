@@ -31,8 +31,9 @@ class FakeClock:
         return self._alarms[0][0] if self._alarms else None
 
     def move(self, now: float) -> None:
-        """Show another time, which is never earlier, and do what is due by then."""
-        self.now = max(self.now, now)
-        while self._alarms and self._alarms[0][0] <= self.now:
-            _, _, act = heapq.heappop(self._alarms)
+        """Show another time, which is never earlier; what is due by then is done, each at its moment."""
+        while self._alarms and self._alarms[0][0] <= now:
+            due, _, act = heapq.heappop(self._alarms)
+            self.now = max(self.now, due)
             act()
+        self.now = max(self.now, now)

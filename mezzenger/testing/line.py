@@ -92,7 +92,6 @@ class MemoryLine:
         if self._wires is not None:
             self._wires.cut()
 
-    def _arrive(self, wires: Wires, arrival: Arrival) -> None:
-        if wires is self._wires:
-            self._arrived.append(arrival)
-            self.wake()
+    def _arrive(self, arrival: Arrival) -> None:
+        self._arrived.append(arrival)
+        self.wake()

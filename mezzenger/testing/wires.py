@@ -43,7 +43,7 @@ class Wires:
     def __init__(
         self,
         carry: Callable[[Callable[[], None]], None],
-        arrive: Callable[["Wires", Arrival], None],
+        arrive: Callable[[Arrival], None],
         server: ServerEnd,
     ) -> None:
         self.peer = next(_numbers).to_bytes(5)
@@ -79,12 +79,12 @@ class Wires:
 
     def answer(self, frames: list[bytes]) -> None:
         """Send a multipart message to the client."""
-        self._send(lambda: self._arrive(self, lambda session, now: session.receive(frames, now)))
+        self._send(lambda: self._arrive(lambda session, now: session.receive(frames, now)))
 
     def broadcast(self, frame: bytes) -> None:
         """Send a frame to the client if it wants it."""
         if any(frame.startswith(prefix) for prefix in self._wanted):
-            self._send(lambda: self._arrive(self, lambda session, now: session.broadcast(frame, now)))
+            self._send(lambda: self._arrive(lambda session, now: session.broadcast(frame, now)))
 
     # What happens to them.
 
@@ -92,7 +92,7 @@ class Wires:
         """Lose all that is under way; both ends notice."""
         if self._is_open:
             self.leave()
-            self._carry(lambda: self._arrive(self, lambda session, now: session.lost(reason, now)))
+            self._carry(lambda: self._arrive(lambda session, now: session.lost(reason, now)))
 
     def leave(self) -> None:
         """End them from the client's side, which loses what is under way; the server notices."""

@@ -133,6 +133,21 @@ def test_one_that_sends_on_and_on(server: MezzengerServer, new_loop: Callable[[]
         runner.run(work())
 
 
+def test_subscribe_then_publish(server: MezzengerServer) -> None:
+    """P5: 1,000 times, what another client publishes right after subscribe() has returned arrives."""
+
+    async def work() -> None:
+        arrived: list[int] = []
+        async with client(server) as subscriber, client(server) as publisher:
+            for number in range(1_000):
+                await subscriber.subscribe(f"fresh.{number}", lambda payload, _msg: arrived.append(payload))
+                await publisher.send_message(f"fresh.{number}", number)
+            await until(lambda: len(arrived) == 1_000)
+            assert sorted(arrived) == list(range(1_000))
+
+    asyncio.run(work())
+
+
 def test_at_once(server: MezzengerServer) -> None:
     """With concurrency=5, five messages of a subscription are handled at once, and no sixth; others go on beside it."""
 

@@ -257,6 +257,7 @@ def test_what_was_stored_and_not_confirmed_is_stored_once(ports: Ports, file: Pa
                 assert arrived == [(1, 1), (2, 1), (3, 1)]
 
 
+@only_threads
 def test_kills_under_load(tmp_path: Path) -> None:
     """P2, P7: 5 SIGKILLs amid 4 publishers: all confirmed arrives, nothing is stored twice, redeliveries are marked."""
     report = CrashLoad(tmp_path, seed=int.from_bytes(os.urandom(4))).run(5)
@@ -265,6 +266,7 @@ def test_kills_under_load(tmp_path: Path) -> None:
     assert report.confirmed > 50
 
 
+@only_threads
 class TestDiskFails:
     @pytest.mark.parametrize(("when", "end"), [(1, signal.SIGTERM), (2, signal.SIGKILL), (5, signal.SIGKILL)])
     def test_nothing_is_confirmed_after_a_failed_sync(

@@ -20,7 +20,7 @@ from mezzenger import (
     Rejected,
 )
 from tests.integration import group_kills, held_gil
-from tests.integration.conftest import Connect, both_clients
+from tests.integration.conftest import Connect, both_clients, only_threads
 from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
 
 pytestmark = both_clients
@@ -414,6 +414,7 @@ def test_what_subscribe_refuses(server: MezzengerServer, connect: Connect) -> No
     assert server.stats().malformed == {}
 
 
+@only_threads
 @pytest.mark.timeout(90)
 def test_a_callback_that_holds_the_gil(tmp_path: Path) -> None:
     """For longer than any heartbeat takes: its message is given to nobody else, and it stays connected."""
@@ -421,6 +422,7 @@ def test_a_callback_that_holds_the_gil(tmp_path: Path) -> None:
     assert held_gil.problems(report) == []
 
 
+@only_threads
 @pytest.mark.timeout(180)
 def test_kills(tmp_path: Path) -> None:
     """Members that are killed amid their work lose nothing; by hand with 20,000 messages."""

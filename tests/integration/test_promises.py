@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mezzenger import MezzengerServer, State
-from tests.integration.conftest import Connect, both_clients
+from tests.integration.conftest import Connect, both_clients, only_threads
 from tests.integration.processes import free_ports, patient, read_line, running, server_process, slow_road, wait_for
 
 pytestmark = both_clients
@@ -43,6 +43,7 @@ sys.stdin.read()
 """
 
 
+@only_threads
 def test_subscribe_then_publish_loses_nothing(connect: Connect) -> None:
     """P5: 10,000 times, what another client publishes right after subscribe() has returned arrives."""
     subscriber, publisher = connect(), connect()
@@ -66,6 +67,7 @@ def test_subscribe_waits_for_a_slow_road(server: MezzengerServer, connect: Conne
         subscriber.stop()
 
 
+@only_threads
 def test_a_stopped_subscriber_slows_nobody(tmp_path: Path) -> None:
     """P1: of 100 subscriber processes one is frozen; the 99 others receive all of 20,000 messages."""
     ports, count = free_ports(), 20_000

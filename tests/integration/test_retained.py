@@ -12,7 +12,7 @@ import pytest
 from mezzenger import ChannelSettings, Mezzenger, MezzengerServer, ServerSettings
 from mezzenger.errors import InvalidName
 from mezzenger.message import Message
-from tests.integration.conftest import both_clients
+from tests.integration.conftest import both_clients, only_threads
 from tests.integration.processes import Ports, count_lines, free_ports, patient, running, wait_for
 
 pytestmark = both_clients
@@ -265,6 +265,7 @@ def test_listed_and_dropped(connect: Connect) -> None:
         client.retained.drop("a|b")
 
 
+@only_threads
 def test_a_server_that_is_killed(tmp_path: Path) -> None:
     """Confirmed ones are there at once after a kill; others if a second had passed; what was dropped stays so."""
     ports = free_ports()

@@ -7,6 +7,7 @@ the tree, ``display.py`` shows what came of it.
 from typing import Final
 
 from tests.mutants import (
+    of_asyncio,
     of_broker,
     of_client,
     of_groups,
@@ -23,6 +24,7 @@ MUTANTS: Final = (
     *of_storage.MUTANTS,
     *of_server.MUTANTS,
     *of_client.MUTANTS,
+    *of_asyncio.MUTANTS,
     *of_requests.MUTANTS,
     *of_retained.MUTANTS,
     *of_groups.MUTANTS,

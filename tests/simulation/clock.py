@@ -1,11 +1,11 @@
 """Time that passes only when nothing is left to do, and chance that a seed decides."""
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
-from itertools import count
 from typing import Final
+
+from mezzenger.testing import FakeClock
 
 START: Final = 1000.0
 SOON: Final = 0.0001
@@ -16,16 +16,15 @@ EPOCH: Final = 1_700_000_000.0
 """What the wall clock shows when a history begins, in Unix seconds."""
 
 
-class Clock:
-    """What happens when: the same seed gives the same history.
+class Clock(FakeClock):
+    """What happens when: the same seed gives the same history. What it shows is steady, as a monotonic clock is.
 
     Args:
         seed: Of all that happens by chance.
     """
 
     def __init__(self, seed: int) -> None:
-        self.now = START
-        """Steady, as a monotonic clock is."""
+        super().__init__(START)
         self.wall = EPOCH - START
         """What the wall clock shows, less ``now``; it changes only when the wall clock is set."""
         self.random = random.Random(seed)
@@ -33,33 +32,20 @@ class Clock:
         self.is_calm = False
         """Whether nothing breaks any more."""
         self._told: list[tuple[float, str, tuple[object, ...]]] = []
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = count()
 
     @property
     def story(self) -> list[str]:
         """What happened, in lines."""
         return [f"{now - START:9.4f}  {what:28}  {' '.join(map(str, details))}" for now, what, details in self._told]
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Have something done some time from now."""
-        heapq.heappush(self._due, (self.now + seconds, next(self._numbers), act))
-
     def soon(self, seconds: float, act: Callable[[], None]) -> None:
         """Have something done within so many seconds."""
         self.after(self.random.random() * seconds, act)
 
-    def run(self, until: float) -> None:
-        """Let time pass."""
-        while self._due and self._due[0][0] <= until:
-            self.now, _, act = heapq.heappop(self._due)
-            act()
-        self.now = until
-
     def run_to(self, is_done: Callable[[], bool], *, until: float) -> None:
         """Let time pass until something is so, or for so long; one looks now and then whether it is."""
         while self.now < until and not is_done():
-            self.run(min(self.now + LOOK, until))
+            self.move(min(self.now + LOOK, until))
 
     def jump(self) -> None:
         """Set the wall clock an hour forward, or back, or right again."""

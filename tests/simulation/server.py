@@ -1,42 +1,30 @@
 """The server of the simulation: a real broker and the real store; a crash may come at any effect."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
-from mezzenger.broker.core import Broker, BrokerOptions
-from mezzenger.broker.effects import (
-    Change,
-    Effect,
-    Find,
-    Load,
-    Mark,
-    Publish,
-    Query,
-    Send,
-    Store,
-    Sweep,
-    in_need_of_room,
-)
+from mezzenger.broker.core import BrokerOptions
+from mezzenger.broker.effects import Effect, Mark, Publish, Send
 from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.retained import RetainedOptions
 from mezzenger.broker.room import RoomOptions
-from mezzenger.errors import StorageError
+from mezzenger.client.now import run_now
 from mezzenger.protocol.commands import is_token
-from mezzenger.storage import rows
+from mezzenger.server.storing import Storing
 from mezzenger.storage.sqlite import SqliteStorage
 from tests.simulation.clock import Alarm, Clock
-from tests.simulation.disk import Disk, close
+from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
 from tests.simulation.policies import MAX_DEAD_LETTERS, POLICIES
+from tests.simulation.store import AccountedBroker, FaultyStorage
 from tests.simulation.tables import check_tables
 from tests.simulation.watch import Watch
 
-COMMIT: Final = 0.003
 FULL: Final = 0.2
 """Seconds until a full disk has space again."""
 REPAIR: Final = 2.0
@@ -89,16 +77,17 @@ class Server:
         """Begin, with what the disk has."""
         self._ledger.begin(is_clock_right=self._wall == self._clock.wall)
         self._wall = self._clock.wall
-        self.storage = SqliteStorage(self._disk.file)
-        restored = self.storage._open()
-        check_tables(self.storage._usable(), self._ledger)
-        self.broker = Broker(OPTIONS, self._clock.random.random)
+        self._store = FaultyStorage(self._clock, self._disk, crash=self._crash, fail=self._repair)
+        restored = run_now(self._store.open())
+        check_tables(self._store.file._usable(), self._ledger)
+        self.broker = AccountedBroker(OPTIONS, self._clock, self._ledger)
         self.broker.restored(restored)
         self._watch = Watch(self._clock, self._ledger, self.broker, OPTIONS.requests.max_requests)
         self._began = self.now
         self._effects: deque[Effect] = deque()
-        self._changes: list[Change] = []
-        self._queries: list[Query] = []
+        self._storing = Storing(
+            self.broker, self._store, now=lambda: self.now, perform=self._after, later=self._store_later
+        )
         self._is_storing = False
         self._alarm.stop()
         self._run = object()
@@ -119,12 +108,12 @@ class Server:
     def close(self) -> None:
         """Let go of the file."""
         self._run = object()
-        close(self.storage)
+        run_now(self._store.close())
 
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing is left to do but what is not due for a long time."""
-        if not self.is_up or self._is_storing or self._changes or self._queries:
+        if not self.is_up or self._is_storing or self._storing.is_busy:
             return False
         if self.broker.stats().pending:
             return False
@@ -133,13 +122,13 @@ class Server:
 
     def check(self) -> None:
         """Check that the tables are right, and that the broker's counters add up, if all it decided is committed."""
-        if self.storage._failure is not None:
+        if self._store.file._failure is not None:
             return
-        check_tables(self.storage._usable(), self._ledger)
+        check_tables(self._store.file._usable(), self._ledger)
         self._watch.check(self.now)
         self._ledger.check_moments(self.now, self._began)
         self._ledger.values.check(self.now)
-        if not (self._changes or self._is_storing):
+        if not (self._storing.is_busy or self._is_storing):
             self._ledger.check_stats(self.broker.stats())
             self._watch.check_counters()
 
@@ -202,7 +191,7 @@ class Server:
                 return
             self._take()
         if self.is_up:
-            self._store()
+            self._work()
             self._set_alarm()
 
     def _take(self) -> None:
@@ -223,10 +212,8 @@ class Server:
                 # ZeroMQ drops it if the subscriber's queue is full.
                 if not self._clock.breaks(0.1, "a mark is lost"):
                     self._broadcast(effect.token)
-            case Load() | Sweep() | Find():
-                self._queries.append(effect)
             case _:
-                self._changes.append(effect)
+                self._storing.add(effect)
 
     def _broadcast(self, frame: bytes) -> None:
         for link in self._links.values():
@@ -243,99 +230,49 @@ class Server:
         else:
             link.answers.send(*send.frames)
 
-    def _store(self) -> None:
-        if self._is_storing or not (self._changes or self._queries):
+    def _work(self) -> None:
+        """Have stored and read what there is, if that is not being done."""
+        if self._is_storing or not self._storing.has_work:
             return
         self._is_storing = True
-        changes, self._changes = self._changes, []
-        queries, self._queries = self._queries, []
-        seconds = self._clock.random.expovariate(1 / COMMIT)
-        if self._clock.breaks(0.01, "slow disk"):
-            seconds += 0.3
-        self._clock.after(seconds, self._in_this_run(lambda: self._commit(changes, queries)))
+        self._store.next_round()
+        self._go_on(self._storing.work())
 
-    def _commit(self, changes: list[Change], queries: list[Query]) -> None:
-        if self._clock.breaks(0.002, "crash before a commit"):
-            self.crash()
-        elif self.storage._failure is not None:
-            self._commit_and_answer(changes, queries)
-        elif changes and self._clock.breaks(0.001, "disk fails"):
-            self._fail()
-            self._commit_and_answer(changes, queries)
-        elif changes and self._clock.breaks(0.002, "crash in a commit"):
-            self._crash(lambda storage: self._disk.crash_in_commit(storage, changes))
-        elif changes and self._clock.breaks(0.003, "crash after a commit"):
-            self._crash(lambda storage: self._disk.crash_after_commit(storage, changes))
-            self._ledger.committed(changes)
-        elif changes and self._clock.breaks(0.005, "disk full"):
-            self._fill(changes, queries)
+    def _go_on(self, work: Coroutine[float | None, None, None]) -> None:
+        """Have work go on, and again after each pause that it makes."""
+        run, store = self._run, self._store
+        try:
+            seconds = work.send(None)
+        except StopIteration:
+            if self._run is run and not self._store.is_full:
+                self._worked()
         else:
-            self._commit_and_answer(changes, queries)
+            if seconds is not None:
+                self._clock.after(seconds, self._in_this_run(lambda: self._go_on(work)))
+            else:
+                self._ledger.committed(store.made_at_last)
 
-    def _fail(self) -> None:
-        """Have the store refuse all, as it does after a failed sync, until somebody starts the server again."""
-        self.storage._failure = "the disk has failed"
-        self._clock.soon(REPAIR, self._in_this_run(self.stop if self._clock.random.random() < 0.5 else self.crash))
-
-    def _fill(self, changes: list[Change], queries: list[Query]) -> None:
-        """Refuse what is to be stored, and keep the rest for later, as the server's loop does."""
-        self._ledger.refused([change for change in changes if isinstance(change, Store)])
-        refused, later = in_need_of_room(changes)
-        self.broker.commit_failed(refused, "storage", "the disk is full")
-        self._after()
-        if self.is_up:
-            self._changes[:0] = later
-            self._queries[:0] = queries
-            self._clock.after(FULL, self._in_this_run(self._store_on))
-
-    def _store_on(self) -> None:
+    def _worked(self) -> None:
         self._is_storing = False
         self._after()
+        self._commits += 1
+        if self._commits % LOOKS == 0:
+            self._watch.check(self.now)
+        if self._commits % CHECKS == 0:
+            self.check()
 
-    def _commit_and_answer(self, changes: list[Change], queries: list[Query]) -> None:
-        if changes:
-            self._make(changes)
-            self._after()
-        while self.is_up and queries:
-            self._answer(queries.pop(0))
-            self._after()
-        if self.is_up:
-            self._store_on()
-            self._commits += 1
-            if self._commits % LOOKS == 0:
-                self._watch.check(self.now)
-            if self._commits % CHECKS == 0:
-                self.check()
+    def _store_later(self, _seconds: float, act: Callable[[], None]) -> None:
+        """Try again what there was no space for."""
 
-    def _make(self, changes: list[Change]) -> None:
-        try:
-            self.storage._commit(changes)
-        except StorageError as error:
-            self._ledger.failed(changes)
-            self.broker.commit_failed(changes, "storage", str(error))
-        else:
-            self._ledger.committed(changes)
-            self.broker.committed(changes, self.now)
+        def try_again() -> None:
+            self._is_storing = self._store.is_full = False
+            act()
 
-    def _answer(self, query: Query) -> None:
-        try:
-            self._read(query)
-        except StorageError as error:
-            if isinstance(query, Find):
-                self.broker.not_found(query, "storage", str(error))
-            elif isinstance(query, Sweep):
-                self.broker.not_swept(self.now)
+        self._clock.after(FULL, self._in_this_run(try_again))
 
-    def _read(self, query: Query) -> None:
-        match query:
-            case Load():
-                self.broker.loaded(query, self.storage._read(self.storage._rows.read_waiting, query), self.now)
-                self._clock.tell("load", query.name)
-            case Sweep():
-                self.broker.swept(self.storage._read(self.storage._rows.sweep, query), self.now)
-                self._clock.tell("sweep")
-            case Find():
-                self.broker.found(query, self.storage._read(rows.find, query))
+    def _repair(self) -> None:
+        """Have somebody start the server again."""
+        self._clock.soon(REPAIR, self._in_this_run(self.stop if self._clock.random.random() < 0.5 else self.crash))
 
     # Time, and the end.
 
@@ -362,16 +299,17 @@ class Server:
         self._watch.seen(effects, self.now, is_farewell=True)
         for effect in effects:
             self._do(effect)
-        if self._changes:
-            self._make(self._changes)
+        self._store.is_perfect = True
         self.is_up = False
+        run_now(self._storing.commit())
         self.close()
         self._clock.after(0.1, self._cut_all)
 
     def _crash(self, end: Callable[[SqliteStorage], None]) -> None:
         self.is_up = False
+        self._store.is_over = True
         self._run = object()
-        end(self.storage)
+        end(self._store.file)
         self._cut_all()
 
     def _cut_all(self) -> None:

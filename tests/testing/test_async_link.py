@@ -64,6 +64,8 @@ def test_messages_and_requests(mezzenger_memory: Link, run: Run, ack: int) -> No
             await subscriber.subscribe("double", lambda payload, _msg: 2 * payload)
             for number in range(10):
                 await publisher.send_message("numbers", number, ack=ack)
+            await mezzenger_memory.settle()
+            assert seen == [(number, 1) for number in range(10)]
             assert await publisher.send_messages("numbers", range(10, 1000), ack=ack) == 990
             await mezzenger_memory.settle()
             assert seen == [(number, 1) for number in range(1000)]
@@ -268,6 +270,7 @@ def test_both_kinds_of_clients(mezzenger_memory: Link, run: Run) -> None:
         async with mezzenger_memory.async_client() as mc:
             await mc.subscribe("questions", noted(seen))
             with_threads.send_message("questions", 1, ack=1)
+            await mezzenger_memory.settle()
             await asyncio.to_thread(with_threads.send_message, "questions", 2, 1)
             await mc.send_message("answers", 3)
             await mezzenger_memory.settle()

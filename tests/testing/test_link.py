@@ -173,6 +173,18 @@ class TestTime:
         assert mezzenger_memory_client.stats.malformed == {}
         assert mezzenger_memory.stats().peers == 2
 
+    def test_sums_of_times(self) -> None:
+        """What is due when the steps have passed is done, though they make less when they are added."""
+        assert 0.1 + 0.7 < 0.8
+        seen: Seen = []
+        with Link(clock=FakeClock(0.0)) as link:
+            client = link.client()
+            client.subscribe("alarms", noted(seen))
+            client.send_message("alarms", "now", ack=1, delay=0.8)
+            link.advance(0.1)
+            link.advance(0.7)
+            assert seen == [("now", 1)]
+
     def test_a_clock_of_ones_own(self) -> None:
         """It can be shared with what else the test needs it for."""
         clock = FakeClock(100.0)
@@ -352,6 +364,20 @@ class TestFaults:
         mezzenger_memory.client().send_message("news", "new")
         mezzenger_memory.settle()
         assert seen == [("new", 1)]
+
+    def test_what_is_under_way_is_lost(self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger) -> None:
+        """What was sent and has not arrived when a connection breaks never does; the client knows of it."""
+        seen: Seen = []
+        subscriber = mezzenger_memory.client()
+        subscriber.subscribe("news", noted(seen))
+        mezzenger_memory_client.send_message("news", "lost on its way in")
+        mezzenger_memory.cut(mezzenger_memory_client)
+        mezzenger_memory.advance("1s")
+        assert seen == []
+        assert mezzenger_memory_client.stats.uncertain == 1
+        assert mezzenger_memory.stats().published == 0
+        with pytest.raises(ServerUnreachable, match="may be lost"):
+            mezzenger_memory_client.flush()
 
     def test_a_client_is_cut_off_for_long(self, mezzenger_memory: Link) -> None:
         """It raises when its patience is at an end, by the clock; afterwards it is served again."""

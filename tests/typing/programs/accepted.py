@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, assert_type
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from mezzenger import Channel, Message, Mezzenger
+from mezzenger import AsyncMezzenger, Channel, Message, MessageInHand, Mezzenger
 
 
 class Event(BaseModel):
@@ -117,3 +117,34 @@ mc.unsubscribe("events")
 assert_type(events.decode(b""), Event)
 assert_type(events.encode(Event(at=1)), bytes)
 message: Message[Event] = Message[Opened](name="a", payload=Opened(at=1, by="Ann"), timestamp=1.5)
+
+
+# The same with asyncio.
+async def on_event_later(payload: Event, msg_obj: Message[Event]) -> None: ...
+
+
+@mc.on(events, group="store")
+def stored(payload: Event, msg_obj: Message[Event]) -> int:
+    return len(msg_obj.headers)
+
+
+assert_type(stored(Event(at=1), Message[Event](name="a", payload=Event(at=1), timestamp=1.5)), int)
+
+
+async def use(amc: AsyncMezzenger) -> None:
+    await amc.send_message(opened, Opened(at=1, by="Ann"), ack=1, ttl=5.0)
+    await amc.send_message("events", 5, headers={"a": "b"})
+    assert_type(await amc.send_messages(events, [Event(at=1)], ack=1), int)
+    await amc.subscribe(events, on_event_later, group="store", concurrency=5)
+    await amc.subscribe(opened, on_event, prefetch=5)
+    await amc.subscribe("events", on_event_later)
+    async for msg in amc.messages(opened, ack="manual"):
+        assert_type(msg, MessageInHand[Opened])
+        assert_type(msg.payload.by, str)
+        await msg.ack()
+    async with amc.messages("events") as messages:
+        async for any_msg in messages:
+            assert_type(any_msg, MessageInHand[Any])
+    async with amc.running() as same:
+        assert_type(same, AsyncMezzenger)
+    assert_type(await amc, AsyncMezzenger)

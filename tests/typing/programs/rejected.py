@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from mezzenger import Channel, Message, Mezzenger
+from mezzenger import AsyncMezzenger, Channel, Message, Mezzenger
 
 
 class Event(BaseModel):
@@ -78,3 +78,18 @@ mc.unsubscribe(5)  # E: expected "str | Channel[Any]"
 message = Message[Event](name="a", payload=Event(at=1), timestamp=1.5)
 message.payload = Event(at=2)  # E: Property "payload" defined in "Message" is read-only
 narrower: Message[Opened] = message  # E: expression has type "Message[Event]", variable has type "Message[Opened]"
+
+
+# The same with asyncio.
+@mc.on(events)  # E: Argument 1 to "__call__" of "ChannelDecorator" has incompatible type
+def on_number(payload: int, msg_obj: Message[int]) -> None: ...
+
+
+async def use(amc: AsyncMezzenger) -> None:
+    await amc.send_message(events, "x")  # E: has incompatible type "str"; expected "Event
+    await amc.send_message("events", 1, header=None)  # E: did you mean "headers"?
+    await amc.subscribe(events, on_opened)  # E: Argument 2 to "subscribe" of "AsyncMezzenger" has incompatible type
+    await amc.subscribe("events", on_event, concurrency="5")  # E: No overload variant of "subscribe"
+    amc.messages(events, ack="never")  # E: No overload variant of "messages" of "AsyncMezzenger"
+    async for msg in amc.messages(events):
+        print(msg.payload.by)  # E: "Event" has no attribute "by"

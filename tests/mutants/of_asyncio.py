@@ -1,0 +1,56 @@
+"""Mutants of the asyncio client."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_ASYNCIO: Final = "integration/test_asyncio.py"
+_CANCELLING: Final = "integration/test_cancelling.py"
+
+MUTANTS: Final = (
+    Mutant(
+        "cancelled-send-given-up",
+        "P4",
+        "a message that is under way when its task is cancelled is given up, and nobody knows whether it is stored",
+        "client/async_pump.py",
+        "        fate = Fate.UNDER_WAY if self.is_done else self._pump.cancel(self)\n",
+        "        fate = Fate.UNKNOWN\n",
+        (f"{_CANCELLING}::test_a_send",),
+    ),
+    Mutant(
+        "cancelled-callback-acknowledged",
+        "P3",
+        "a message whose callback was cancelled is acknowledged",
+        "client/lanes.py",
+        "                self._failed(share, index, error)\n",
+        "",
+        (f"{_CANCELLING}::test_a_handler",),
+    ),
+    Mutant(
+        "no-task-in-place-of-a-cancelled-one",
+        "P3",
+        "after a callback was cancelled nothing is handled any more",
+        "client/lanes.py",
+        "            asyncio.get_running_loop().call_later(_RESPITE, self._hire_for_all)\n",
+        "            pass\n",
+        (f"{_CANCELLING}::test_a_handler",),
+    ),
+    Mutant(
+        "forgotten-message-kept",
+        "P2",
+        "a message in hand that everybody has forgotten stays with the client",
+        "client/messages.py",
+        "        if not self._outcome.done():\n            # Whatever",
+        "        if False:\n            # Whatever",
+        (f"{_CANCELLING}::test_a_loop_over_messages",),
+    ),
+    Mutant(
+        "concurrency-without-limit",
+        "P8",
+        "as many callbacks run at once as there are messages",
+        "client/lanes.py",
+        "range(min(work, self.handler.concurrency - len(self._tasks)))",
+        "range(work)",
+        (f"{_ASYNCIO}::test_at_once",),
+    ),
+)
