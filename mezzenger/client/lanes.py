@@ -21,6 +21,9 @@ _TURN: Final = 0.002
 _RESPITE: Final = 0.01
 """Seconds after a task was cancelled: who cancels all tasks, to end a loop, must not meet a new one."""
 
+_ENDS: Final = (GeneratorExit, KeyboardInterrupt, SystemExit)
+"""What ends a task, or the program, whatever a message's callback makes of it."""
+
 _lane: ContextVar["Lane | None"] = ContextVar("lane", default=None)
 """Whose callback runs; the tasks that it makes have the same."""
 
@@ -153,7 +156,7 @@ class Lane:
             except BaseException as error:
                 self._failed(share, index, error)
                 share.one_done()
-                if isinstance(error, GeneratorExit) or _is_cancelled():
+                if isinstance(error, _ENDS) or _is_cancelled():
                     raise
             else:
                 share.one_done()
@@ -165,10 +168,17 @@ class Lane:
     async def _serve(self, delivery: Delivery) -> None:
         if delivery.served is None:
             return
+        end: BaseException | None = None
         with self._responder.answering(delivery, delivery.served, self.handler) as call:
             if call is not None:
-                result = self.handler.callback(call.message.payload, call.message)
-                call.result = await result if isawaitable(result) else result
+                try:
+                    result = self.handler.callback(call.message.payload, call.message)
+                    call.result = await result if isawaitable(result) else result
+                except _ENDS as error:
+                    end = error
+                    raise
+        if end is not None:
+            raise end
         if _is_cancelled():
             raise asyncio.CancelledError
 

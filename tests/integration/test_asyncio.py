@@ -23,15 +23,32 @@ from mezzenger import (
     MezzengerError,
     MezzengerServer,
     NoResponders,
+    RemoteError,
     ResendSettings,
     ServerSettings,
     ServerUnreachable,
     UsedAfterFork,
 )
-from tests.integration.processes import Ports, free_ports, server_process
+from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
 
 SECONDS: Final = 30.0
 LOOPS: Final = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+EXITING: Final = """
+import asyncio, sys
+from mezzenger import AsyncMezzenger, ClientSettings
+
+def leave(payload, message):
+    sys.exit(payload)
+
+async def main():
+    async with AsyncMezzenger(settings=ClientSettings(**eval(sys.argv[1]))) as mc:
+        await mc.subscribe("exit", leave)
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 
 variable: ContextVar[str] = ContextVar("variable", default="nobody's")
 
@@ -249,6 +266,23 @@ def test_a_callback_that_asks(server: MezzengerServer) -> None:
             assert await mc.request("itself", 1, timeout=SECONDS) == "told"
 
     asyncio.run(work())
+
+
+def test_an_exit_ends_the_program(server: MezzengerServer) -> None:
+    """As anywhere else in a loop; the message is not handled, and who asked is told."""
+    ports = Ports(server.recv_port, server.pub_port)
+    with patient(ports) as other:
+        with running(EXITING, ports._asdict()) as process:
+            assert read_line(process) == "ready"
+            other.send_message("exit", 3, ack=1)
+            assert process.wait(SECONDS) == 3
+        wait_for(lambda: server.stats().peers == 1)
+        assert server.stats().pending == 1
+    with patient(ports) as other, running(EXITING.replace('exit"', 'ask"'), ports._asdict()) as process:
+        assert read_line(process) == "ready"
+        with pytest.raises(RemoteError, match="SystemExit: 4"):
+            other.request("ask", 4)
+        assert process.wait(SECONDS) == 4
 
 
 def test_not_connected(server: MezzengerServer) -> None:
