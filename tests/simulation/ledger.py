@@ -187,6 +187,7 @@ class Ledger:
         """Take note that the store did not take these."""
         for store in stores:
             del self._storing[store.number]
+            self.values.refused(store.number)
 
     def failed(self, changes: Sequence[Change]) -> None:
         """Take note that the store has made none of these, and will make none in this run."""

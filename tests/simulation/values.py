@@ -126,6 +126,12 @@ class Values:
             value = self._new(id_, expires, stored=(publish.client, publish.sequence))
             self._storing[number] = name, value
 
+    def refused(self, number: int) -> None:
+        """Take note that the store did not take a frame: should it come again, it counts from then on."""
+        _, value = self._storing.pop(number, ("", None))
+        if value is not None:
+            self._stored.discard(value.id)
+
     def decided(self, effect: Effect, now: float) -> None:
         """Check what the broker wants written."""
         match effect:
