@@ -61,3 +61,16 @@ def test_the_folder_of_a_linked_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     reopened(tmp_path / "store.db")
     assert tmp_path / "far" in synced
     assert tmp_path not in synced
+
+
+def test_the_folder_is_synced_when_all_files_are_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is the last one that is made: a power cut must not take its name, with all that was confirmed."""
+    there: list[bool] = []
+
+    def note(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            there.append((tmp_path / "store.db-wal").exists())
+
+    monkeypatch.setattr(os, "fsync", note)
+    with sqlite(tmp_path / "store.db"):
+        assert there[-1]
