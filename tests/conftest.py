@@ -4,6 +4,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _HERE: Final = Path(__file__).parent
 _COVERED: Final = {_HERE, _HERE / "broker", _HERE / "protocol"}

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import (
     BaseModel,
@@ -189,7 +189,7 @@ def test_it_comes_back_as_it_was(codec: CodecName, type_: Any, payloads: st.Sear
     """Each payload of the type is equal, and of the same class, after its way."""
     channel: Channel[Any] = Channel("a", type_, codec=codec)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=25)
     @given(payloads)
     def check(payload: object) -> None:
         arrived = channel.decode(channel.encode(payload))

@@ -240,7 +240,7 @@ class TestPickle:
 class TestMsgpack:
     """The codec for other languages, compact."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.recursive(
             PLAIN | st.binary(),
@@ -260,7 +260,7 @@ class TestMsgpack:
 class TestJson:
     """The codec for other languages, readable."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=8))
     def test_plain_data_come_back(self, payload: object) -> None:
         """Numbers, text, lists and dicts with text for keys are carried as they are."""
@@ -274,7 +274,7 @@ class TestJson:
 class TestRaw:
     """The codec for bytes that are something already."""
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.binary(), st.sampled_from([bytes, bytearray, memoryview]))
     def test_bytes_come_back(self, payload: bytes, view: Callable[[bytes], Buffer]) -> None:
         """Whatever kind of buffer was sent, the receiver gets bytes."""

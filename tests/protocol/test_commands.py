@@ -240,7 +240,7 @@ class TestRoundTrip:
         assert set(SERVER) == set(get_args(ServerCommand)) == {type(command) for command, _ in SERVER_SAMPLES}
 
     @pytest.mark.parametrize("kind", CLIENT)
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(data=st.data())
     def test_a_client_sends_it(self, kind: type[Command], data: st.DataObject) -> None:
         """The server reads what a client wrote; another client does not take it."""
@@ -251,7 +251,7 @@ class TestRoundTrip:
         assert take_or_refuse(decode_server_command, frame) is None
 
     @pytest.mark.parametrize("kind", SERVER)
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(data=st.data())
     def test_the_server_sends_it(self, kind: type[Command], data: st.DataObject) -> None:
         """A client reads what the server wrote; the server does not take it."""
@@ -503,14 +503,14 @@ class TestMalformed:
             frame[at] = right
 
     @pytest.mark.parametrize("decode", READERS)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(frame=st.binary(max_size=100) | st.binary(max_size=100).map(b"|".__add__))
     def test_any_bytes_are_read_or_refused(self, decode: Decode, frame: bytes) -> None:
         """No bytes make anything happen but a command or our error."""
         take_or_refuse(decode, frame)
 
     @pytest.mark.parametrize("decode", READERS)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         tag=st.sampled_from([str(content[0]) for _, content in SAMPLES]),
         fields=st.lists(

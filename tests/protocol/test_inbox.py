@@ -235,7 +235,7 @@ def test_what_is_not_a_command_is_counted(frames: list[bytes]) -> None:
     assert inbox.malformed == {"command": 1}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(frames=st.lists(st.binary(max_size=60) | st.binary(max_size=60).map(b"|".__add__), min_size=1, max_size=3))
 def test_any_frames_are_read_or_counted(frames: Sequence[bytes]) -> None:
     """No bytes make anything happen but a command or a count."""

@@ -214,7 +214,7 @@ class TestRoundTrip:
         headers = msgspec.msgpack.encode({"headers": {"key": "value"}})
         assert encode((1.5, b"payload"), ack=0, headers={"key": "value"}) == craft(extra=headers)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(fields=FIELDS, created=TIMES, payload=PAYLOADS)
     @example(fields=LARGEST_FIELDS, created=LATEST, payload=bytes(100_000))
     def test_one_message(self, fields: Fields, created: float, payload: bytes) -> None:
@@ -222,7 +222,7 @@ class TestRoundTrip:
         frame = encode((created, payload), **fields._asdict())
         check(frame, fields, [(created, payload)], body_size=len(payload))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(fields=FIELDS, start=BATCH_STARTS, offsets=OFFSETS, payloads=st.lists(PAYLOADS, min_size=6, max_size=6))
     @example(
         fields=LARGEST_FIELDS, start=1.7e9 + 0.123456, offsets=[0, 1, 2, 999_999, LAST_OFFSET], payloads=[b"x"] * 6
@@ -450,7 +450,7 @@ class TestRefused:
             content[at] = right
 
     @pytest.mark.parametrize("read", READERS)
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(frame=st.binary(max_size=100) | damaged() | st.binary(max_size=60).map(lambda extra: craft(extra=extra)))
     def test_any_bytes_are_read_or_refused(self, read: Callable[[bytes], object], frame: bytes) -> None:
         """No bytes make anything happen but a frame or our error."""
