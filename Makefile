@@ -5,7 +5,8 @@ VENV ?= .venv
 DURATION ?= 10
 FILE ?= CHANGELOG.md
 ROUNDS ?= 5
-WORKERS ?= auto
+# Many tests wait for most of their time.
+WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed

@@ -183,6 +183,7 @@ def test_an_error_of_the_callback(connect: Connect) -> None:
     assert (other.stats.received, other.stats.failed) == (2, 1)
 
 
+@only_threads
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_whatever_it_raises(connect: Connect, error: type[BaseException]) -> None:
     """Nothing that a callback raises ends the thread of the callbacks, or leaves who asked without an answer."""
