@@ -248,5 +248,5 @@ class Fates(RuleBasedStateMachine):
                 patch.stop()
 
 
-Fates.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
+Fates.TestCase.settings = settings(max_examples=100, stateful_step_count=60)
 TestFates = Fates.TestCase

@@ -386,5 +386,5 @@ class BrokerMachine(RuleBasedStateMachine):
         assert not any(self.in_hand.values())
 
 
-BrokerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+BrokerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60)
 TestBrokerMachine = BrokerMachine.TestCase

@@ -756,5 +756,5 @@ class AnyHistory(RuleBasedStateMachine):
             self.unanswered.append(Subscribed(sent.request))
 
 
-AnyHistory.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
+AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 TestAnyHistory = AnyHistory.TestCase
