@@ -9,7 +9,7 @@ from mezzenger.broker.retained import LastValues
 from mezzenger.storage import changes
 from tests.simulation.test_broken import Break, simulate_many
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def give_what_is_pending(patch: pytest.MonkeyPatch) -> None:
