@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from mezzenger.cli.exits import is_terminal
+from mezzenger.cli.table import print_table
 from mezzenger.settings import ChannelSettings, ServerSettings
 
 
@@ -58,15 +59,8 @@ def _print_yaml(rows: list[_Row]) -> None:
 
 
 def _show_table(rows: list[_Row]) -> None:
-    # Slow to load, and not needed in scripts.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table("setting", "value", "meaning", title="The configuration is fine", title_justify="left")
-    for path, value, meaning in rows:
-        table.add_row(Text(".".join(path)), Text(_shown(value)), Text(meaning))
-    Console().print(table)
+    shown = ((".".join(path), _shown(value), meaning) for path, value, meaning in rows)
+    print_table(("setting", "value", "meaning"), shown, "The configuration is fine")
 
 
 def _shown(value: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from mezzenger.cli.exits import is_terminal
+from mezzenger.cli.table import print_table
 
 T = TypeVar("T")
 
@@ -39,22 +40,11 @@ def show(
         for thing in things:
             print(json.dumps(fields(thing), ensure_ascii=False))
     elif is_terminal(sys.stdout):
-        _print_table(listing, list(map(cells, things)))
+        rows = list(map(cells, things))
+        if rows:
+            print_table(listing.columns, rows)
+        else:
+            print(listing.nothing)
     else:
         for thing in things:
             print("\t".join(cells(thing)))
-
-
-def _print_table(listing: Listing, rows: Sequence[Sequence[str]]) -> None:
-    # Loaded for people only: scripts, which call this often, need not wait for it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    if not rows:
-        print(listing.nothing)
-        return
-    table = Table(*listing.columns)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)

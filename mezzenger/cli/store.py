@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mezzenger.cli.exits import BadInput, ExitCode, is_terminal, reported
+from mezzenger.cli.table import print_table
 
 if TYPE_CHECKING:
     from mezzenger.storage.check import Report
@@ -162,12 +163,4 @@ def _show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, 
         for row in rows:
             print("  " + ", ".join(f"{column}: {value}" for column, value in zip(columns, row, strict=True) if value))
         return
-    # Slow to load, and not needed in scripts.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+    print_table(columns, rows, title)
