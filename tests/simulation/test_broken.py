@@ -126,6 +126,14 @@ def simulate_many(known: int) -> None:
         simulate(seed)
 
 
+def must_be_noticed(break_it: Break, error: str, seed: int, patch: pytest.MonkeyPatch) -> None:
+    """Break something, and fail unless a history shows it, and says how it can be replayed."""
+    break_it(patch)
+    with pytest.raises(AssertionError, match=error) as caught:
+        simulate_many(seed)
+    assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)
+
+
 @pytest.mark.parametrize(
     ("break_it", "error", "seed"),
     [
@@ -150,8 +158,5 @@ def test_a_broken_promise_is_noticed(
     break_it: Break, error: str, seed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each is caught, in a history that is printed and can be replayed."""
-    break_it(monkeypatch)
-    with pytest.raises(AssertionError, match=error) as caught:
-        simulate_many(seed)
-    assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)
+    must_be_noticed(break_it, error, seed, monkeypatch)
     assert "server starts" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from mezzenger.broker import requests as broker_requests
 from mezzenger.broker.peers import Peer
 from mezzenger.protocol import requests as client_requests
 from mezzenger.protocol.commands import Outcome
-from tests.simulation.test_broken import Break, simulate_many
+from tests.simulation.test_broken import Break, must_be_noticed
 
 
 def answer_somebody_else(patch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,4 @@ def wait_for_ever(patch: pytest.MonkeyPatch) -> None:
 )
 def test_a_broken_promise_is_noticed(break_it: Break, error: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is caught, in a history that can be replayed."""
-    break_it(monkeypatch)
-    with pytest.raises(AssertionError, match=error) as caught:
-        simulate_many(seed)
-    assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)
+    must_be_noticed(break_it, error, seed, monkeypatch)

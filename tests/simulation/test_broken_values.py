@@ -7,7 +7,7 @@ import pytest
 from mezzenger.broker.restored import Kept
 from mezzenger.broker.retained import LastValues
 from mezzenger.storage import changes
-from tests.simulation.test_broken import Break, simulate_many
+from tests.simulation.test_broken import Break, must_be_noticed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -64,7 +64,4 @@ def forget_what_is_due(patch: pytest.MonkeyPatch) -> None:
 )
 def test_a_broken_promise_is_noticed(break_it: Break, error: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is caught, in a history that can be replayed."""
-    break_it(monkeypatch)
-    with pytest.raises(AssertionError, match=error) as caught:
-        simulate_many(seed)
-    assert any(note.startswith("replay with: python -m tests.simulation.world") for note in caught.value.__notes__)
+    must_be_noticed(break_it, error, seed, monkeypatch)
