@@ -1,6 +1,6 @@
 """What comes with ``ack=0``, handed on to all who get it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mezzenger.broker.deliveries import Deliveries
 from mezzenger.broker.effects import Effect, Publish
@@ -92,7 +92,7 @@ class Broadcasts:
         return is_calm
 
 
-def _shares(subscribers: Sequence[tuple[Peer, ...]]) -> dict[Peer, Sequence[int]]:
+def _shares(subscribers: Sequence[tuple[Peer, ...]]) -> Mapping[Peer, Sequence[int]]:
     """Return, for each peer, which of some messages it gets, given who gets each of them."""
     if len(set(subscribers)) == 1:
         return dict.fromkeys(subscribers[0], range(len(subscribers)))
@@ -100,4 +100,4 @@ def _shares(subscribers: Sequence[tuple[Peer, ...]]) -> dict[Peer, Sequence[int]
     for index, peers in enumerate(subscribers):
         for peer in peers:
             shares.setdefault(peer, []).append(index)
-    return {**shares}
+    return shares

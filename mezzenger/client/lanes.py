@@ -168,17 +168,12 @@ class Lane:
     async def _serve(self, delivery: Delivery) -> None:
         if delivery.served is None:
             return
-        end: BaseException | None = None
         with self._responder.answering(delivery, delivery.served, self.handler) as call:
             if call is not None:
-                try:
-                    result = self.handler.callback(call.message.payload, call.message)
-                    call.result = await result if isawaitable(result) else result
-                except _ENDS as error:
-                    end = error
-                    raise
-        if end is not None:
-            raise end
+                result = self.handler.callback(call.message.payload, call.message)
+                call.result = await result if isawaitable(result) else result
+        if call is not None and isinstance(call.error, _ENDS):
+            raise call.error
         if _is_cancelled():
             raise asyncio.CancelledError
 

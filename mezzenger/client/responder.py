@@ -27,6 +27,8 @@ class Call:
         self.message = message
         self.result: object = None
         """What it has returned."""
+        self.error: BaseException | None = None
+        """What it has raised."""
 
 
 class Responder:
@@ -86,6 +88,7 @@ class Responder:
         try:
             yield call
         except BaseException as error:  # noqa: BLE001  # whatever a callback raises, who asked must be told
+            call.error = error
             self._tell(served, header.name, error)
         else:
             self._return(served, header.name, header.codec, call.result)
