@@ -21,8 +21,9 @@ Count = Counter[tuple[object, int]]
 
 @pytest.fixture
 def server() -> Iterator[MezzengerServer]:
-    """A server that sends again soon."""
-    settings = ServerSettings(pub_port=0, recv_port=0, resend=ResendSettings(initial=0.02, max=0.1), drain_timeout=0.5)
+    """A server that sends again soon, and never gives up: what is cancelled over and over uses up its attempts."""
+    resend = ResendSettings(initial=0.02, max=0.1, max_attempts=10_000)
+    settings = ServerSettings(pub_port=0, recv_port=0, resend=resend, drain_timeout=0.5)
     with MezzengerServer(settings) as server:
         yield server
 
