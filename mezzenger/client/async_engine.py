@@ -134,8 +134,9 @@ class AsyncEngine(Engine):
         with suppress(RuntimeError):  # the loop is closed
             self._lanes.cancel()
 
-    def join_callbacks(self) -> None:
+    def join_callbacks(self, _seconds: float) -> bool:
         """Do nothing: callbacks end with their loop."""
+        return True
 
     def _subscribed(self) -> None:
         """Do nothing: callbacks run as soon as there is something for them."""

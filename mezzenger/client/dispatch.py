@@ -77,10 +77,15 @@ class Dispatcher:
             self._is_stopping = True
         self._rouse()
 
-    def join(self) -> None:
-        """Wait until the callback that runs has returned; not to be called from a callback."""
-        if self._thread is not None:
-            self._thread.join()
+    def join(self, seconds: float) -> bool:
+        """Wait so long at most for the end of the thread, and return whether it has ended, or never began.
+
+        Not to be called from a callback.
+        """
+        if self._thread is None:
+            return True
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def is_current_thread(self) -> bool:
         """Whether a callback is asking."""

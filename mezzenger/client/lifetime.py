@@ -6,7 +6,11 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
+
+_GLANCE: Final = 0.5
+"""Seconds after which the main thread looks for a Ctrl-C: a signal that comes when it is about to wait, or that the
+system gives to another thread, does not end the wait."""
 
 
 class Client(Protocol):
@@ -15,8 +19,8 @@ class Client(Protocol):
     def stop(self) -> None:
         """Finish what is under way, and disconnect."""
 
-    def join_callbacks(self) -> None:
-        """Wait until no callback will run any more."""
+    def join_callbacks(self, seconds: float) -> bool:
+        """Wait so long at most until no callback will run any more; return whether that is so."""
 
     def forked(self) -> None:
         """Take note that this is a copy in a child process, which must not be used."""
@@ -43,7 +47,8 @@ def _wait_for_callbacks() -> None:
         return
     try:
         for client in list(_running):
-            client.join_callbacks()
+            while not client.join_callbacks(_GLANCE):
+                pass
     except KeyboardInterrupt:
         _stop_all()
 

@@ -89,9 +89,12 @@ class ThreadEngine(Engine):
             self._disconnect()
         self._has_stopped.wait()
 
-    def join_callbacks(self) -> None:
-        """Wait until no callback will run any more; not to be called from a callback."""
-        self.dispatcher.join()
+    def join_callbacks(self, seconds: float) -> bool:
+        """Wait so long at most until no callback will run any more, and return whether that is so.
+
+        Not to be called from a callback.
+        """
+        return self.dispatcher.join(seconds)
 
     def _subscribed(self) -> None:
         if self._is_receiving:

@@ -80,7 +80,7 @@ def dispatching(
         yield dispatcher
     finally:
         dispatcher.stop()
-        dispatcher.join()
+        assert dispatcher.join(10)
 
 
 def test_the_callback_first() -> None:

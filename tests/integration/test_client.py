@@ -518,6 +518,26 @@ def test_a_server_that_is_back_is_found_at_once(server: MezzengerServer, connect
 
 
 @only_threads
+def test_ctrl_c_that_the_main_thread_does_not_feel_ends_a_program(tmp_path: Path) -> None:
+    """A program that has subscribed ends although the signal has not ended the main thread's wait."""
+    program = """
+import signal, sys, threading
+from mezzenger import Mezzenger
+signal.signal(signal.SIGINT, signal.default_int_handler)
+mc = Mezzenger(send_port=int(sys.argv[1]), sub_port=int(sys.argv[2]))
+mc.subscribe("name", lambda payload, msg: None)
+threading.Timer(0.5, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+"""
+    ports = free_ports()
+    with (
+        server_process(ports, tmp_path / "log"),
+        running(program, *ports, log=tmp_path / "client") as client,
+    ):
+        assert client.wait(20) == 0
+        assert (tmp_path / "client").read_text() == ""
+
+
+@only_threads
 def test_ctrl_c_while_it_subscribes_ends_a_program(tmp_path: Path) -> None:
     """One is enough: a program whose main thread Ctrl-C has ended does not go on calling back."""
     program = """
