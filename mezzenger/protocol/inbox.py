@@ -31,17 +31,17 @@ _FRAMES_OF_DELIVER: Final = 2
 _NACK_CHARACTERS: Final = 8192
 """Of error text in one command; UTF-8 may need four bytes for each."""
 
-Key = tuple[str | None, int, int]
-"""A frame, and the queue of the group as whose member the client has it."""
+Key = tuple[str | None, int, int, bool]
+"""The queue of the group as whose member the client has a frame, the frame's client id and first sequence, and whether
+it is a batch: a group is given copies of the messages one by one, and may inherit the batch itself later."""
 
 
 class Inbox:
     """The subscriber's half of a session.
 
     Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone, and as long
-    as it was not delivered but retained), the frames handled of late, and the acks to send. A frame is known by its
-    group, client id and first sequence, which stay the same across connections and servers; the delivery number does
-    not.
+    as it was not delivered but retained), the frames handled of late, and the acks to send. A frame is known by a key
+    that stays the same across connections and servers; the delivery number does not.
     """
 
     def __init__(self, subscriptions: Subscriptions, freshness: Freshness) -> None:
@@ -125,8 +125,8 @@ class Inbox:
             return patterns
         handled = 0
         # It may have come with its batch.
-        for sequence in {header.sequence, header.sequence - (extra.index or 0)}:
-            key = (None, header.client, sequence)
+        batch = header.sequence - (extra.index or 0)
+        for key in ((None, header.client, header.sequence, False), (None, header.client, batch, True)):
             if key in self._in_hand:
                 return ()
             handled = max(handled, self._handled.get(key, 0))
@@ -217,7 +217,7 @@ class Inbox:
                 self._failed.popitem(last=False)
         was_given = delivery.indexes is None or last in delivery.indexes
         if self._freshness.is_on and was_given and last not in failed:
-            self._remember((delivery.group, header.client, header.sequence + last))
+            self._remember((delivery.group, header.client, header.sequence + last, False))
 
     def _remember(self, key: Key) -> None:
         self._handled[key] = self._subscriptions.begun
@@ -227,7 +227,7 @@ class Inbox:
 
 def _key(delivery: Delivery) -> Key:
     header = delivery.contents.header
-    return delivery.group, header.client, header.sequence
+    return delivery.group, header.client, header.sequence, header.messages > 1
 
 
 def _shortened(failures: list[Failure]) -> list[Failure]:

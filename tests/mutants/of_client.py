@@ -137,6 +137,15 @@ MUTANTS: Final = (
         ("protocol/test_inbox.py",),
     ),
     Mutant(
+        "batch-taken-for-its-first-message",
+        "P2",
+        "a batch is acknowledged unhandled if a copy of its first message was handled in the group",
+        "protocol/inbox.py",
+        "header.sequence, header.messages > 1\n",
+        "header.sequence, False\n",
+        ("protocol/test_inbox.py",),
+    ),
+    Mutant(
         "in-hand-not-remembered",
         "P7",
         "a message that is being handled is handed to the callback again",

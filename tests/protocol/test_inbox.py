@@ -117,6 +117,13 @@ def test_of_a_batch_only_what_failed_is_handled_again() -> None:
     assert shown(inbox.deliver(Deliver(1, 3, [0, 2], None), BATCH)).indexes == (2,)
 
 
+def test_a_batch_is_not_taken_for_the_first_of_its_messages() -> None:
+    """A group is given copies one by one; one that is dropped and made again may inherit the batch they came from."""
+    inbox = subscribed("a|g")
+    inbox.handled(shown(inbox.deliver(Deliver(1, 1, None, "a|g"), data_frame(sequence=1))), [])
+    assert shown(inbox.deliver(Deliver(2, 2, None, "a|g"), BATCH)).indexes is None
+
+
 def test_what_others_could_not_handle_is_acknowledged_again() -> None:
     """If the server asks for nothing of a batch but what was handled here."""
     inbox = subscribed("a")
