@@ -79,6 +79,8 @@ class ServerLoop:
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
         self._has_told_of_room = False
+        self._is_over = False
+        """Whether the sockets are not to be used any more; timers may fire still."""
         self._start = 0.0
         """What the loop's clock showed, less Unix time, when the broker's time began."""
 
@@ -119,6 +121,8 @@ class ServerLoop:
             for socket in (self._sockets.router, self._sockets.xpub):
                 loop.remove_reader(socket.fileno())
         finally:
+            self._is_over = True
+            self._outboxes.clear()
             await self._storage.close()
             self._sockets.close()
 
@@ -129,6 +133,8 @@ class ServerLoop:
 
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
+        if self._is_over:
+            return
         now = self._now()
         is_calm, readable = True, self._readable.now()
         for _ in range(_SLICE):
@@ -159,8 +165,7 @@ class ServerLoop:
 
     def _pump_on(self) -> None:
         self._is_pump_due = False
-        if not self._sockets.router.closed:  # what was left when the loop ended is nobody's any more
-            self._pump()
+        self._pump()
 
     def _take_subscription(self, now: float) -> None:
         frame = self._sockets.xpub.recv()
@@ -192,6 +197,8 @@ class ServerLoop:
     # Doing.
 
     def _perform(self) -> None:
+        if self._is_over:
+            return
         self._do_all()
         if self._storing.has_work:
             self._has_work.set()

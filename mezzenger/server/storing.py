@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Find, Load, Query, Store, Sweep, in_need_of_room
+from mezzenger.broker.effects import Change, Find, Load, Query, Settle, Store, Sweep, in_need_of_room
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.storage.base import Storage
 
 _FULL_SECONDS: Final = 0.5
 """Before the store is tried again that had no space left."""
+_COMPANY_SECONDS: Final = 0.01
+"""What is settled waits so long at most for what has to be stored, so that one sync serves both. Nobody waits for it;
+if the server is killed meanwhile, the message is delivered once more."""
 
 logger = logging.getLogger("mezzenger.server")
 
@@ -46,18 +49,27 @@ class Storing:
         self._queries: list[Query] = []
         self._is_working = False
         self._is_full = False
+        self._is_urgent = False
+        """Whether there is more than what is settled."""
+        self._is_timed = False
 
     def add(self, effect: Change | Query) -> None:
         """Take in what the broker has decided, or wants to know."""
         if isinstance(effect, Load | Sweep | Find):
             self._queries.append(effect)
-        else:
-            self._changes.append(effect)
+            self._is_urgent = True
+            return
+        self._changes.append(effect)
+        if not isinstance(effect, Settle) or not self._storage.survives_restart:
+            self._is_urgent = True
+        elif not self._is_timed:
+            self._is_timed = True
+            self._later(_COMPANY_SECONDS, self._wait_no_longer)
 
     @property
     def has_work(self) -> bool:
-        """Whether there is something that can be done now."""
-        return bool(self._changes or self._queries) and not self._is_full
+        """Whether there is something to be done now that can be."""
+        return self._is_urgent and not self._is_full
 
     @property
     def is_busy(self) -> bool:
@@ -67,7 +79,7 @@ class Storing:
     async def work(self) -> None:
         """Commit all that has gathered, then read what is wanted."""
         queries, self._queries = self._queries, []
-        self._is_working = True
+        self._is_working, self._is_urgent = True, False
         if await self.commit():
             for query in queries:
                 await self._answer(query)
@@ -109,8 +121,14 @@ class Storing:
         self._perform()
 
     def _try_again(self) -> None:
-        self._is_full = False
+        self._is_full, self._is_urgent = False, True
         self._perform()
+
+    def _wait_no_longer(self) -> None:
+        self._is_timed = False
+        if self._changes:
+            self._is_urgent = True
+            self._perform()
 
     async def _answer(self, query: Query) -> None:
         """Read what the broker asks for, and hand it in."""
@@ -135,5 +153,5 @@ class Storing:
         self._perform()
 
     def _ask_again(self, query: Query) -> None:
-        self._queries.append(query)
+        self.add(query)
         self._perform()

@@ -25,8 +25,6 @@ from tests.simulation.store import AccountedBroker, FaultyStorage
 from tests.simulation.tables import check_tables
 from tests.simulation.watch import Watch
 
-FULL: Final = 0.2
-"""Seconds until a full disk has space again."""
 REPAIR: Final = 2.0
 """Seconds, at most, until a server whose store has failed is restarted."""
 DRAIN: Final = 0.3
@@ -244,7 +242,7 @@ class Server:
         try:
             seconds = work.send(None)
         except StopIteration:
-            if self._run is run and not self._store.is_full:
+            if self._run is run:
                 self._worked()
         else:
             if seconds is not None:
@@ -261,14 +259,8 @@ class Server:
         if self._commits % CHECKS == 0:
             self.check()
 
-    def _store_later(self, _seconds: float, act: Callable[[], None]) -> None:
-        """Try again what there was no space for."""
-
-        def try_again() -> None:
-            self._is_storing = self._store.is_full = False
-            act()
-
-        self._clock.after(FULL, self._in_this_run(try_again))
+    def _store_later(self, seconds: float, act: Callable[[], None]) -> None:
+        self._clock.after(seconds, self._in_this_run(act))
 
     def _repair(self) -> None:
         """Have somebody start the server again."""

@@ -15,6 +15,8 @@ from tests.simulation.ledger import Ledger
 
 COMMIT: Final = 0.003
 FULL: Final = "the disk is full"
+FULL_SECONDS: Final = 0.4
+"""On the average, until it has space again: often enough it has none yet when it is tried again."""
 
 
 class Pause:
@@ -80,7 +82,7 @@ class FaultyStorage:
         self._crash = crash
         self._fail = fail
         self.file = SqliteStorage(disk.file)
-        self.is_full = False
+        self._full_until = 0.0
         self.made_at_last: Sequence[Change] = ()
         """What was committed when the server crashed, before anybody was told."""
         self.is_over = False
@@ -101,6 +103,8 @@ class FaultyStorage:
         """Make changes, unless something happens."""
         await self._begin()
         if self.file._failure is None and not self.is_perfect:
+            if self._clock.now < self._full_until:
+                raise StorageFull(FULL)
             await self._have_bad_luck(changes)
         self.file._commit(changes)
 
@@ -155,5 +159,5 @@ class FaultyStorage:
             self.made_at_last = changes
             await Pause(None)
         elif self._clock.breaks(0.005, "disk full"):
-            self.is_full = True
+            self._full_until = self._clock.now + self._clock.random.expovariate(1 / FULL_SECONDS)
             raise StorageFull(FULL)
