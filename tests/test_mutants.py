@@ -10,7 +10,7 @@ import pytest
 from tests.mutants import MUTANTS
 from tests.mutants.__main__ import main, try_all
 from tests.mutants.mutant import DoesNotApplyError, Mutant
-from tests.mutants.workshop import ROOT
+from tests.mutants.workshop import ROOT, Run
 
 PROMISES: Final = {*(f"P{number}" for number in range(1, 10)), "order", "requests", "groups"}
 
@@ -81,6 +81,14 @@ def test_one_that_survives_and_one_that_does_not_apply(capsys: pytest.CaptureFix
     assert survived == "harmless  P1     SURVIVED protocol/test_tickets.py: nothing"
     assert broken.startswith("gone      P1     BROKEN: gone: 'text that is not there' occurs 0 times")
     assert summary.endswith(": 1 survived, 1 broken")
+
+
+def test_why_tests_fail_without_a_mutant_is_told() -> None:
+    """Whether it is the code or a slow machine, for example."""
+    said = "F\nFAILED tests/a/test_b.py::test_c - Failed: Timeout (>120.0s)\nFAILED tests/d.py::test_e\n"
+    assert Run(1, said).what_is_wrong == "a/test_b.py::test_c - Failed: Timeout (>120.0s)"
+    assert Run(1, "FAILED tests/d.py::test_e\n").what_is_wrong == "d.py::test_e"
+    assert Run(None, "its tests take longer than 300 s").what_is_wrong == "its tests take longer than 300 s"
 
 
 def test_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:

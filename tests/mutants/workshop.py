@@ -21,11 +21,11 @@ from tests.mutants.mutant import DoesNotApplyError, Mutant
 ROOT: Final = Path(__file__).parent.parent.parent
 NEEDED: Final = ("mezzenger", "tests", "docs", "examples", "README.md", "pyproject.toml", "mezzenger.example.yaml")
 """What the tests need of the tree."""
-TEST_SECONDS: Final = 30
-"""A test that a mutant makes wait for ever fails after so long."""
-RUN_SECONDS: Final = 120
+TEST_SECONDS: Final = 120
+"""A test that a mutant makes wait for ever fails after so long; on a busy machine others take their time, too."""
+RUN_SECONDS: Final = 300
 
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) tests/(\S+)", re.MULTILINE)
+_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) tests/(\S+)(?: - (.+))?", re.MULTILINE)
 _PASSED: Final = re.compile(r"(\d+) passed")
 _TESTS_FAILED: Final = 1
 """The exit status of pytest; all others but 0 mean that tests were not run as they should."""
@@ -66,6 +66,12 @@ class Run(NamedTuple):
         return None if found is None else found[1]
 
     @property
+    def what_is_wrong(self) -> str:
+        """The test that failed first, and why; without one, the end of what was said."""
+        found = _FAILED.search(self.output)
+        return self.last_lines if found is None else " - ".join(part for part in found.groups() if part)
+
+    @property
     def last_lines(self) -> str:
         """The end of what it said, in one line."""
         return " / ".join(self.output.strip().splitlines()[-3:]) or "it said nothing"
@@ -98,7 +104,7 @@ class Workshop:
         with ThreadPoolExecutor(self._jobs) as pool:
             for tests, run in zip(sets, pool.map(self._run_unmutated, sets), strict=True):
                 if run.status != 0:
-                    wrong[tests] = f"its tests fail without it: {run.first_failed or run.last_lines}"
+                    wrong[tests] = f"its tests fail without it: {run.what_is_wrong}"
                 elif not _PASSED.search(run.output):
                     wrong[tests] = ""
         return wrong
@@ -215,7 +221,7 @@ def _copied(folder: Path) -> Path:
 def _environment(copy: Path) -> dict[str, str]:
     """The environment in which the copy is imported, and nothing is measured or kept."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "COV_", "PYTEST_"))}
-    return environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
