@@ -129,7 +129,8 @@ class Freshness:
             if self._overdue.get(command.request, now + 1) <= now:
                 del self._overdue[command.request]
                 self._forget(command)
-                names = [name for name in command.names if name in self._subscriptions]
+                present = self._subscriptions.queues()
+                names = [name for name in command.names if name in present]
                 if names:
                     yield names
 

@@ -200,6 +200,7 @@ class ClientSession:
         if self.state is State.CLOSED:
             return
         self.state = TRANSITIONS[self.state, "close"]
+        self._subscribing.disconnected()
         self.requests.close()
         self._actions.append(Disconnect())
         self._tickets.close(error)

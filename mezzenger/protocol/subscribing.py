@@ -1,13 +1,13 @@
 """Subscribing and joining: what a client asks for, on each of its connections, until the server has answered."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from mezzenger.errors import MezzengerError, NotSubscribed, Rejected
-from mezzenger.protocol.commands import Command, Declined, Join, Leave, Subscribe, Subscribed, Unsubscribe
+from mezzenger.protocol.commands import Command, Declined, Leave, Subscribe, Subscribed, Unsubscribe
 from mezzenger.protocol.events import Action, Ended, Ignore, Listen
 from mezzenger.protocol.freshness import Freshness
 from mezzenger.protocol.subscriptions import Membership, Subscriptions, prefix_of
-from mezzenger.queues import queue_of, split_queue
+from mezzenger.queues import is_group, queue_of, split_queue
 
 
 class Subscribing:
@@ -46,7 +46,7 @@ class Subscribing:
         """Ask for the messages of a name or pattern, as a subscriber or as a member of a group."""
         queue = self._subscriptions.add(name, membership, ticket)
         if self._is_connected:
-            self._request(self._subscriptions.request([queue], self._random_token))
+            self._begin([queue])
 
     def unsubscribe(self, name: str, group: str | None) -> None:
         """Ask for no more.
@@ -70,7 +70,7 @@ class Subscribing:
     def connected(self) -> None:
         """Ask for everything anew."""
         self._is_connected = True
-        self._request(self._subscriptions.request_all(self._random_token))
+        self._begin(self._subscriptions.queues())
 
     def disconnected(self) -> None:
         """Take note that nothing more will be heard on this connection."""
@@ -81,7 +81,7 @@ class Subscribing:
     def tick(self, now: float) -> None:
         """Ask again for what the server has answered in vain."""
         for names in self._freshness.overdue(now):
-            self._request(self._subscriptions.request(names, self._random_token))
+            self._request(names)
 
     def answered(self, answer: Subscribed | Declined, deadline: float) -> None:
         """Take what the server says to a request; what is still to come after that is waited for until a deadline."""
@@ -109,11 +109,17 @@ class Subscribing:
         else:
             self._done(ticket, error)
 
-    def _request(self, requests: Iterable[Subscribe | Join]) -> None:
-        for request in requests:
+    def _begin(self, queues: Sequence[str]) -> None:
+        """Ask for what this connection does not have yet."""
+        for queue in queues:
+            if not is_group(queue):
+                self._act(Listen(prefix_of(queue)))
+        self._request(queues)
+
+    def _request(self, queues: Sequence[str]) -> None:
+        # Once for each connection the SUB socket subscribes to a name, before any token that tells so: it counts.
+        for request in self._subscriptions.request(queues, self._random_token):
             if isinstance(request, Subscribe):
-                for name in request.names:
-                    self._act(Listen(prefix_of(name)))
                 self._act(Listen(request.token))
                 self._freshness.requested(request)
             self._send(request)

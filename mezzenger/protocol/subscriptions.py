@@ -59,6 +59,10 @@ class Subscriptions:
             return False
         return queue in self._by_queue or (not is_group(queue) and bool(self._patterns.match(queue)))
 
+    def queues(self) -> list[str]:
+        """Return the queues of all that is subscribed to."""
+        return list(self._by_queue)
+
     def serves(self, name: str) -> bool:
         """Whether there is a callback for a name, be it as a member of a group."""
         return bool(self._all_patterns.match(name))
@@ -118,10 +122,6 @@ class Subscriptions:
             if membership is not None:
                 name, _ = split_queue(queue)
                 yield self._asked(Join(self._next_request(), name, *membership), [queue])
-
-    def request_all(self, random_token: Callable[[], bytes]) -> Iterator[Subscribe | Join]:
-        """Yield the commands that ask for all that is subscribed to."""
-        return self.request(list(self._by_queue), random_token)
 
     def answered(self, request: int) -> Subscribe | Join | None:
         """Take note of an answer; return what was asked, or None if it is of no interest any more."""

@@ -186,8 +186,8 @@ MUTANTS: Final = (
         "P6",
         "after a reconnect nothing is received",
         "protocol/subscribing.py",
-        "self._request(self._subscriptions.request_all(self._random_token))",
-        "self._request(())",
+        "self._begin(self._subscriptions.queues())",
+        "self._begin(())",
         (_SUBSCRIBING,),
     ),
     Mutant(
@@ -204,8 +204,8 @@ MUTANTS: Final = (
         "P5",
         "the sync token arrives before the subscriptions that it stands for",
         "protocol/subscribing.py",
-        "                for name in request.names:\n",
-        "                self._act(Listen(request.token))\n                for name in request.names:\n",
+        "                self._act(Listen(prefix_of(queue)))\n        self._request(queues)\n",
+        "                self._request(queues)\n                self._act(Listen(prefix_of(queue)))\n",
         (_SUBSCRIBING,),
     ),
     Mutant(
@@ -269,6 +269,6 @@ MUTANTS: Final = (
         "protocol/outgoing.py",
         "        for sequence in self.unconfirmed:\n            return sequence\n",
         "",
-        ("protocol/test_outgoing.py", "protocol/test_session.py"),
+        ("protocol/test_session.py::test_the_hello_names_the_oldest_sequence",),
     ),
 )

@@ -35,13 +35,21 @@ from mezzenger.protocol.commands import (
     Linked,
     Ping,
     Pong,
+    Raised,
     Refuse,
+    Request,
+    Response,
+    Retained,
+    Returned,
+    Serve,
     ShowDead,
     Subscribe,
     Subscribed,
+    Unserved,
     Welcome,
 )
 from mezzenger.protocol.events import Connect, Delivery, Disconnect, Done, Ignore, Listen, Send
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.states import TRANSITIONS, State
 from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import encode_command
@@ -495,8 +503,12 @@ def test_a_session_comes_back_with_all_it_had() -> None:
 # Any history at all.
 
 NAMES = st.sampled_from(["a", "b", "c"])
+PATTERNS = st.sampled_from(["a", "b", "*"])
 GROUPS = st.sampled_from([None, "a|g", "b|g"])
 SEQUENCES = st.integers(1, 12)
+DATA = st.builds(
+    data_frame, NAMES, sequence=SEQUENCES, payloads=st.lists(st.binary(max_size=3), min_size=1, max_size=3)
+)
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Welcome, st.just(1), st.sampled_from([100, LIMIT, LIMIT, LIMIT])),
     st.builds(Linked),
@@ -512,9 +524,8 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Letters, st.integers(0, 6), st.just([])),
     st.builds(Completed, st.integers(0, 6), st.integers(0, 3)),
     st.builds(Failed, st.integers(0, 6), st.just("x"), st.just("y")),
-)
-DATA = st.builds(
-    data_frame, NAMES, sequence=SEQUENCES, payloads=st.lists(st.binary(max_size=3), min_size=1, max_size=3)
+    st.builds(Response, st.integers(0, 12), st.just(Unserved("stopping", "y")) | st.just(Raised("x", "y", "z"))),
+    st.builds(Serve, st.integers(0, 3), st.sampled_from([0.0, 60.0]), DATA | st.just(b"x")),
 )
 BYTES = st.binary(max_size=40) | st.binary(max_size=40).map(b"|".__add__) | DATA | COMMANDS.map(encode_command)
 TIMES = st.sampled_from([0.0, 0.001, 0.25, 0.5, 1.0, 4.0, 60.0])
@@ -536,7 +547,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.prefixes: set[bytes] = set()
         self.last_sequence = 0
         self.sent_once: set[int] = set()
+        self.requested: set[int] = set()
         self.unanswered: list[Command] = []
+        self.subscribing: list[Subscribe] = []
 
     def asked(self, ask: Callable[[], int | None], deadline: float = FAR) -> None:
         """Take note of a ticket; nothing but our own errors may come instead."""
@@ -616,12 +629,18 @@ class AnyHistory(RuleBasedStateMachine):
         question = partial(ShowDead, number=1)
         self.asked(lambda: self.session.ask(question, self.driver.now + wait), self.driver.now + wait)
 
-    @rule(name=NAMES, wait=PATIENCE, membership=st.sampled_from([None, Membership("g", 64)]))
+    @rule(name=NAMES, wait=PATIENCE)
+    def request(self, name: str, wait: float) -> None:
+        deadline = self.driver.now + wait
+        draft = Draft(name, [(1.5, b"x")], 0, 1)
+        self.asked(lambda: self.session.request(draft, self.driver.now, deadline), deadline)
+
+    @rule(name=PATTERNS, wait=PATIENCE, membership=st.sampled_from([None, Membership("g", 64)]))
     def subscribe(self, name: str, wait: float, membership: Membership | None) -> None:
         deadline = self.driver.now + wait
         self.asked(lambda: self.session.subscribe(name, deadline, membership), deadline)
 
-    @rule(name=NAMES, group=st.sampled_from([None, "g"]))
+    @rule(name=PATTERNS, group=st.sampled_from([None, "g"]))
     def unsubscribe(self, name: str, group: str | None) -> None:
         self.asked(lambda: self.session.unsubscribe(name, group))
 
@@ -632,16 +651,39 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(failures=FAILURES)
     def handled(self, failures: list[Failure]) -> None:
-        if self.deliveries:
-            self.session.handled(self.deliveries.pop(0), failures)
+        if not self.deliveries:
+            return
+        delivery = self.deliveries.pop(0)
+        if delivery.served is None:
+            self.session.handled(delivery, failures)
+        elif self.session.requests.begins(delivery.served, self.driver.now):
+            self.session.requests.respond(delivery.served, Raised("x", "y", "z"))
 
     @rule(command=COMMANDS)
     def hear(self, command: Command) -> None:
+        if isinstance(command, Response) and isinstance(command.outcome, Unserved):
+            self.requested.discard(command.request)  # nobody has carried it out: it is sent again
         self.driver.say(command)
 
     @rule(number=SEQUENCES, frame=DATA)
     def deliver(self, number: int, frame: bytes) -> None:
         self.driver.deliver(number, frame)
+
+    @precondition(lambda self: self.subscribing)
+    @rule(ack=st.sampled_from([0, 1]), sequence=SEQUENCES, is_answered=st.booleans())
+    def kept(self, ack: int, sequence: int, is_answered: bool) -> None:
+        """Let the server have kept the last message of a name that was asked for."""
+        asked = self.subscribing.pop()
+        frame = data_frame(asked.names[0].replace("*", "c"), ack=ack, sequence=sequence)
+        self.session.receive([encode_command(Retained(asked.request)), frame], self.driver.now)
+        if is_answered:
+            self.driver.say(Subscribed(asked.request))
+
+    @precondition(lambda self: len(self.driver.tokens) > 1)
+    @rule(data=st.data())
+    def mark(self, data: st.DataObject) -> None:
+        """Let the SUB socket bring a token, which may be one of a former connection."""
+        self.session.broadcast(data.draw(st.sampled_from(self.driver.tokens)), self.driver.now)
 
     @rule(frames=st.lists(BYTES, min_size=1, max_size=3))
     def receive(self, frames: list[bytes]) -> None:
@@ -686,6 +728,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.session.close(error)
             self.check_events()
             assert self.deadlines == {}
+            assert self.session.next_deadline() is None
 
     def check_tick(self) -> None:
         """Nothing is overdue after tick: no ticket, and no reason to call it again at the same time."""
@@ -717,13 +760,13 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def check_actions(self) -> None:
-        """Only a connection is used, in the order of publishing; ack=0 is sent once; the window is kept."""
+        """Only a connection is used, in order; what has ack=0, and requests, are sent once; the window is kept."""
         for action in self.session.take_actions():
             match action:
                 case Connect():
                     assert not self.connected
                     self.connected, self.prefixes, self.last_sequence = True, {action.token}, 0
-                    self.unanswered = []
+                    self.unanswered, self.subscribing = [], []
                 case Disconnect():
                     self.connected = False
                 case Send():
@@ -748,12 +791,18 @@ class AnyHistory(RuleBasedStateMachine):
             self.sent_once.add(sent.sequence)
             if sent.ack:
                 self.unanswered.append(Confirm([sent.sequence]))
+        elif isinstance(sent, Request):
+            assert sent.request not in self.requested
+            self.requested.add(sent.request)
+            self.unanswered.append(Response(sent.request, Returned(data_frame(ack=0))))
         elif isinstance(sent, Ping):
             self.unanswered.append(Pong(sent.number))
         elif isinstance(sent, ShowDead):
             self.unanswered.append(Letters(sent.request, []))
         elif isinstance(sent, Subscribe | Join):
             self.unanswered.append(Subscribed(sent.request))
+            if isinstance(sent, Subscribe):
+                self.subscribing.append(sent)
 
 
 AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=50)

@@ -18,7 +18,7 @@ from mezzenger.protocol.commands import (
     Unsubscribe,
     Welcome,
 )
-from mezzenger.protocol.events import Ignore, Send
+from mezzenger.protocol.events import Disconnect, Ignore, Listen, Send
 from mezzenger.protocol.last_message import last_message
 from mezzenger.protocol.wire import NO_EXTRA, encode_command
 from tests.protocol.session_driver import FAR, LIMIT, OPTIONS, Driver, data_frame
@@ -308,6 +308,39 @@ class TestTokens:
         subscriber.answer(request)
         subscriber.driver.wait(OPTIONS.attempt_timeout)
         assert subscriber.ignored() == [request]
+
+    def test_a_lost_mark_is_asked_for_alone(self) -> None:
+        """The SUB socket counts: were it subscribed to the name once more, it would be so after an unsubscribe."""
+        subscriber = Subscriber()
+        request = subscriber.subscribe("a")
+        subscriber.kept(request, 3)
+        subscriber.answer(request)
+        subscriber.driver.wait(OPTIONS.attempt_timeout)
+        listened = [action.prefix for action in subscriber.driver.actions() if isinstance(action, Listen)]
+        assert listened == [subscriber.driver.tokens[-1]]
+
+    def test_a_lost_mark_of_what_was_unsubscribed(self) -> None:
+        """It is not asked for anew, though a pattern that matches it is subscribed to."""
+        subscriber = Subscriber("*")
+        request = subscriber.subscribe("a")
+        subscriber.kept(request, 3)
+        subscriber.answer(request)
+        subscriber.driver.session.unsubscribe("a")
+        subscriber.driver.actions()
+        subscriber.driver.wait(OPTIONS.attempt_timeout)
+        assert not [one for one in subscriber.driver.sent() if isinstance(one, Subscribe)]
+
+    def test_a_lost_mark_of_a_closed_session(self) -> None:
+        """Nobody waits for it any more: nothing is due, and nothing is asked for."""
+        subscriber = Subscriber()
+        request = subscriber.subscribe("a")
+        subscriber.kept(request, 3)
+        subscriber.answer(request)
+        subscriber.driver.session.close()
+        assert subscriber.driver.session.next_deadline() is None
+        assert subscriber.driver.actions()[-1] == Disconnect()
+        subscriber.driver.wait(OPTIONS.attempt_timeout)
+        assert subscriber.driver.actions() == []
 
     def test_nothing_is_kept_any_more(self) -> None:
         """If the second answer has nothing, what is published is given again, and a late first mark does nothing."""

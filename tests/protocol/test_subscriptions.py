@@ -110,7 +110,8 @@ def test_groups_are_asked_for_one_by_one() -> None:
     subscriptions.add("a", None, 1)
     subscriptions.add("a.*", Membership("g", 1, 2.5, "customer"), 2)
     subscriptions.add("b", MEMBERSHIP, 3)
-    commands = list(subscriptions.request_all(token))
+    assert subscriptions.queues() == ["a", "a.*|g", "b|g"]
+    commands = list(subscriptions.request(subscriptions.queues(), token))
     assert commands == [
         Subscribe(1, ["a"], TOKEN),
         Join(2, "a.*", "g", 1, 2.5, "customer"),
