@@ -23,6 +23,7 @@ from mezzenger.broker.effects import (
     Retain,
     Settle,
     Store,
+    Unretain,
 )
 from mezzenger.storage.queues import add_names, change_queues
 from mezzenger.storage.retained import retain
@@ -33,8 +34,13 @@ order."""
 
 _COUNTERS: Final = ("frames", "messages", "size", "delayed", "delayed_size", "dead", "dead_size")
 _COUNT: Final = " ".join(
-    ("UPDATE name SET", ", ".join(f"{column} = {column} + ?" for column in _COUNTERS), "WHERE id = ?")
+    (
+        "UPDATE name SET",
+        ", ".join((*(f"{column} = {column} + ?" for column in _COUNTERS), "offered = coalesce(?, offered)")),
+        "WHERE id = ?",
+    )
 )
+_NOTHING: Final = dict.fromkeys(_COUNTERS, 0)
 _REQUEUE: Final = {
     Origin.DELAYED: (
         (
@@ -48,6 +54,12 @@ _REQUEUE: Final = {
         "DELETE FROM dead WHERE number = ?",
     ),
 }
+
+# Made once: a union that is written where it is needed is made each time.
+_OF_QUEUES: Final = (AddGroup, DropGroup, Adopt)
+_OF_PUBLISHERS: Final = (Know, Refusal, Forget)
+_OF_LAST_MESSAGES: Final = (Retain, Unretain)
+_COUNTED: Final = (Store, Settle, Bury, Requeue, Discard)
 
 T = TypeVar("T", bound=Change)
 
@@ -66,17 +78,17 @@ def make_changes(database: sqlite3.Connection, changes: Sequence[Change], names:
         sqlite3.Error: They cannot be made.
     """
     for part in _parts(changes):
-        if isinstance(part, AddGroup | DropGroup | Adopt):
-            change_queues(database, part, names)
-        else:
+        if isinstance(part, list):
             _make(database, part, names)
+        else:
+            change_queues(database, part, names)
 
 
 def _parts(changes: Sequence[Change]) -> Iterator[list[Change] | AddGroup | DropGroup | Adopt]:
     """Yield what can be made at once, and between it what concerns all of a queue."""
     part: list[Change] = []
     for change in changes:
-        if isinstance(change, AddGroup | DropGroup | Adopt):
+        if isinstance(change, _OF_QUEUES):
             yield part
             yield change
             part = []
@@ -87,9 +99,10 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change] | AddGroup | Drop
 
 def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[str, int]) -> None:
     kinds = _by_kind(changes)
-    _know(database, [change for change in changes if isinstance(change, Know | Refusal | Forget)])
+    if not kinds.keys().isdisjoint(_OF_PUBLISHERS):
+        _know(database, [change for change in changes if isinstance(change, _OF_PUBLISHERS)])
     stores = _of(kinds, Store)
-    add_names(database, {store.name for store in stores} | {one.name for one in _of(kinds, Retain)}, names)
+    add_names(database, {one.name for one in stores} | {one.name for one in _of(kinds, Retain)}, names)
     if stores:
         _store(database, stores, names)
     # What leaves comes after what was stored, and what is put back among it after what left it.
@@ -99,14 +112,10 @@ def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[s
     _for_each(database, "DELETE FROM message WHERE number = ?", [(one.number,) for one in _of(kinds, Settle)])
     _for_each(database, "DELETE FROM dead WHERE number = ?", [(one.number,) for one in _of(kinds, Discard)])
     _count(database, changes, names)
-    number = retain(database, changes, names)
-    if number:
-        add_number(database, number)
-    _for_each(
-        database,
-        "UPDATE name SET offered = ? WHERE id = ?",
-        [(number, names[name]) for name, number in _offered(changes).items() if name in names],
-    )
+    if not kinds.keys().isdisjoint(_OF_LAST_MESSAGES):
+        number = retain(database, changes, names)
+        if number:
+            add_number(database, number)
 
 
 def add_number(database: sqlite3.Connection, number: int) -> None:
@@ -198,16 +207,18 @@ def _indexes(indexes: tuple[int, ...] | None) -> bytes | None:
 
 
 def _count(database: sqlite3.Connection, changes: Iterable[Change], names: dict[str, int]) -> None:
-    """Keep the counters of each name in step with its rows."""
+    """Keep the counters of each name in step with its rows, and note how far it was delivered."""
     counts: dict[str, dict[str, int]] = {}
     for change in changes:
-        if isinstance(change, Store | Settle | Bury | Requeue | Discard):
+        if isinstance(change, _COUNTED):
             count = counts.get(change.name)
             if count is None:
-                count = counts[change.name] = dict.fromkeys(_COUNTERS, 0)
+                count = counts[change.name] = _NOTHING.copy()
             for column, number in _counted(change).items():
                 count[column] += number
-    _for_each(database, _COUNT, [(*count.values(), names[name]) for name, count in counts.items()])
+    offered = {name: number for name, number in _offered(changes).items() if name in names}
+    rows = [(*counts.get(name, _NOTHING).values(), offered.get(name), names[name]) for name in counts | offered]
+    _for_each(database, _COUNT, rows)
 
 
 def _counted(change: Store | Settle | Bury | Requeue | Discard) -> dict[str, int]:

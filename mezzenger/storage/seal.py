@@ -40,6 +40,7 @@ DIGEST_SIZE: Final = 8
 _LOG_MAY_GO: Final = 1
 _CHECKPOINT_FRAMES: Final = 4000
 """After so many the log is written into the database, which is 16 MB with pages of the usual size."""
+_FIRST_LOOK: Final = 8
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 
 logger = logging.getLogger("mezzenger.storage")
@@ -142,6 +143,8 @@ class Seal:
         """Where in the log the pages are that have changed since the last checkpoint."""
         self._pages = log.pages or note.pages
         self._checkpoint_due = _CHECKPOINT_FRAMES
+        self._usual_frames = _FIRST_LOOK
+        """How many frames are looked at first: those of a commit like the last, and the one behind them."""
         if log.committed:
             checksum = log.frames[log.committed - 1].checksum
             self._note = note._replace(
@@ -231,27 +234,34 @@ class Seal:
         if log is None:
             return
         salts = wal.read_salts(log)
-        number = self._note.frames if salts == self._note.salts else 0
+        known = self._note.frames if salts == self._note.salts else 0
         new: dict[int, int] = {}
         last = None
-        while (frame := self._committed_frame(log, salts, number)) is not None:
+        for number, frame in enumerate(self._committed_frames(log, salts, known), known):
             new[frame.page] = number
-            number += 1
             if frame.pages:
                 self._latest |= new
                 new = {}
-                last = self._note._replace(salts=salts, frames=number, checksum=frame.checksum, log_may_go=False)
+                last = self._note._replace(salts=salts, frames=number + 1, checksum=frame.checksum, log_may_go=False)
                 self._pages = frame.pages
         if last is not None:
+            self._usual_frames = last.frames - known + 1
             self._write_note(last)
 
-    def _committed_frame(self, log: int, salts: bytes, number: int) -> Frame | None:
-        """Return a frame if it is one that SQLite has written to the log with these salts."""
-        frame = wal.read_frame(log, self._note.page_size, number)
-        if frame is None or frame.salts != salts:
-            return None
-        is_certain = salts != self._found_salts or wal.fits(log, self._note.page_size, number)
-        return frame if is_certain else None
+    def _committed_frames(self, log: int, salts: bytes, number: int) -> Iterator[Frame]:
+        """Yield the frames that SQLite has written to the log with these salts, from this one on."""
+        at_once = self._usual_frames
+        while True:
+            end = number + at_once
+            for frame in wal.read_frames(log, self._note.page_size, number, at_once):
+                is_certain = salts != self._found_salts or wal.fits(log, self._note.page_size, number)
+                if frame.salts != salts or not is_certain:
+                    return
+                yield frame
+                number += 1
+            if number < end:
+                return
+            at_once *= 2
 
     def _open_log(self) -> int | None:
         if self._log is None and self._files.wal.exists():
@@ -263,9 +273,9 @@ class Seal:
         if self._descriptor is None or log is None:
             return
         page_size = self._note.page_size
-        for number in _existing(latest, self._pages):
-            place = NOTE_SIZE + (number - 1) * DIGEST_SIZE
-            os.pwrite(self._descriptor, digest(number, wal.read_page(log, page_size, latest[number])), place)
+        for run in _runs(_existing(latest, self._pages)):
+            digests = b"".join(digest(page, wal.read_page(log, page_size, latest[page])) for page in run)
+            os.pwrite(self._descriptor, digests, NOTE_SIZE + (run[0] - 1) * DIGEST_SIZE)
         os.ftruncate(self._descriptor, NOTE_SIZE + self._pages * DIGEST_SIZE)
         self._write_note(self._note._replace(pages=self._pages, log_may_go=True))
         os.fsync(self._descriptor)
@@ -292,3 +302,14 @@ def _errors_of_sqlite(seal: Path) -> Iterator[None]:
 def _existing(latest: Iterable[int], pages: int) -> list[int]:
     """Return the pages in order, without those that the database has no more."""
     return sorted(number for number in latest if number <= pages)
+
+
+def _runs(pages: Iterable[int]) -> list[list[int]]:
+    """Put pages, which are in order, together with those that they follow."""
+    runs: list[list[int]] = []
+    for page in pages:
+        if runs and runs[-1][-1] == page - 1:
+            runs[-1].append(page)
+        else:
+            runs.append([page])
+    return runs

@@ -93,6 +93,15 @@ def read_frame(descriptor: int, page_size: int, number: int) -> Frame | None:
     return Frame(page, pages, salts, (first, second))
 
 
+def read_frames(descriptor: int, page_size: int, first: int, count: int) -> Iterator[Frame]:
+    """Yield the beginnings of so many frames, or of those that are whole, with one look at the file."""
+    size = FRAME.size + page_size
+    raw = os.pread(descriptor, count * size, place(page_size, first))
+    whole = memoryview(raw)[: len(raw) // size * size]
+    for page, pages, salts, one, two in struct.iter_unpack(f"{FRAME.format}{page_size}x", whole):
+        yield Frame(page, pages, salts, (one, two))
+
+
 def read_page(descriptor: int, page_size: int, number: int) -> bytes:
     """Return the page that a frame holds."""
     return os.pread(descriptor, page_size, place(page_size, number) + FRAME.size)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mezzenger.errors import StorageError
-from tests.storage.driver import know, reopened, sqlite, store
+from mezzenger.storage.files import Files
+from mezzenger.storage.seal import decode_note
+from tests.storage.driver import know, reopened, settle, sqlite, store
 
 
 def break_sync(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -24,6 +26,11 @@ def break_sync(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "fsync", fail)
 
 
+def logged(file: Path) -> int:
+    """Return how many pages the log has, as the seal says."""
+    return decode_note(Files.of(file).seal.read_bytes()).frames
+
+
 def test_every_commit_is_synced(tmp_path: Path) -> None:
     """SQLite was told to sync the log at each commit: 2 is FULL; with less, a power cut takes what was confirmed."""
     with sqlite(tmp_path / "store.db") as driver:
@@ -31,6 +38,18 @@ def test_every_commit_is_synced(tmp_path: Path) -> None:
         database = driver.storage._database  # type: ignore[attr-defined]
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_what_goes_is_not_written_once_more(tmp_path: Path) -> None:
+    """A large message that is settled costs a few pages of the log, not all that it has left."""
+    file = tmp_path / "store.db"
+    message = store(1, payloads=[bytes(1_000_000)])
+    with sqlite(file) as driver:
+        driver.commit(know(), message)
+        before = logged(file)
+        driver.commit(settle(message))
+        assert before > 240
+        assert logged(file) - before < 10
 
 
 def test_a_folder_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
