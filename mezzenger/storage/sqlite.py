@@ -3,10 +3,8 @@
 One row holds one frame, whole batches too. What a commit changes is in ``changes.py``, what is read in ``rows.py``.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -20,6 +18,7 @@ from mezzenger.storage.lock import FileLock
 from mezzenger.storage.rows import DamagedRowError
 from mezzenger.storage.schema import prepare
 from mezzenger.storage.start import Seal, sealed
+from mezzenger.storage.worker import Worker
 
 _HARMLESS: Final = {
     sqlite3.SQLITE_FULL: "there is no space left on the disk",
@@ -44,7 +43,7 @@ class SqliteStorage:
 
     def __init__(self, file: Path, *, on_a_thread: bool = True) -> None:
         self._file = file
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mezzenger-store") if on_a_thread else None
+        self._thread = Worker("mezzenger-store") if on_a_thread else None
         self._lock: FileLock | None = None
         self._seal: Seal | None = None
         self._database: sqlite3.Connection | None = None
@@ -97,12 +96,12 @@ class SqliteStorage:
         """Close the file."""
         await self._run(self._close)
         if self._thread is not None:
-            self._thread.shutdown()
+            self._thread.end()
 
     async def _run(self, work: Callable[[*Arguments], R], *arguments: *Arguments) -> R:
         if self._thread is None:
             return work(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await self._thread.run(work, *arguments)
 
     # On the store's thread, if it has one.
 

@@ -121,4 +121,4 @@ def close(storage: SqliteStorage) -> None:
     """Let go of a store's file."""
     storage._close()
     if storage._thread is not None:
-        storage._thread.shutdown()
+        storage._thread.end()
