@@ -7,7 +7,7 @@ from typing import Final
 from mezzenger.client.runner import Waiter
 from mezzenger.protocol.wire import FRAME_OVERHEAD
 
-MAX_MESSAGES: Final = 256
+MAX_MESSAGES: Final = 512
 MAX_BYTES: Final = 2**20
 _ITEM_OVERHEAD: Final = 8
 _UNDER_WAY: Final = 64

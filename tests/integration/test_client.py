@@ -489,7 +489,7 @@ def test_send_messages_notes_how_far_it_came(connect: Connect) -> None:
     """If the payloads' iterator fails midway, the error tells how many messages were sent before."""
 
     def payloads() -> Iterator[int]:
-        yield from range(300)
+        yield from range(600)
         raise RuntimeError("no more")
 
     client = connect()

@@ -107,12 +107,12 @@ def test_many_at_once(exporter: InMemorySpanExporter, connect: Connect) -> None:
     """They have one span when they are sent, which tells how many they were, and one each when they are handled."""
     client = connect()
     arrived = subscribed(client, "orders")
-    assert client.send_messages(Channel("orders", int), range(300), ack=1) == 300
-    messages = [arrived.get(timeout=SECONDS) for _ in range(300)]
+    assert client.send_messages(Channel("orders", int), range(600), ack=1) == 600
+    messages = [arrived.get(timeout=SECONDS) for _ in range(600)]
     assert len({message.headers["traceparent"] for message in messages}) == 1
-    spans = spans_of(exporter, 301)
+    spans = spans_of(exporter, 601)
     assert spans["send orders"].attributes is not None
-    assert spans["send orders"].attributes["messaging.batch.message_count"] == 300
+    assert spans["send orders"].attributes["messaging.batch.message_count"] == 600
     assert len({ids(span)[0] for span in exporter.get_finished_spans()}) == 1
 
 

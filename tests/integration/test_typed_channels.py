@@ -63,9 +63,9 @@ def test_from_end_to_end(connect: Connect, codec: CodecName, ack: int) -> None:
     publisher.send_message(channel, Job(number=0), ack, headers={"a": "b"})
     for number in range(1, 100):
         publisher.send_message(channel, Job(number=number), ack)
-    assert publisher.send_messages(channel, (Job(number=number) for number in range(100, 400)), ack) == 300
-    messages = [arrived.get(timeout=SECONDS) for _ in range(400)]
-    assert [message.payload for message in messages] == [Job(number=number) for number in range(400)]
+    assert publisher.send_messages(channel, (Job(number=number) for number in range(100, 800)), ack) == 700
+    messages = [arrived.get(timeout=SECONDS) for _ in range(800)]
+    assert [message.payload for message in messages] == [Job(number=number) for number in range(800)]
     assert (messages[0].name, messages[0].ack, messages[0].headers) == ("jobs", ack, {"a": "b"})
 
 
@@ -93,9 +93,9 @@ def test_what_is_not_of_the_type_is_not_sent(server: MezzengerServer, connect: C
     client.flush()
     assert (server.stats().published, server.stats().stored) == (0, 0)
     with pytest.raises(PayloadInvalid):
-        client.send_messages(JOBS, [*[Job(number=1)] * 300, wrong, Job(number=2)], ack=1)
+        client.send_messages(JOBS, [*[Job(number=1)] * 700, wrong, Job(number=2)], ack=1)
     client.flush()
-    assert server.stats().stored == 256
+    assert server.stats().stored == 512
 
 
 def test_what_is_not_of_the_type_becomes_a_dead_letter(mezzenger_memory: Link) -> None:
