@@ -410,9 +410,8 @@ class Client:
             self._order.failed(delivery)
             return Failure(index, "by chance")
         queue = delivery.group or header.name
-        is_new = delivery.is_retained and not self._order.was_handled(header.name, number)
-        is_first = (queue, number) not in self._handled or is_new
-        assert is_first or header.messages > 1, f"{number} of {queue!r} is handled twice"
+        may_be = (queue, number) not in self._handled or self._order.may_be_handled(delivery, number)
+        assert may_be or header.messages > 1, f"{number} of {queue!r} is handled twice"
         if delivery.attempt > 1:
             self._clock.tell("redelivery handled", number)
         self._handled[queue, number] += 1

@@ -42,9 +42,12 @@ class Order:
         """Take note that a callback has raised."""
         self._failed.add(_last_of(delivery))
 
-    def was_handled(self, name: str, number: int) -> bool:
-        """Whether a callback has returned for a message since its name was subscribed."""
-        return number in self._handled[name]
+    def may_be_handled(self, delivery: Delivery, number: int) -> bool:
+        """Whether a callback may be given a message, by its payload, though it was handled before."""
+        name = delivery.contents.header.name
+        if not delivery.is_retained:
+            return False
+        return number not in self._handled[name] or self._is_last_again(name, _last_of(delivery))
 
     def arrived(self, delivery: Delivery) -> None:
         """Check what is given to a callback."""
@@ -55,7 +58,9 @@ class Order:
         if delivery.is_retained:
             self._clock.tell("last message seen", header.name, *id_)
             newer = [one for one in self._given[header.name] if not self._is_before(one, id_)]
-            newer = [one for one in newer if one != id_ or one not in self._failed]
+            newer = [
+                one for one in newer if one != id_ or not (id_ in self._failed or self._is_last_again(header.name, id_))
+            ]
             assert not newer, f"{id_} of {header.name} had been kept, and is given after {newer}"
             self._retained[header.name] = id_
         elif not header.ack and header.name in self._retained:
@@ -72,6 +77,11 @@ class Order:
         assert newest, f"{id_} of {name} had been kept, and is not given: {self._given[name]}"
         if id_ not in self._retained.values():
             self._clock.tell("last message seen before", name)
+
+    def _is_last_again(self, name: str, id_: Id) -> bool:
+        """Whether a crash has lost what was given after a message."""
+        given = self._given[name]
+        return any(one in self._values.lost for one in given[given.index(id_) :])
 
     def _is_before(self, one: Id, other: Id) -> bool:
         """Whether a message came to the server before another one, or a crash has made it as if it had never come."""
