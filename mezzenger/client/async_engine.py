@@ -35,7 +35,7 @@ class AsyncEngine(Engine):
 
     def __init__(self, settings: ClientSettings, parts: AsyncParts = ASYNC_PARTS) -> None:
         super().__init__(settings)
-        self.is_usable = False
+        self.gather = self._ask_first
         self.pump = self._pump = parts.pump(self.session, settings)
         """Runs the session."""
         self._set_up(self._pump)
@@ -80,9 +80,8 @@ class AsyncEngine(Engine):
                 self.is_stopping = True
                 self._close()
                 raise
-            self._is_connected = self.is_usable = True
-            if self._pump.is_attended:
-                self.gather = self._gathering()
+            self._is_connected = True
+            self.gather = self._gathering() if self._pump.is_attended else self._send_at_once
             if self.settings.auto_start:
                 self._lanes.start()
 
@@ -107,7 +106,7 @@ class AsyncEngine(Engine):
         if os.getpid() != self._pid:
             return
         self.is_stopping = True
-        self.is_usable = False
+        self.gather = self._ask_first
         if not self._is_connected:
             return
         if self._ending is None:
@@ -150,6 +149,6 @@ class AsyncEngine(Engine):
             self._close()
 
     def _close(self) -> None:
-        self.is_usable = False
+        self.gather = self._ask_first
         self._pump.close()
         lifetime.ended(self)

@@ -1,13 +1,12 @@
 """What an asyncio client sends and asks."""
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
 from mezzenger.channel import Channel, Fits
 from mezzenger.client.async_engine import AsyncEngine
 from mezzenger.client.client import NO_ACK, Client
-from mezzenger.client.extras import RequestOptions, SendOptions, extra_of
+from mezzenger.client.extras import RequestOptions, SendOptions
 
 T = TypeVar("T")
 
@@ -61,17 +60,14 @@ class AsyncSender(Client):
             Rejected: It answered, and refused.
         """
         engine = self._engine
-        if not engine.is_usable:
-            engine.check_usable()
-        name, encoded, codec = self._payloads.written(msg_name, payload)
         if ack is NO_ACK and headers is None and ttl is None and delay is None:
-            rest = engine.gather(name, encoded, codec)
+            rest = engine.gather(msg_name, payload)
             if rest is not None:
                 await rest
             elif engine.pump.is_turn_due:
                 await engine.turn()
         else:
-            await engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay))
+            await engine.send(*self._letter(msg_name, payload, ack, headers, ttl, delay))
 
     @overload
     async def send_messages(

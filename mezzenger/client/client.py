@@ -114,6 +114,20 @@ class Client(ABC):
 
     # What the engine is asked, checked; for who inherits.
 
+    def _letter(
+        self,
+        msg_name: str | Channel[Any],
+        payload: object,
+        ack: int,
+        headers: Mapping[str, str] | None,
+        ttl: float | None,
+        delay: float | None,
+    ) -> tuple[str, Item, int, int, Extra]:
+        self._engine.check_usable()
+        outlet = self._payloads.outlet(msg_name)
+        item = (time.time(), outlet.encode(payload))
+        return outlet.name, item, outlet.codec, ack, extra_of(ack, headers, ttl, delay)
+
     def _batches(
         self,
         msg_name: str | Channel[Any],
@@ -124,20 +138,19 @@ class Client(ABC):
         delay: float | None,
     ) -> tuple[str, Iterator[bytes], int, int, Extra]:
         self._engine.check_usable()
-        name, codec = self._payloads.outlet(msg_name)
+        outlet = self._payloads.outlet(msg_name)
         extra = extra_of(ack, headers, ttl, delay)
-        encoded = (self._payloads.encode(msg_name, payload) for payload in payloads)
-        return name, encoded, codec.number, ack, extra
+        return outlet.name, map(outlet.encode, payloads), outlet.codec, ack, extra
 
     def _question(
         self, msg_name: str | Channel[Any], payload: object, timeout: float | None, headers: Mapping[str, str] | None
     ) -> tuple[str, Item, int, Extra, float | None]:
         self._engine.check_usable()
-        name, codec = self._payloads.outlet(msg_name)
+        outlet = self._payloads.outlet(msg_name)
         if timeout is not None:
             check_timeout(timeout)
-        item = (time.time(), self._payloads.encode(msg_name, payload))
-        return name, item, codec.number, extra_of(0, headers, None, None), timeout
+        item = (time.time(), outlet.encode(payload))
+        return outlet.name, item, outlet.codec, extra_of(0, headers, None, None), timeout
 
     def _answer(self, contents: Contents) -> object:
         return self._payloads.reader(Delivery(contents, 1, None))(0).payload

@@ -8,7 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
+from mezzenger.channel import Channel
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.handlers import Handler
@@ -21,6 +23,7 @@ from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
 from mezzenger.protocol.events import Delivery, Ended, Served
+from mezzenger.protocol.gathering import Outlet
 from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import Identity, State
@@ -28,6 +31,8 @@ from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import NO_EXTRA, Contents, Extra
 from mezzenger.queues import queue_of, split_queue
 from mezzenger.settings import ClientSettings
+
+Gather = Callable[[str | Channel[Any], object], Awaitable[None] | None]
 
 logger = logging.getLogger("mezzenger.client")
 
@@ -48,8 +53,6 @@ class Engine(ABC):
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self.payloads = Payloads(settings)
-        self.is_usable = True
-        """Whether no method need be asked; if not, ``check_usable`` tells why."""
         self.is_stopping = False
         """Whether ``stop`` was called."""
         self._pid = os.getpid()
@@ -59,8 +62,8 @@ class Engine(ABC):
             random_token=lambda: b"\0" + secrets.token_bytes(TOKEN_BYTES - 1),
             jitter=random.random,
         )
-        self.gather: Callable[[str, bytes, int], Awaitable[None] | None] = self._send_at_once
-        """Sends an encoded message with ``ack=0`` and nothing beside it, with others of its burst if it may be.
+        self.gather: Gather = self._send_at_once
+        """Sends a message with ``ack=0`` and nothing beside it, with others of its burst if it may be.
 
         If that is not done at once, it returns what is to be awaited.
         """
@@ -69,7 +72,7 @@ class Engine(ABC):
         """Take in what runs the session, and make what needs it."""
         self._runner = runner
         self._responder = Responder(self.payloads, self._begins, self._respond, runner.clock)
-        self._gatherer = Gatherer(runner, self._tell, self.patience)
+        self._gatherer = Gatherer(self.payloads, runner, self._tell, self.patience)
 
     @property
     def patience(self) -> float:
@@ -93,7 +96,7 @@ class Engine(ABC):
     async def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
         """Send one message, with others of its burst if it has ``ack=0``."""
         if not ack and self._runner.is_attended:
-            wait = self._gatherer.send(name, item[1], codec, extra)
+            wait = self._gatherer.send_with(Outlet(name, codec, extra), item)
         else:
             waiter = self._publish(name, [item], codec, ack, extra)
             wait = None if waiter is None else waiter.wait()
@@ -166,7 +169,7 @@ class Engine(ABC):
 
     def forked(self) -> None:
         """Take note that this is a copy in another process."""
-        self.is_usable = False
+        self.gather = self._ask_first
 
     @property
     def state(self) -> State:
@@ -186,12 +189,19 @@ class Engine(ABC):
 
     # Inside.
 
-    def _gathering(self) -> Callable[[str, bytes, int], Awaitable[None] | None]:
+    def _gathering(self) -> Gather:
         """Return what ``gather`` is once there is somebody who sends what waits for company."""
         return self._gatherer.send
 
-    def _send_at_once(self, name: str, encoded: bytes, codec: int) -> Awaitable[None] | None:
-        return self.send(name, (time.time(), encoded), codec, 0, NO_EXTRA)
+    def _send_at_once(self, msg_name: str | Channel[Any], payload: object) -> Awaitable[None] | None:
+        outlet = self.payloads.outlet(msg_name)
+        encoded = outlet.encode(payload)
+        return self.send(outlet.name, (time.time(), encoded), outlet.codec, 0, NO_EXTRA)
+
+    def _ask_first(self, msg_name: str | Channel[Any], payload: object) -> Awaitable[None] | None:
+        """Send it if the client may be used; ``gather`` is this when that is in doubt."""
+        self.check_usable()
+        return self._send_at_once(msg_name, payload)
 
     def _submit(self, request: Callable[[ClientSession, float], int]) -> Waiter:
         waiter = self._runner.submit(request)

@@ -3,28 +3,38 @@
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, time
+from typing import Any
 
+from mezzenger.channel import Channel
+from mezzenger.client.payloads import Payloads
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.gathering import Gathering
+from mezzenger.protocol.gathering import LONGEST, MAX_PAYLOAD, MIN_FRAME, Gathering, Item, Outlet
 from mezzenger.protocol.outgoing import Draft, MixedDraft
-from mezzenger.protocol.wire import NO_EXTRA, Extra
+from mezzenger.protocol.states import State
 
 
 class Gatherer:
     """The ``ack=0`` messages that wait for company; any thread may use it.
 
     Args:
+        payloads: Encodes.
         runner: Sends.
         tell: Is told what leaves.
         patience: How many seconds a frame may wait for the server.
     """
 
-    def __init__(self, runner: Runner, tell: Callable[[Draft | MixedDraft], None], patience: float) -> None:
+    def __init__(
+        self, payloads: Payloads, runner: Runner, tell: Callable[[Draft | MixedDraft], None], patience: float
+    ) -> None:
+        self._payloads = payloads
+        self._outlets = payloads.outlets
         self._runner = runner
         self._tell = tell
         self._patience = patience
         self._gathering = Gathering()
+        self._due: float | None = None
+        """When what waits must have left, by the clock that never jumps; None if nothing does."""
         # Held while a frame is handed over: frames must not overtake each other.
         self._lock = threading.Lock()
         self._held: list[Waiter] = []
@@ -32,29 +42,65 @@ class Gatherer:
         self._error: MezzengerError | None = None
         """Why such a frame could not be sent; the next call tells."""
 
-    def send(self, name: str, payload: bytes, codec: int, extra: Extra = NO_EXTRA) -> Awaitable[None] | None:
-        """Send an encoded message, now or with others of its burst.
+    def send(self, msg_name: str | Channel[Any], payload: object) -> Awaitable[None] | None:
+        """Send a message with nothing beside its payload, now or with others of its burst.
 
         Returns:
             None, or the wait for what cannot be sent at once. It raises MezzengerError if this one, or one that waited
             since an earlier call, cannot be sent at all.
+
+        Raises:
+            InvalidName: The name cannot be used.
+            PayloadNotEncodable: The payload cannot be written.
+            PayloadInvalid: It is not of the channel's type.
         """
+        # All that is done for each message of a burst is here, and without the lock, which takes as long as the rest.
+        try:
+            outlet = self._outlets[msg_name]
+        except TypeError:
+            outlet = self._payloads.outlet(msg_name)
+        try:
+            encoded = outlet.dumps(payload)
+        except Exception as error:  # noqa: BLE001  # an object may raise anything when it is written
+            outlet.refuse(payload, error)
+        now = time()
+        if len(encoded) > MAX_PAYLOAD:
+            outlet.wrote(len(encoded))
+            return self._send_alone(outlet, (now, encoded))
         gathering = self._gathering
+        gathering.put((outlet, (now, encoded)))
+        return None if now < gathering.deadline else self._wait_or_leave(now)
+
+    def send_with(self, outlet: Outlet, item: Item) -> Awaitable[None] | None:
+        """Send an encoded message likewise, whatever travels beside it."""
+        created, encoded = item
+        if len(encoded) + outlet.beside > MAX_PAYLOAD:
+            return self._send_alone(outlet, item)
+        self._gathering.put((outlet, item))
+        return self._wait_or_leave(created)
+
+    def _send_alone(self, outlet: Outlet, item: Item) -> Awaitable[None] | None:
+        draft = Draft(outlet.name, (item,), 0, outlet.codec, outlet.extra)
         with self._lock:
-            now, former = monotonic(), gathering.deadline
-            deadline = gathering.take(name, (time(), payload), codec, now, extra)
-            if deadline == former:
-                return None
-            if deadline > now:
-                self._runner.wake_by(deadline)
+            waiters = self._leave(draft)
+            self._gathering.sent(time())
+        return self._settle(waiters) if waiters or self._error else None
+
+    def _wait_or_leave(self, now: float) -> Awaitable[None] | None:
+        """Have what was put at this time wait, if it is one of a burst; else, or if it has waited, send all."""
+        with self._lock:
+            if self._gathering.is_burst(now):
+                if self._due is None:
+                    self._due = monotonic() + LONGEST
+                    self._runner.wake_by(self._due)
                 return None
             waiters = self._leave()
-            gathering.sent(monotonic())
+            self._gathering.sent(time())
         return self._settle(waiters) if waiters or self._error else None
 
     def resumed(self) -> None:
         """Take note that who has sent could not send more until now."""
-        self._gathering.sent(monotonic())
+        self._gathering.sent(time())
 
     async def flush(self) -> None:
         """Send all that waits.
@@ -86,21 +132,25 @@ class Gatherer:
 
     def leave_if_due(self) -> float | None:
         """Send what has waited long enough, waiting for nothing; return when this is to be called next, if at all."""
-        if self._gathering.deadline is None:
+        if self._due is None:
             return None
         with self._lock:
-            deadline = self._gathering.deadline
-            if deadline is not None and deadline > monotonic():
-                return deadline
+            due = self._due
+            if due is not None and due > monotonic():
+                return due
             try:
                 self._held = self._leave()
             except MezzengerError as error:
                 self._error = error
             return None
 
-    def _leave(self) -> list[Waiter]:
-        """Hand over all that waits; return whom to wait for."""
-        drafts = self._gathering.take_all()
+    def _leave(self, *last: Draft) -> list[Waiter]:
+        """Hand over all that waits, and what goes behind it; return whom to wait for."""
+        self._due = None
+        session = self._runner.session
+        limit = session.outgoing.max_message_size if session.state is State.OPEN else None
+        # Without a connection nobody knows yet what the server takes that will be there.
+        drafts = (*self._gathering.take_all(limit or MIN_FRAME), *last)
         for draft in drafts:
             self._tell(draft)
         held, self._held = self._held, []

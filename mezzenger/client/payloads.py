@@ -6,18 +6,17 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from mezzenger import codecs
-from mezzenger.channel import Channel
+from mezzenger.channel import Channel, name_of
+from mezzenger.client.outlets import Outlets, PayloadOutlet
 from mezzenger.codecs import Buffer
 from mezzenger.errors import UntrustedPayload
-from mezzenger.message import Message, check_name, check_text, received_message
+from mezzenger.message import Message, check_name, received_message
 from mezzenger.protocol.bundle import Bundle
 from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.wire import NO_EXTRA
 from mezzenger.settings import ClientSettings
 
 _CLIENT_DIGITS: Final = 16
-_LARGE: Final = 64 * 2**10
-"""Bytes of a payload from which on it is written as a large one."""
 _SMALL: Final = 4096
 """Bytes of a message, on the average of its batch."""
 
@@ -26,58 +25,25 @@ class Payloads:
     """Encodes what is sent and decodes what arrives, as the settings have it."""
 
     def __init__(self, settings: ClientSettings) -> None:
-        self.codec = codecs.BY_NAME[settings.codec]
-        self._number = self.codec.number
-        self._dumps = self.codec.dumps
-        self._is_large = False
+        self.outlets = Outlets(codecs.BY_NAME[settings.codec])
+        """How what is sent is written."""
         self._server = settings.server_address
         self._allow_pickle = settings.allow_pickle
         self._may_unpickle = settings.allow_pickle == "always" or (
             settings.allow_pickle == "loopback" and is_loopback(settings.server_address)
         )
 
-    def outlet(self, msg_name: str | Channel[Any]) -> tuple[str, codecs.Codec]:
-        """Return under which name, and with which codec, is sent what is given to a name or a channel.
+    def outlet(self, msg_name: str | Channel[Any]) -> PayloadOutlet:
+        """Return how what is sent to a name or a channel is written.
 
         Raises:
             InvalidName: The name cannot be used for sending.
         """
-        if isinstance(msg_name, Channel):
-            return check_name(msg_name.name), msg_name.codec
-        return check_name(msg_name), self.codec
-
-    def encode(self, msg_name: str | Channel[Any], payload: object) -> bytes:
-        """Write a payload, with the codec that ``outlet`` returns.
-
-        Raises:
-            PayloadNotEncodable: The codec cannot write it.
-            PayloadInvalid: It is not of the channel's type.
-        """
-        return msg_name.encode(payload) if isinstance(msg_name, Channel) else self._encode(msg_name, payload)[1]
-
-    def written(self, msg_name: str | Channel[Any], payload: object) -> tuple[str, bytes, int]:
-        """Return under which name, as which bytes and with which codec's number one payload is sent.
-
-        Raises:
-            InvalidName: The name cannot be used for sending.
-            PayloadNotEncodable: The codec cannot write it.
-            PayloadInvalid: It is not of the channel's type.
-        """
-        if msg_name.__class__ is str:
-            return self._encode(check_text(msg_name), payload)
-        name, codec = self.outlet(msg_name)
-        return name, self.encode(msg_name, payload), codec.number
-
-    def _encode(self, name: str, payload: object) -> tuple[str, bytes, int]:
         try:
-            encoded = self._dumps(payload)
-        except Exception as error:
-            raise codecs.not_encodable(self.codec, name, payload, error) from error
-        if (len(encoded) > _LARGE) is not self._is_large:
-            # The next one will be much like this one.
-            self._is_large = not self._is_large
-            self._dumps = self.codec.dumps_large if self._is_large else self.codec.dumps
-        return name, encoded, self._number
+            return self.outlets[msg_name]
+        except TypeError:  # what cannot even be looked up is no name
+            check_name(name_of(msg_name))
+            raise
 
     def reader(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.

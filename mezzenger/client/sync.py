@@ -1,6 +1,5 @@
 """``Mezzenger``: the client for programs with threads, or without."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -9,7 +8,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from mezzenger.channel import Channel, Fits, name_of
 from mezzenger.client.client import NO_ACK, ChannelDecorator, Client, Decorator
 from mezzenger.client.dead import DeadLetters
-from mezzenger.client.extras import RequestOptions, SendOptions, extra_of
+from mezzenger.client.extras import RequestOptions, SendOptions
 from mezzenger.client.groups import Groups
 from mezzenger.client.handlers import Callback
 from mezzenger.client.memberships import DEFAULT_PREFETCH, SubscribeOptions
@@ -106,16 +105,12 @@ class Mezzenger(Client):
             ServerUnreachable: It did not answer within ``send_timeout`` x (1 + ``connection_retries``).
             Rejected: It answered, and refused.
         """
-        engine = self._engine
-        if not engine.is_usable:
-            engine.check_usable()
-        name, encoded, codec = self._payloads.written(msg_name, payload)
         if ack is NO_ACK and headers is None and ttl is None and delay is None:
-            rest = engine.gather(name, encoded, codec)
+            rest = self._engine.gather(msg_name, payload)
             if rest is not None:
                 run_now(rest)
         else:
-            run_now(engine.send(name, (time.time(), encoded), codec, ack, extra_of(ack, headers, ttl, delay)))
+            run_now(self._engine.send(*self._letter(msg_name, payload, ack, headers, ttl, delay)))
 
     @overload
     def send_messages(

@@ -65,7 +65,7 @@ class ThreadEngine(Engine):
             run_now(self._flush_session(self.patience))
         except BaseException:
             self.is_stopping = True
-            self.is_usable = False
+            self.gather = self._ask_first
             self._close()
             raise
 
@@ -81,7 +81,7 @@ class ThreadEngine(Engine):
         with self._lifecycle:
             is_first = not self.is_stopping
             self.is_stopping = True
-            self.is_usable = False
+            self.gather = self._ask_first
         self.dispatcher.stop()
         if self.dispatcher.is_current_thread():
             return

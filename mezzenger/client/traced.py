@@ -3,7 +3,7 @@
 Names and attributes are those of OpenTelemetry's semantic conventions for messaging.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 
 from mezzenger.client.async_engine import ASYNC_PARTS, AsyncEngine, AsyncParts
 from mezzenger.client.batches import Item
-from mezzenger.client.engine import Engine
+from mezzenger.client.engine import Engine, Gather
 from mezzenger.client.handlers import Callback, Handler
 from mezzenger.client.threads import PARTS, Parts, ThreadEngine
 from mezzenger.errors import InvalidMessage
@@ -49,7 +49,7 @@ class TracedEngine(Engine):
         with self._span(_SEND, name):
             await super().send(name, item, codec, ack, _with_context(extra))
 
-    def _gathering(self) -> Callable[[str, bytes, int], Awaitable[None] | None]:
+    def _gathering(self) -> Gather:
         """Have each message gathered with a context of its own."""
         return self._send_at_once
 

@@ -27,7 +27,9 @@ _MAX_SUBSCRIPTION_SIZE: Final = 4096
 """A name and a separator."""
 
 _LARGE: Final = 64 * 2**10
-"""Bytes from which on it pays to hand a frame over instead of copying it."""
+"""Bytes from which on it pays not to copy a frame that was received."""
+_LARGE_TO_SEND: Final = 320 * 2**10
+"""Bytes from which on it pays to hand a frame over instead of copying it: another thread must tell when it is sent."""
 
 # As plain numbers: an enum takes longer to compare than libzmq takes to answer.
 _EVENTS: Final = int(zmq.EVENTS)
@@ -108,7 +110,7 @@ def _contents(part: zmq.Frame) -> Buffer:
 def send_one(socket: zmq.Socket[bytes], frame: bytes) -> bool:
     """Send one frame without ever waiting; return False if the queue is full."""
     try:
-        socket.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE)
+        socket.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE_TO_SEND)
     except zmq.Again:
         return False
     return True

@@ -6,25 +6,24 @@ counted, not timed: on any machine, busy or not, they are the same for the same 
 
 import argparse
 import json
-import pickle
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final
 
 from mezzenger import Message, Mezzenger, MezzengerServer, ServerSettings
 from mezzenger.client import gatherer
-from mezzenger.protocol.gathering import OVERHEAD, ROOM
+from mezzenger.protocol.gathering import LONGEST
 from tests.costs.figures import PATH, VERSION, read
 
 ROUNDS: Final = 10
 SECONDS: Final = 30.0
 PAYLOAD: Final = bytes(150)
 NAME: Final = "costs.one"
-MESSAGES: Final = -(-ROOM // (OVERHEAD + len(NAME) + len(pickle.dumps(PAYLOAD, 5))))
-"""Of one burst: as many as leave together."""
+MESSAGES: Final = 200
+"""Of one burst: all leave together."""
 NAMES: Final = [f"costs.{number:03}" for number in range(MESSAGES)]
 _PUBLISHER, _SERVER, _SUBSCRIBER = "publisher", "server", "subscriber"
 _THREADS: Final = {
@@ -88,16 +87,19 @@ class Subject:
         return 1
 
     def burst(self) -> int:
-        """Send as many as leave together."""
-        for _ in range(MESSAGES):
-            self._client.send_message(NAME, PAYLOAD)
-        return MESSAGES
+        """Send as many of one name, one after the other."""
+        return self._send([NAME] * MESSAGES)
 
     def names(self) -> int:
         """Send as many, each with another name than the one before."""
-        for number in range(MESSAGES):
-            self._client.send_message(NAMES[number % len(NAMES)], PAYLOAD)
-        return MESSAGES
+        return self._send(NAMES)
+
+    def _send(self, names: Sequence[str]) -> int:
+        for name in names[:-1]:
+            self._client.send_message(name, PAYLOAD)
+        self._clock.now += LONGEST
+        self._client.send_message(names[-1], PAYLOAD)
+        return len(names)
 
     def stored(self) -> int:
         """Send a batch that is stored."""
@@ -132,8 +134,8 @@ def measure() -> dict[str, float]:
     threading.settrace(trace)
     threading.setprofile(profile)
     clock = Clock()
-    # A name that the module has imported; a burst is told by it.
-    vars(gatherer)["monotonic"] = clock
+    # Names that the module has imported; a burst is told by them.
+    vars(gatherer)["time"] = vars(gatherer)["monotonic"] = clock
     figures: dict[str, float] = {}
     with (
         MezzengerServer(ServerSettings(pub_port=0, recv_port=0)) as server,

@@ -96,7 +96,7 @@ MUTANTS: Final = (
         "P1",
         "messages travel together though they are written with different codecs",
         "protocol/gathering.py",
-        " or (self._items and codec != self._codec)",
+        " or outlet.codec != codec",
         "",
         ("protocol/test_gathering.py",),
     ),

@@ -1,47 +1,60 @@
-"""Which messages wait for each other, and for how long."""
+"""Which messages wait for each other, and for how long, and as what they leave."""
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mezzenger.message import MAX_NAME_BYTES
-from mezzenger.protocol.gathering import GAP, LONGEST, MAX_PAYLOAD, OVERHEAD, ROOM, Gathering
+from mezzenger.protocol.gathering import (
+    GAP,
+    LONGEST,
+    MAX_FRAME,
+    MAX_PAYLOAD,
+    MIN_FRAME,
+    Gathering,
+    Item,
+    Outlet,
+)
 from mezzenger.protocol.outgoing import Draft, MixedDraft
-from mezzenger.protocol.wire import MAX_BATCH, NO_EXTRA, Extra
+from mezzenger.protocol.wire import FRAME_OVERHEAD, MAX_BATCH, NO_EXTRA, Extra
 
 SOON = GAP / 2
-MAX_MESSAGES = -(-ROOM // (8 + OVERHEAD + 1))
-"""Of 8 bytes each, with a name of one."""
 ONE, OTHER = 1, 2
 """Numbers of codecs."""
 HEADERS = Extra(headers={"a": "b"})
 LONG_NAME = "n" * MAX_NAME_BYTES
+A, B, WITH_HEADERS = Outlet("a", ONE), Outlet("b", ONE), Outlet("a", ONE, HEADERS)
 
 
-def item(number: int, size: int = 8) -> tuple[float, bytes]:
+def item(number: int, size: int = 8) -> Item:
     """Return a message that can be told from others."""
     return (float(number), number.to_bytes(8) + bytes(size - 8))
 
 
-def batch(name: str, *items: tuple[float, bytes], codec: int = ONE, extra: Extra = NO_EXTRA) -> Draft:
+def batch(name: str, *items: Item, codec: int = ONE, extra: Extra = NO_EXTRA) -> Draft:
     """Return what leaves of one name."""
-    return Draft(name, list(items), 0, codec, extra)
+    return Draft(name, items, 0, codec, extra)
 
 
-def mixed(*some: tuple[str, tuple[float, bytes], Extra]) -> MixedDraft:
+def mixed(*some: tuple[str, Item, Extra]) -> MixedDraft:
     """Return what leaves as a bundle."""
     names, items, extras = zip(*some, strict=True)
-    return MixedDraft(list(names), list(items), list(extras), ONE)
+    return MixedDraft(list(names), items, list(extras), ONE)
 
 
-def burst(messages: int, size: int = 8) -> tuple[Gathering, float]:
-    """Return what has taken in so many messages of one name, after one that left alone, and the time of the last."""
+def leaving(*waiting: tuple[Outlet, Item], limit: int = MAX_FRAME) -> Sequence[Draft | MixedDraft]:
+    """Return as what these leave that have waited together."""
     gathering = Gathering()
-    gathering.take("a", item(0), ONE, 0.0)
-    gathering.take_all()
-    for number in range(1, messages + 1):
-        assert gathering.take("a", item(number, size), ONE, number * SOON / 1000) == SOON / 1000 + LONGEST
-    return gathering, messages * SOON / 1000
+    for one in waiting:
+        gathering.put(one)
+    drafts = gathering.take_all(limit)
+    assert gathering.take_all(limit) == ()
+    return drafts
 
 
 @pytest.mark.parametrize("pause", [2 * GAP, 1.0])
@@ -50,164 +63,175 @@ def test_a_lone_message_leaves_at_once(pause: float) -> None:
     gathering = Gathering()
     for number in range(5):
         now = 5.0 + number * pause
-        assert gathering.take("a", item(number), ONE, now) == now
-        assert gathering.take_all() == [batch("a", item(number))]
-    assert gathering.deadline is None
-    assert gathering.take_all() == []
+        gathering.put((A, (now, b"")))
+        assert gathering.deadline < now
+        assert not gathering.is_burst(now)
+        assert gathering.take_all(MAX_FRAME) == (batch("a", (now, b"")),)
 
 
 def test_a_burst_waits() -> None:
-    """What follows closely waits, for a millisecond from the first that does; of several names it is a bundle."""
+    """What follows closely waits, for a millisecond from the first that does, whatever comes meanwhile."""
     gathering = Gathering()
-    gathering.take("a", item(0), ONE, 1.0)
-    gathering.take_all()
-    deadline = 1.0 + SOON + LONGEST
-    assert gathering.take("a", item(1), ONE, 1.0 + SOON) == deadline
-    assert gathering.take("b", item(2), ONE, 1.0 + 2 * SOON) == deadline
-    assert gathering.take("a", item(3), ONE, 1.0 + 3 * SOON) == deadline
-    assert gathering.deadline == deadline
-    leaving = [("a", item(1), NO_EXTRA), ("b", item(2), NO_EXTRA), ("a", item(3), NO_EXTRA)]
-    assert gathering.take_all() == [mixed(*leaving)]
-    assert gathering.deadline is None
-    assert gathering.take_all() == []
-
-
-def test_a_call_that_sends_is_no_pause() -> None:
-    """However long it took to send a full batch: the burst goes on after it."""
-    gathering, now = burst(MAX_MESSAGES - 1)
-    gathering.take("a", item(1), ONE, now)
-    gathering.take_all()
-    gathering.sent(now + 5.0)
-    assert gathering.take("a", item(2), ONE, now + 5.0 + SOON) == now + 5.0 + SOON + LONGEST
+    gathering.put((A, (1.0, b"")))
+    gathering.take_all(MAX_FRAME)
+    first = 1.0 + SOON
+    assert gathering.is_burst(first)
+    assert gathering.deadline == first + LONGEST
+    for now in (first, first + SOON, first + LONGEST - SOON):
+        gathering.put((A, (now, b"")))
+        assert gathering.is_burst(now)
+        assert gathering.deadline == first + LONGEST
+    assert not gathering.is_burst(first + LONGEST)
 
 
 def test_the_end_of_a_burst() -> None:
-    """A message that comes later leaves at once, together with what waits."""
-    gathering, now = burst(2)
-    assert gathering.take("a", item(9), ONE, now + GAP) == now + GAP
-    assert gathering.take_all() == [batch("a", item(1), item(2), item(9))]
+    """The first that comes after a pause leaves at once, if nothing waits that it could wait with."""
+    gathering = Gathering()
+    gathering.put((A, (1.0, b"")))
+    gathering.take_all(MAX_FRAME)
+    assert gathering.is_burst(1.0 + SOON)
+    gathering.put((A, (1.0 + SOON, b"")))
+    gathering.take_all(MAX_FRAME)
+    assert gathering.deadline < 0
+    assert not gathering.is_burst(1.0 + SOON + GAP)
 
 
-@pytest.mark.parametrize("name", ["a", "b"])
-def test_a_full_batch_is_due(name: str) -> None:
-    """When as many wait as a batch holds, of whatever names, all must leave now; the next are counted anew."""
-    gathering, now = burst(MAX_MESSAGES - 1)
-    assert gathering.take(name, item(1), ONE, now) == now
-    assert sum(len(draft.items) for draft in gathering.take_all()) == MAX_MESSAGES
-    assert gathering.take(name, item(1), ONE, now) == now + LONGEST
+def test_a_call_that_sends_is_no_pause() -> None:
+    """However long it took to send what has waited: the burst goes on after it."""
+    gathering = Gathering()
+    gathering.put((A, (1.0, b"")))
+    gathering.take_all(MAX_FRAME)
+    gathering.sent(6.0)
+    assert gathering.is_burst(6.0 + SOON)
 
 
-def test_many_bytes_are_due() -> None:
-    """So they must when they are many bytes, of whatever names; the next ones are counted anew."""
-    count = ROOM // (MAX_PAYLOAD + OVERHEAD + 1)
-    gathering, now = burst(count, MAX_PAYLOAD)
-    assert gathering.take("b", item(1, MAX_PAYLOAD), ONE, now) == now
-    gathering.take_all()
-    assert gathering.take("b", item(1, MAX_PAYLOAD), ONE, now) == now + LONGEST
+def come_at(step: int, gathering: Gathering) -> tuple[Sequence[Draft | MixedDraft], bool | None]:
+    """Have all leave, and another thread put something at some step of that; return what left, and what it was told.
+
+    That is whether it must see to it itself that all leave; None if there is no such step.
+    """
+    steps, is_told = 0, None
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Callable[..., Any] | None:
+        nonlocal steps, is_told
+        if frame.f_code is not Gathering.take_all.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if steps == step:
+                gathering.put((A, item(2)))
+                is_told = gathering.deadline < 1.0
+            steps += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        drafts = gathering.take_all(MAX_FRAME)
+    finally:
+        sys.settrace(before)
+    return drafts, is_told
 
 
-@pytest.mark.parametrize("size", [8, 200, MAX_PAYLOAD])
-@pytest.mark.parametrize("names", [("a",), (LONG_NAME,), ("a", "b"), (LONG_NAME, "ä" * 127)])
-@pytest.mark.parametrize("extra", [NO_EXTRA, HEADERS, Extra(headers={"a": "ä" * 4000})])
-def test_any_server_takes_what_leaves(names: tuple[str, ...], size: int, extra: Extra) -> None:
-    """The largest that can be gathered is below the smallest limit that a server may have."""
-    gathering, now = burst(0)
-    number = 1
-    while gathering.take(names[number % len(names)], item(number, size), ONE, now, extra) > now:
-        number += 1
-    *fitting, last = gathering.take_all()
-    for draft in (*fitting, last):
-        assert len(draft.items) <= MAX_BATCH
-        assert len(draft.encode(1, 1)) < 64 * 2**10
+def test_who_comes_while_others_leave_is_told() -> None:
+    """At whatever step of that: what is put leaves, too, or who puts it is told to see to it."""
+    step = 0
+    while True:
+        gathering = Gathering()
+        gathering.sent(1.0)
+        assert gathering.is_burst(1.0)
+        gathering.put((A, item(1)))
+        drafts, is_told = come_at(step, gathering)
+        if is_told is None:
+            break
+        if drafts != (batch("a", item(1), item(2)),):
+            assert is_told
+            assert drafts == (batch("a", item(1)),)
+            assert gathering.take_all(MAX_FRAME) == (batch("a", item(2)),)
+        step += 1
+    assert step > 20
 
 
-@pytest.mark.parametrize("names", [("a",), ("a", "b")])
-def test_the_last_one_may_be_large(names: tuple[str, ...]) -> None:
-    """Even if the last one that fits is as large as can be."""
-    gathering, now = burst(MAX_MESSAGES - 1)
-    assert gathering.take(names[-1], item(1, MAX_PAYLOAD), ONE, now) == now
-    (draft,) = gathering.take_all()
-    assert len(draft.items) == MAX_MESSAGES
-    assert len(draft.encode(1, 1)) < 64 * 2**10
+def test_a_batch_and_a_bundle() -> None:
+    """Messages of one name leave as a batch, those of several as a bundle."""
+    assert leaving((A, item(1)), (A, item(2))) == (batch("a", item(1), item(2)),)
+    some = [("a", item(1), NO_EXTRA), ("b", item(2), NO_EXTRA), ("a", item(3), NO_EXTRA)]
+    assert leaving((A, item(1)), (B, item(2)), (A, item(3))) == [mixed(*some)]
 
 
 def test_headers_do_not_keep_messages_apart() -> None:
     """Messages with headers go into a bundle, each with its own; one alone is no bundle."""
-    gathering, now = burst(0)
-    assert gathering.take("a", item(1), ONE, now, HEADERS) > now
-    assert gathering.take_all() == [batch("a", item(1), extra=HEADERS)]
-    assert gathering.take("a", item(2), ONE, now, HEADERS) > now
-    assert gathering.take("a", item(3), ONE, now) > now
-    assert gathering.take_all() == [mixed(("a", item(2), HEADERS), ("a", item(3), NO_EXTRA))]
-    assert gathering.take("a", item(4), ONE, now) > now
-    assert gathering.take("a", item(5), ONE, now) > now
-    assert gathering.take("a", item(6), ONE, now, HEADERS) > now
-    leaving = [("a", item(4), NO_EXTRA), ("a", item(5), NO_EXTRA), ("a", item(6), HEADERS)]
-    assert gathering.take_all() == [mixed(*leaving)]
+    assert leaving((WITH_HEADERS, item(1))) == (batch("a", item(1), extra=HEADERS),)
+    some = [("a", item(2), HEADERS), ("a", item(3), NO_EXTRA)]
+    assert leaving((WITH_HEADERS, item(2)), (A, item(3))) == [mixed(*some)]
+    some = [("a", item(4), NO_EXTRA), ("a", item(5), NO_EXTRA), ("a", item(6), HEADERS)]
+    assert leaving((A, item(4)), (A, item(5)), (WITH_HEADERS, item(6))) == [mixed(*some)]
 
 
 def test_a_name_is_its_text() -> None:
-    """Another object with the same text is the same name: no bundle is made for it."""
-    gathering, now = burst(0)
-    for number in range(3):
-        gathering.take(str(b"name", "ascii"), item(number), ONE, now)
-    assert gathering.take_all() == [batch("name", item(0), item(1), item(2))]
-
-
-def test_many_headers_travel_alone() -> None:
-    """What is beside a payload counts like payload."""
-    gathering, now = burst(0)
-    extra = Extra(headers={"a": "b" * 8000})
-    assert gathering.take("a", item(1, MAX_PAYLOAD - 7000), ONE, now, extra) == now
-    assert gathering.take_all() == [batch("a", item(1, MAX_PAYLOAD - 7000), extra=extra)]
-
-
-def test_a_large_message_travels_alone() -> None:
-    """It would gain nothing by company, and goes behind what waits."""
-    gathering, now = burst(1)
-    assert gathering.take("a", item(2, MAX_PAYLOAD), ONE, now) > now
-    assert gathering.take("a", item(3, MAX_PAYLOAD + 1), ONE, now) == now
-    assert [[int(created) for created, _ in draft.items] for draft in gathering.take_all()] == [[1, 2], [3]]
-    assert gathering.take_all() == []
+    """Another outlet with the same name is no other name: no bundle is made for it."""
+    outlets = [Outlet(str(b"name", "ascii"), ONE) for _ in range(3)]
+    waiting = [(outlet, item(number)) for number, outlet in enumerate(outlets)]
+    assert leaving(*waiting) == [batch("name", item(0), item(1), item(2))]
 
 
 def test_codecs_are_not_mixed() -> None:
-    """A message that is written otherwise than what waits leaves at once, behind that."""
-    gathering, now = burst(2)
-    assert gathering.take("a", item(3), OTHER, now) == now
-    assert gathering.take_all() == [batch("a", item(1), item(2)), batch("a", item(3), codec=OTHER)]
-    assert gathering.take("a", item(5), OTHER, now) > now
+    """What is written with another codec begins another frame."""
+    other = Outlet("a", OTHER)
+    assert leaving((A, item(1)), (A, item(2)), (other, item(3)), (A, item(4))) == [
+        batch("a", item(1), item(2)),
+        batch("a", item(3), codec=OTHER),
+        batch("a", item(4)),
+    ]
+
+
+@pytest.mark.parametrize("outlets", [(A,), (A, B)])
+def test_more_than_a_batch(outlets: tuple[Outlet, ...]) -> None:
+    """A frame has no more messages than any server takes; the next have another one."""
+    waiting = [(outlets[number % len(outlets)], (0.0, b"")) for number in range(2 * MAX_BATCH + 1)]
+    assert [len(draft.items) for draft in leaving(*waiting)] == [MAX_BATCH, MAX_BATCH, 1]
+
+
+@pytest.mark.parametrize("limit", [MIN_FRAME, 100_000, MAX_FRAME, 2**30])
+@pytest.mark.parametrize("size", [0, 200, MAX_PAYLOAD - 10_000, MAX_PAYLOAD])
+@pytest.mark.parametrize("names", [("a",), (LONG_NAME,), ("a", "b"), (LONG_NAME, "ä" * 127)])
+@pytest.mark.parametrize("extra", [NO_EXTRA, HEADERS, Extra(headers={"a": "ä" * 4000})])
+def test_frames_are_full_and_not_too_large(names: tuple[str, ...], size: int, limit: int, extra: Extra) -> None:
+    """The server takes each, and it would take no two of them as one."""
+    outlets = [Outlet(name, ONE, extra) for name in names]
+    most = min(limit, MAX_FRAME)
+    count = min(3 * most // (outlets[0].size + size), 2 * MAX_BATCH)
+    waiting = [(outlets[number % len(outlets)], (0.0, bytes(size))) for number in range(count)]
+    drafts = leaving(*waiting, limit=limit)
+    assert all(len(draft.encode(1, 1)) <= most for draft in drafts)
+    end = 0
+    for draft in drafts[:-1]:
+        start, end = end, end + len(draft.items)
+        with_next = sum(outlet.size + len(payload) for outlet, (_, payload) in waiting[start : end + 1])
+        assert len(draft.items) == MAX_BATCH or with_next > most - FRAME_OVERHEAD
+    assert end + len(drafts[-1].items) == count > len(drafts) > 1
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from("abc"),
-            st.sampled_from([ONE, OTHER]),
-            st.sampled_from([0.0, SOON, GAP, 1.0]),
-            st.booleans(),
-            st.booleans(),
-            st.sampled_from([NO_EXTRA, HEADERS]),
+            st.sampled_from("abc"), st.sampled_from([ONE, OTHER]), st.booleans(), st.sampled_from([NO_EXTRA, HEADERS])
         )
-    )
+    ),
+    st.sampled_from([MIN_FRAME, MAX_FRAME]),
 )
-def test_order_is_kept(steps: list[tuple[str, int, float, bool, bool, Extra]]) -> None:
+def test_order_is_kept(steps: list[tuple[str, int, bool, Extra]], limit: int) -> None:
     """What leaves is what came, in order, with its name, codec and headers, and none is lost."""
-    gathering, now = Gathering(), 0.0
+    outlets: dict[tuple[str, int, bool], Outlet] = {}
+    waiting = []
+    for number, (name, codec, is_large, extra) in enumerate(steps):
+        outlet = outlets.setdefault((name, codec, extra is HEADERS), Outlet(name, codec, extra))
+        waiting.append((outlet, item(number, MAX_PAYLOAD if is_large else 8)))
     left: list[tuple[str, int, int, Extra]] = []
-
-    def leave() -> None:
-        for draft in gathering.take_all():
-            count = len(draft.items)
-            names = draft.names if isinstance(draft, MixedDraft) else [draft.name] * count
-            extras = draft.extras if isinstance(draft, MixedDraft) else [draft.extra] * count
-            for name, extra, (created, _) in zip(names, extras, draft.items, strict=True):
-                left.append((name, draft.codec, int(created), extra))
-
-    for number, (name, codec, pause, is_large, leaves, extra) in enumerate(steps):
-        now += pause
-        deadline = gathering.take(name, item(number, MAX_PAYLOAD + 1 if is_large else 8), codec, now, extra)
-        if deadline <= now or leaves:
-            leave()
-    leave()
-    assert left == [(name, codec, number, extra) for number, (name, codec, _, _, _, extra) in enumerate(steps)]
+    for draft in leaving(*waiting, limit=limit):
+        count = len(draft.items)
+        names = draft.names if isinstance(draft, MixedDraft) else [draft.name] * count
+        extras = draft.extras if isinstance(draft, MixedDraft) else [draft.extra] * count
+        for name, extra, (created, _) in zip(names, extras, draft.items, strict=True):
+            left.append((name, draft.codec, int(created), extra))
+    assert left == [(name, codec, number, extra) for number, (name, codec, _, extra) in enumerate(steps)]
