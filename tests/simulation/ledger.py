@@ -346,7 +346,7 @@ class Ledger:
         """Check that there is room, whatever else is not counted yet."""
         policy = RULES[header_of(store.frame).name]
         storing = [one for one in self._storing.values() if one.name == store.name and one.due is None]
-        waiting = self._waiting(store.name)
+        waiting = [] if store.name in self._adopting else self._waiting(store.name)
         if policy.max_pending is not None:
             messages = sum(one.messages for one in waiting) + sum(one.messages for one in storing) + store.messages
             assert messages <= policy.max_pending, f"{store} where {messages} are too many"
