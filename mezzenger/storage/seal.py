@@ -22,9 +22,7 @@ import logging
 import os
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_digest
@@ -40,7 +38,8 @@ DIGEST_SIZE: Final = 8
 _LOG_MAY_GO: Final = 1
 _CHECKPOINT_FRAMES: Final = 4000
 """After so many the log is written into the database, which is 16 MB with pages of the usual size."""
-_FIRST_LOOK: Final = 8
+_MOST_FRAMES: Final = 256
+"""So many are looked at with one read."""
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 
 logger = logging.getLogger("mezzenger.storage")
@@ -143,7 +142,7 @@ class Seal:
         """Where in the log the pages are that have changed since the last checkpoint."""
         self._pages = log.pages or note.pages
         self._checkpoint_due = _CHECKPOINT_FRAMES
-        self._usual_frames = _FIRST_LOOK
+        self._usual_frames = 8
         """How many frames are looked at first: those of a commit like the last, and the one behind them."""
         if log.committed:
             checksum = log.frames[log.committed - 1].checksum
@@ -160,8 +159,10 @@ class Seal:
         Raises:
             sqlite3.Error: The disk failed.
         """
-        with _errors_of_sqlite(self._files.seal):
+        try:
             self._checkpoint(database)
+        except OSError as error:
+            raise self._error_of_sqlite(error) from None
 
     def committed(self, database: sqlite3.Connection) -> None:
         """Take note of what was committed, which may be confirmed once this has returned.
@@ -169,10 +170,12 @@ class Seal:
         Raises:
             sqlite3.Error: The disk failed.
         """
-        with _errors_of_sqlite(self._files.seal):
+        try:
             self._follow()
             if self._note.frames >= self._checkpoint_due:
                 self._checkpoint(database)
+        except OSError as error:
+            raise self._error_of_sqlite(error) from None
 
     def finish(self, database: sqlite3.Connection, *, has_failed: bool = False) -> None:
         """Write all into the database, which will be closed next; never raises.
@@ -235,33 +238,39 @@ class Seal:
             return
         salts = wal.read_salts(log)
         known = self._note.frames if salts == self._note.salts else 0
-        new: dict[int, int] = {}
-        last = None
-        for number, frame in enumerate(self._committed_frames(log, salts, known), known):
-            new[frame.page] = number
-            if frame.pages:
-                self._latest |= new
-                new = {}
-                last = self._note._replace(salts=salts, frames=number + 1, checksum=frame.checksum, log_may_go=False)
-                self._pages = frame.pages
-        if last is not None:
-            self._usual_frames = last.frames - known + 1
-            self._write_note(last)
+        frames = self._added(log, salts, known)
+        while frames and not frames[-1].pages:
+            frames.pop()  # of a transaction that has not ended
+        if frames:
+            self._latest |= {frame.page: number for number, frame in enumerate(frames, known)}
+            self._pages = frames[-1].pages
+            self._usual_frames = min(len(frames) + 1, _MOST_FRAMES)
+            self._write_note(
+                Note(
+                    self._note.page_size,
+                    self._note.pages,
+                    salts,
+                    known + len(frames),
+                    frames[-1].checksum,
+                    log_may_go=False,
+                )
+            )
 
-    def _committed_frames(self, log: int, salts: bytes, number: int) -> Iterator[Frame]:
-        """Yield the frames that SQLite has written to the log with these salts, from this one on."""
-        at_once = self._usual_frames
+    def _added(self, log: int, salts: bytes, known: int) -> list[Frame]:
+        """Return the frames that SQLite has written to the log with these salts, behind so many that are known."""
+        page_size, count = self._note.page_size, self._usual_frames
+        is_certain = salts != self._found_salts
+        frames: list[Frame] = []
         while True:
-            end = number + at_once
-            for frame in wal.read_frames(log, self._note.page_size, number, at_once):
-                is_certain = salts != self._found_salts or wal.fits(log, self._note.page_size, number)
-                if frame.salts != salts or not is_certain:
-                    return
-                yield frame
-                number += 1
-            if number < end:
-                return
-            at_once *= 2
+            first = known + len(frames)
+            found = wal.read_frames(log, page_size, first, count)
+            for number, frame in enumerate(found, first):
+                if frame.salts != salts or not (is_certain or wal.fits(log, page_size, number)):
+                    return frames
+                frames.append(frame)
+            if len(found) < count:
+                return frames
+            count = _MOST_FRAMES
 
     def _open_log(self) -> int | None:
         if self._log is None and self._files.wal.exists():
@@ -285,18 +294,13 @@ class Seal:
             os.pwrite(self._descriptor, encode_note(note), 0)
             self._note = note
 
+    def _error_of_sqlite(self, error: OSError) -> sqlite3.Error:
+        """Turn an error of the system into one of SQLite: both mean that the disk failed."""
+        return sqlite3.OperationalError(f"{self._files.seal}: {error.strerror}")
+
     def _postpone(self, reason: str) -> None:
         self._checkpoint_due = self._note.frames + _CHECKPOINT_FRAMES
         logger.warning("%s: goes on growing: %s", self._files.wal, reason)
-
-
-@contextmanager
-def _errors_of_sqlite(seal: Path) -> Iterator[None]:
-    """Turn an error of the system into one of SQLite: both mean that the disk failed."""
-    try:
-        yield
-    except OSError as error:
-        raise sqlite3.OperationalError(f"{seal}: {error.strerror}") from None
 
 
 def _existing(latest: Iterable[int], pages: int) -> list[int]:

@@ -9,6 +9,7 @@ written when the power failed.
 import os
 import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 HEADER: Final = struct.Struct(">4I8s2I")
@@ -93,13 +94,17 @@ def read_frame(descriptor: int, page_size: int, number: int) -> Frame | None:
     return Frame(page, pages, salts, (first, second))
 
 
-def read_frames(descriptor: int, page_size: int, first: int, count: int) -> Iterator[Frame]:
-    """Yield the beginnings of so many frames, or of those that are whole, with one look at the file."""
-    size = FRAME.size + page_size
-    raw = os.pread(descriptor, count * size, place(page_size, first))
-    whole = memoryview(raw)[: len(raw) // size * size]
-    for page, pages, salts, one, two in struct.iter_unpack(f"{FRAME.format}{page_size}x", whole):
-        yield Frame(page, pages, salts, (one, two))
+def read_frames(descriptor: int, page_size: int, first: int, count: int) -> list[Frame]:
+    """Return the beginnings of so many frames, or of those that are whole, with one look at the file."""
+    raw = os.pread(descriptor, count * (FRAME.size + page_size), place(page_size, first))
+    frame = _whole_frame(page_size)
+    whole = memoryview(raw)[: len(raw) // frame.size * frame.size]
+    return [Frame(page, pages, salts, (one, two)) for page, pages, salts, one, two in frame.iter_unpack(whole)]
+
+
+@cache
+def _whole_frame(page_size: int) -> struct.Struct:
+    return struct.Struct(f"{FRAME.format}{page_size}x")
 
 
 def read_page(descriptor: int, page_size: int, number: int) -> bytes:

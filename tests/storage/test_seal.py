@@ -8,16 +8,19 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mezzenger.broker.effects import Offered
 from mezzenger.errors import StorageError
 from mezzenger.storage import seal as seals
-from mezzenger.storage.files import Files
+from mezzenger.storage.changes import make_changes
+from mezzenger.storage.files import Files, reading
 from mezzenger.storage.schema import make_or_check, prepare
 from mezzenger.storage.seal import NOTE_SIZE, SealDamaged, decode_note
 from mezzenger.storage.verify import verify
+from mezzenger.storage.wal import read_log
 from tests.storage.damage import read_files, write_files
 from tests.storage.driver import Driver, know, reopened, settle, sqlite, store
 
@@ -185,6 +188,48 @@ def test_checkpoints_keep_the_log_short(file: Path, monkeypatch: pytest.MonkeyPa
         write_files(copy, read_files(file))
     assert problems(copy) == []
     assert reopened(copy).last_number == 1000
+
+
+def test_a_commit_of_many_pages_is_followed_to_its_end(file: Path) -> None:
+    """However many there were before, or come after it."""
+
+    def work(driver: Driver) -> None:
+        for number, size in enumerate((100, 3_000_000, 100, 1_500_000, 100), 1):
+            driver.commit(know(), store(number, payloads=[bytes(size)]))
+            note = decode_note(Files.of(file).seal.read_bytes())
+            with reading(Files.of(file).wal) as log:
+                assert note.frames == read_log(log).committed
+
+    files = killed(file, work)
+    target = file.with_name("killed.db")
+    write_files(target, files)
+    assert problems(target) == []
+
+
+def test_what_was_logged_and_undone_is_not_taken_for_a_commit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that is larger than the cache begins the log before it ends, and leaves it there if it does not."""
+
+    def fail_at_the_end(*arguments: Any) -> None:
+        make_changes(*arguments)
+        raise RuntimeError("no more")
+
+    def work(driver: Driver) -> None:
+        driver.commit(know(), store(1))
+        with monkeypatch.context() as patch:
+            patch.setattr("mezzenger.storage.sqlite.make_changes", fail_at_the_end)
+            with pytest.raises(RuntimeError, match="no more"):
+                driver.commit(*(store(number, payloads=[bytes(1_000_000)]) for number in range(2, 32)))
+        driver.commit(store(2))
+        note = decode_note(Files.of(file).seal.read_bytes())
+        with reading(Files.of(file).wal) as log:
+            found = read_log(log)
+        assert len(found.frames) > found.committed == note.frames
+
+    files = killed(file, work)
+    target = file.with_name("killed.db")
+    write_files(target, files)
+    assert problems(target) == []
+    assert reopened(target).last_number == 2
 
 
 def test_without_space_for_the_seal_the_log_grows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
