@@ -181,6 +181,8 @@ class ServerLoop:
     def _on_timer(self) -> None:
         self._timer = None
         self._broker.tick(self._now())
+        # Also if nothing has arrived: the next deadline is a later one, and what was decided may have to be stored.
+        self._perform()
         self._pump()
 
     def _set_timer(self) -> None:
@@ -242,6 +244,8 @@ class ServerLoop:
     def _give_up(self, peer: bytes) -> None:
         self._outboxes.pop(peer, None)
         self._broker.unreachable(peer, self._now())
+        # Who only passes on what has ack=0, or sends again, looks at neither store nor timer afterwards.
+        asyncio.get_running_loop().call_soon(self._perform)
 
     def _retry_later(self) -> None:
         if self._retry is None:

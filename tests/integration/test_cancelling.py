@@ -260,8 +260,8 @@ def test_all_else(server: MezzengerServer, what: str) -> None:
     threads = threading.active_count()
     asyncio.run(work())
     assert threading.active_count() == threads
-    if what != "connect":  # of who was gone before it had said all, the server keeps a trace for a while
-        wait_for(lambda: server.stats().peers == 0)
+    # Who was gone before it had said all is forgotten after the server's heartbeat_timeout.
+    wait_for(lambda: server.stats().peers == 0)
 
 
 async def subscribe(mc: AsyncMezzenger) -> None:

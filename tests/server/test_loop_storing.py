@@ -7,17 +7,17 @@ from typing import Any, Final
 import pytest
 
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Change, Load, Settle, Store
+from mezzenger.broker.effects import Change, Load, Offered, Settle, Store
 from mezzenger.broker.restored import Stored
 from mezzenger.errors import StorageError, StorageFull
-from mezzenger.protocol.commands import Confirm, Refuse, ServerCommand, Welcome
+from mezzenger.protocol.commands import Confirm, Deliver, Refuse, ServerCommand, Welcome
 from mezzenger.protocol.wire import decode_server_command
 from mezzenger.server import loop as loop_module
 from mezzenger.server import storing
 from mezzenger.server.loop import ServerLoop
 from mezzenger.storage.memory import MemoryStorage
 from mezzenger.transport.sockets import Sent, ServerSocketOptions, bind_server
-from tests.broker.broker_driver import A, Driver, client_of
+from tests.broker.broker_driver import A, Driver, client_of, link_token
 
 SETTLE: Final = Settle(1, "a", 1, 10)
 
@@ -43,12 +43,12 @@ class BrokenStorage(MemoryStorage):
 class Harness:
     """A loop with real sockets that nobody connects to; what it sends is noted instead."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *failures: StorageError) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *failures: StorageError, **options: Any) -> None:
         self.sent: list[ServerCommand] = []
         self.result = Sent.DONE
         monkeypatch.setattr(loop_module, "send", self._send)
         monkeypatch.setattr(storing, "_FULL_SECONDS", 0.01)
-        self._driver = Driver()
+        self._driver = Driver(**options)
         self.storage = BrokenStorage(*failures)
         self.loop = ServerLoop(
             Broker(self._driver.options, lambda: 0.5),
@@ -71,6 +71,15 @@ class Harness:
         """Let A say Hello and publish."""
         self._driver.hello(A)
         self._driver.publish(A, 1, client=client_of(A))
+        self.loop._perform()
+
+    def subscribe_and_publish(self, count: int = 1) -> None:
+        """Let A say Hello, be linked, subscribe and publish so many messages."""
+        self._driver.hello(A)
+        self.loop._broker.surfaced(link_token(A), self.loop._now())
+        self._driver.subscribe(A, "a")
+        for sequence in range(1, count + 1):
+            self._driver.publish(A, sequence, client=client_of(A))
         self.loop._perform()
 
     async def serve(self, *, seconds: float = 0.2) -> None:
@@ -157,6 +166,30 @@ def test_a_peer_that_takes_nothing_is_given_up(
     assert waiting == [1, 2, 3, 0]
     assert "a client is given up that takes nothing: 18 bytes wait for it" in caplog.text
     harness.loop._sockets.close()
+
+
+def test_one_deadline_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due again and again is done each time, though nothing arrives in between."""
+    harness = Harness(monkeypatch, resend_initial=0.01, resend_max=0.01)
+    run(harness, begin=harness.subscribe_and_publish, seconds=0.5)
+    attempts = [command.attempt for command in harness.sent if isinstance(command, Deliver)]
+    assert attempts[:4] == [1, 2, 3, 4]
+
+
+def test_what_is_left_by_who_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stored at once which message was delivered, whatever was sent when the peer was found to be gone."""
+    harness = Harness(monkeypatch, credit=1)
+    committed: list[bool] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.1, harness.subscribe_and_publish, 2)
+        loop.call_later(0.2, lambda: harness.loop._give_up(A))
+        loop.call_later(0.3, lambda: committed.append(any(isinstance(one, Offered) for one in harness.storage.done)))
+        await harness.serve(seconds=0.4)
+
+    asyncio.run(main())
+    assert committed == [True]
 
 
 def test_what_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
