@@ -154,6 +154,7 @@ class Server:
             self._watch.given(link.peer, frames, self.now)
             self.broker.receive(link.peer, frames, self.now)
             self._after()
+            self._watch.done()
 
     def _wish(self, link: Link, wish: bytes) -> None:
         prefix = wish[1:]

@@ -97,8 +97,6 @@ class Watch:
     def given(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take note of what the broker is about to be given."""
         self._see_peers()
-        # Of what went to nobody the broker has not said anything.
-        self._check_broadcast([], [])
         if peer not in self._broker._peers:
             self._names[peer] = set()
         elif is_addressed(frames[0]):
@@ -116,6 +114,10 @@ class Watch:
             if isinstance(command, Subscribe | Unsubscribe | Join | Leave):
                 self._is_served_known = False
             self._told(peer, command, now)
+
+    def done(self) -> None:
+        """Take note that all has been seen that follows from what was given: of what nobody gets, nothing."""
+        self._check_broadcast([], [])
 
     def _given_broadcast(self, header: wire.Header, now: float) -> None:
         self.counted["ack=0"] += header.messages
