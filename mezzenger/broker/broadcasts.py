@@ -45,17 +45,23 @@ class Broadcasts:
         Returns:
             Whether there is neither a group that gets it, nor anything that might be kept.
         """
+        name, messages, routing = header.name, header.messages, self._routing
+        is_calm, is_given = True, False
         if self._retained.is_on:
-            self._retained.published(header.name, bytes(frame), now)
-        groups = self._routing.groups_of(header.name)
-        given = [self._deliveries.broadcast(group, bytes(frame), header.messages) for group in groups]
-        if self._routing.subscribers(header.name):
+            self._retained.published(name, bytes(frame), now)
+            is_calm = False
+        if routing.by_queue:
+            for group in routing.groups_of(name):
+                is_given |= self._deliveries.broadcast(group, bytes(frame), messages)
+                is_calm = False
+        if routing.subscribers(name):
             self._effects.append(Publish(frame))
-        elif not any(given):
-            self._counters.dropped["no_subscriber"] += header.messages
-            return not (groups or self._retained.is_on)
-        self._counters.published += header.messages
-        return not (groups or self._retained.is_on)
+            is_given = True
+        if is_given:
+            self._counters.published += messages
+        else:
+            self._counters.dropped["no_subscriber"] += messages
+        return is_calm
 
     def bundle(self, frame: Buffer, now: float) -> bool:
         """Hand the messages of a bundle on to all who get them; the rest is as in ``frame``.

@@ -7,6 +7,7 @@ somebody to answer, and forgotten.
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from mezzenger.broker.adoption import Adoption
 from mezzenger.broker.broadcasts import Broadcasts
@@ -99,19 +100,21 @@ class Broker:
 
     def __init__(self, options: BrokerOptions, random: Callable[[], float]) -> None:
         self._options = options
-        self._effects: list[Effect] = []
+        self._max_message_size = options.connection.max_message_size
+        self.effects: list[Effect] = []
+        """What the loop must do now, in order."""
         self._counters = Counters()
         self._routing = Routing()
-        self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self._effects)
+        self._deliveries = Deliveries(options.delivery, random, self._routing, self._counters, self.effects)
         self._retained = LastValues(
-            options.retained, self._deliveries.pending, self._counters, self._effects, self._next_number
+            options.retained, self._deliveries.pending, self._counters, self.effects, self._next_number
         )
-        self._broadcasts = Broadcasts(self._routing, self._deliveries, self._retained, self._counters, self._effects)
+        self._broadcasts = Broadcasts(self._routing, self._deliveries, self._retained, self._counters, self.effects)
         self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
-        self._adoption = Adoption(self._routing, self._deliveries.fates, self._effects, self._intake)
+        self._adoption = Adoption(self._routing, self._deliveries.fates, self.effects, self._intake)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
-        self._requests = Requests(options.requests, self._routing, self._counters, self._effects)
+        self._requests = Requests(options.requests, self._routing, self._counters, self.effects)
         self._memberships = Memberships(
             options.groups,
             self._routing,
@@ -141,8 +144,15 @@ class Broker:
         Returns:
             Whether it was only passed on: ``next_deadline`` is what it was, and nothing is to be stored.
         """
+        peer = self._peers.get(peer_id)
         try:
-            if self._receive(peer_id, frames, now):
+            if peer is None:
+                self._on_first(peer_id, frames, now)
+            elif len(frames) != 1:
+                self.malformed("frames")
+            elif frames[0][:1] == wire.SEPARATOR:
+                self._on_command(peer, wire.decode_client_command(frames[0]), now)
+            elif self._on_data(peer, frames[0], now):
                 return True
         except ProtocolError as error:
             self._counters.malformed[error.reason] += 1
@@ -257,10 +267,9 @@ class Broker:
         self._retained.write(now)
 
     def take_effects(self) -> list[Effect]:
-        """Return what the loop must do now, in order."""
-        effects = self._effects[:]
-        if effects:
-            self._effects.clear()
+        """Return, and forget, what the loop must do now, in order."""
+        effects = self.effects[:]
+        self.effects.clear()
         return effects
 
     def stats(self) -> BrokerStats:
@@ -271,19 +280,6 @@ class Broker:
         return snapshot(self._counters, self._deliveries.pending, present)
 
     # What peers send.
-
-    def _receive(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> bool:
-        peer = self._peers.get(peer_id)
-        if peer is None:
-            self._on_first(peer_id, frames, now)
-            return False
-        if len(frames) != 1:
-            raise ProtocolError("frames", f"a multipart message of {len(frames)} frames")
-        (frame,) = frames
-        if wire.is_control(frame):
-            self._on_command(peer, wire.decode_client_command(frame), now)
-            return False
-        return self._on_data(peer, frame, now)
 
     def _on_first(self, peer_id: bytes, frames: Sequence[Buffer], now: float) -> None:
         command: ClientCommand | None = None
@@ -321,7 +317,8 @@ class Broker:
 
     def _on_data(self, peer: Peer, frame: Buffer, now: float) -> bool:
         try:
-            self._check_size(frame)
+            if len(frame) > self._max_message_size:
+                self._refuse_size(len(frame))
             if is_addressed(frame):
                 return self._broadcasts.bundle(frame, now)
             header = wire.read_header(frame)
@@ -334,10 +331,8 @@ class Broker:
             return False
         return self._broadcasts.frame(header, frame, now)
 
-    def _check_size(self, frame: Buffer) -> None:
-        limit = self._options.connection.max_message_size
-        if len(frame) > limit:
-            raise ProtocolError("size", f"a frame of {len(frame)} bytes, where at most {limit} are taken")
+    def _refuse_size(self, size: int) -> NoReturn:
+        raise ProtocolError("size", f"a frame of {size} bytes, where at most {self._max_message_size} are taken")
 
     def _on_stored_publish(self, peer: Peer, header: wire.Header, frame: bytes, now: float) -> None:
         if self._is_draining:
@@ -351,7 +346,7 @@ class Broker:
     # Small parts.
 
     def _send(self, peer_id: bytes, command: Command) -> None:
-        self._effects.append(Send(peer_id, (wire.encode_command(command),)))
+        self.effects.append(Send(peer_id, (wire.encode_command(command),)))
 
     def _next_number(self) -> int:
         return self._intake.next_number()

@@ -146,17 +146,18 @@ class AsyncPump(Runner):
     def publish(self, drafts: Sequence[Draft | MixedDraft], patience: float) -> Sequence[Suspended]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
         waiters: list[Suspended] = []
-        now = self._take_in()
+        session, now = self.session, self._take_in()
         try:
             for draft in drafts:
-                ticket = self.session.publish(draft, now, now + patience)
-                if ticket is not None:
-                    waiters.append(self._suspended(ticket, is_shared=True))
+                frame = session.express(draft, now)
+                if frame is not None:
+                    self._line.send(frame)
+                else:
+                    waiters.append(self._suspended(session.hold(draft, now, now + patience), is_shared=True))
         finally:
             if waiters:
                 self._carry_out(now)
             else:
-                self._line.perform(now)
                 self._pump_soon()
         return waiters
 

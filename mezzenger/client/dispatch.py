@@ -40,7 +40,7 @@ class Dispatcher:
         handled: Callable[[Delivery, list[Failure]], None],
         ignored: Callable[[Delivery], None],
         ended: Callable[[], None],
-        rest: Callable[[Callable[[], bool]], None],
+        rest: Callable[[Callable[[], int]], None],
         rouse: Callable[[], None],
     ) -> None:
         self._payloads = payloads
@@ -52,7 +52,10 @@ class Dispatcher:
         self._rest = rest
         self._rouse = rouse
         self.handlers: Handlers[Handler] = Handlers()
-        self._queue: deque[Delivery | Bundled] = deque()
+        self._queue: deque[tuple[Delivery | Bundled | None, int]] = deque()
+        """What has arrived, and how many messages of it count in the limit; with None it ends."""
+        self._has_arrived: Callable[[], int] = self._queue.__len__
+        """Whether there is something to do; a function without Python, since it is asked with each message."""
         # Of messages with ack=0; each is changed by one thread at a time.
         self._queued = 0
         self._begun = 0
@@ -75,6 +78,7 @@ class Dispatcher:
         """Begin no further callback."""
         with self._lifecycle:
             self._is_stopping = True
+        self._queue.append((None, 0))
         self._rouse()
 
     def join(self, seconds: float) -> bool:
@@ -116,7 +120,7 @@ class Dispatcher:
                 self.dropped += counted
                 continue
             self._queued += counted
-            self._queue.append(arrival)
+            self._queue.append((arrival, counted))
 
     def _run(self) -> None:
         try:
@@ -125,18 +129,16 @@ class Dispatcher:
         finally:
             self._ended()
 
-    def _has_work(self) -> bool:
-        return bool(self._queue) or self._is_stopping
-
     def _next(self) -> Delivery | Bundled | None:
-        while not self._has_work():
-            self._rest(self._has_work)
-        return None if self._is_stopping else self._take()
+        while not self._queue:
+            self._rest(self._has_arrived)
+        return self._take()
 
-    def _take(self) -> Delivery | Bundled:
-        arrival = self._queue.popleft()
-        self._begun += _counted(arrival)
-        return arrival
+    def _take(self) -> Delivery | Bundled | None:
+        """Take out what has arrived first; None if no further callback is to begin."""
+        arrival, counted = self._queue.popleft()
+        self._begun += counted
+        return None if self._is_stopping else arrival
 
     def _dispatch_bundle(self, bundle: Bundle) -> None:
         handlers_of, read = self.handlers.of, self._payloads.bundle_reader(bundle)
@@ -163,13 +165,30 @@ class Dispatcher:
         if delivery.served is not None:
             self._responder.serve(delivery, delivery.served, self.handlers.responder(header.name))
             return
-        if not self.handlers.of(header.name, delivery.group, delivery.wanted):
+        handlers = self.handlers.of(header.name, delivery.group, delivery.wanted)
+        if not handlers:
             self._ignored(delivery)
+            return
+        if header.messages == 1 and not header.ack:
+            self._call_for_one(delivery, handlers)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
         failures = self._call(delivery, indexes)
         if header.ack:
             self._handled(delivery, failures)
+
+    def _call_for_one(self, delivery: Delivery, handlers: Sequence[Handler]) -> None:
+        """Run all callbacks for a single message of which nobody waits to hear."""
+        self.received += 1
+        is_handled = True
+        for callback, channel, _, _ in handlers:
+            try:
+                message = self._payloads.read(delivery, channel)
+                callback(message.payload, message)
+            except BaseException:  # as below
+                logger.exception("message %r was not handled", delivery.contents.header.name)
+                is_handled = False
+        self.failed += not is_handled
 
     def _call(self, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
         """Run all callbacks for each message; return what went wrong with which."""

@@ -37,7 +37,7 @@ class Gatherer:
         """When what waits must have left, by the clock that never jumps; None if nothing does."""
         # Held while a frame is handed over: frames must not overtake each other.
         self._lock = threading.Lock()
-        self._held: list[Waiter] = []
+        self._held: Sequence[Waiter] = ()
         """Of frames that left by themselves and found no server; the next call waits for it."""
         self._error: MezzengerError | None = None
         """Why such a frame could not be sent; the next call tells."""
@@ -125,10 +125,14 @@ class Gatherer:
         except BaseException:
             # The next call tells what came of the others; nobody else would.
             with self._lock:
-                self._held[:0] = [waiter for waiter in waiters if not waiter.is_done]
+                self._held = [*(waiter for waiter in waiters if not waiter.is_done), *self._held]
             raise
         if error is not None:
             raise error
+
+    def leaves_by(self) -> float | None:
+        """Return when what waits must have left, if anything does; takes no lock."""
+        return self._due
 
     def leave_if_due(self) -> float | None:
         """Send what has waited long enough, waiting for nothing; return when this is to be called next, if at all."""
@@ -144,14 +148,19 @@ class Gatherer:
                 self._error = error
             return None
 
-    def _leave(self, *last: Draft) -> list[Waiter]:
+    def _leave(self, last: Draft | None = None) -> Sequence[Waiter]:
         """Hand over all that waits, and what goes behind it; return whom to wait for."""
         self._due = None
         session = self._runner.session
         limit = session.outgoing.max_message_size if session.state is State.OPEN else None
         # Without a connection nobody knows yet what the server takes that will be there.
-        drafts = (*self._gathering.take_all(limit or MIN_FRAME), *last)
+        drafts = self._gathering.take_all(limit or MIN_FRAME)
+        if last is not None:
+            drafts = (*drafts, last)
         for draft in drafts:
             self._tell(draft)
-        held, self._held = self._held, []
-        return [*held, *self._runner.publish(drafts, self._patience)]
+        waiters = self._runner.publish(drafts, self._patience)
+        if not self._held:
+            return waiters
+        held, self._held = self._held, ()
+        return [*held, *waiters]

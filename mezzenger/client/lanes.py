@@ -49,12 +49,14 @@ class Lane:
 
     Args:
         handler: Has the callback, and how many calls may run at once.
+        payloads: Decodes.
         responder: Has requests answered.
         counts: Of the client.
     """
 
-    def __init__(self, handler: Handler, responder: Responder, counts: Counts) -> None:
+    def __init__(self, handler: Handler, payloads: Payloads, responder: Responder, counts: Counts) -> None:
         self.handler = handler
+        self._payloads = payloads
         self.is_running = False
         """Whether callbacks may be called."""
         self.counts = counts
@@ -65,7 +67,7 @@ class Lane:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, work: Share | Delivery) -> None:
-        """Take in messages, or a request."""
+        """Take in messages: a share of a delivery, or one that is a request, or a single message with ``ack=0``."""
         self._waiting.append(work)
         if self.is_running:
             self._hire(work.left if isinstance(work, Share) else 1)
@@ -91,6 +93,8 @@ class Lane:
                 work.give_up()
             elif work.served is not None:
                 self._responder.serve(work, work.served, None)
+            else:
+                self.counts.waiting -= 1
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
@@ -130,7 +134,7 @@ class Lane:
                     self._waiting.popleft()
             else:
                 self._waiting.popleft()
-                await self._serve(work)
+                await (self._handle_one(work) if work.served is None else self._serve(work, work.served))
             if (now := monotonic()) > turn_ends:
                 turn_ends = now + _TURN
                 await asyncio.sleep(0)
@@ -162,13 +166,29 @@ class Lane:
                 share.one_done()
 
     def _failed(self, share: Share, index: int, error: BaseException) -> None:
-        logger.error("message %r was not handled", share.work.delivery.contents.header.name, exc_info=error)
+        _tell(share.work.delivery, error)
         self.counts.failed += share.fail(index, error)
 
-    async def _serve(self, delivery: Delivery) -> None:
-        if delivery.served is None:
-            return
-        with self._responder.answering(delivery, delivery.served, self.handler) as call:
+    async def _handle_one(self, delivery: Delivery) -> None:
+        """Call back for a single message of which nobody waits to hear."""
+        handler, counts = self.handler, self.counts
+        counts.waiting -= 1
+        counts.received += 1
+        try:
+            message = self._payloads.read(delivery, handler.channel)
+            result = handler.callback(message.payload, message)
+            if result is not None and isawaitable(result):
+                await result
+        except LeftOut:
+            pass
+        except BaseException as error:
+            _tell(delivery, error)
+            counts.failed += 1
+            if isinstance(error, _ENDS) or _is_cancelled():
+                raise
+
+    async def _serve(self, delivery: Delivery, served: Served) -> None:
+        with self._responder.answering(delivery, served, self.handler) as call:
             if call is not None:
                 result = self.handler.callback(call.message.payload, call.message)
                 call.result = await result if isawaitable(result) else result
@@ -228,7 +248,7 @@ class Lanes:
 
     def add(self, queue: str, handler: Handler) -> None:
         """Take in the handler of a subscription."""
-        lane = self._lanes[queue] = Lane(handler, self._responder, self._counts)
+        lane = self._lanes[queue] = Lane(handler, self._payloads, self._responder, self._counts)
         self._handlers.add(queue, lane)
         if self._is_running:
             lane.start()
@@ -303,6 +323,9 @@ class Lanes:
                 counts.dropped += header.messages
                 return
             counts.waiting += header.messages
+            if header.messages == 1 and len(lanes) == 1:
+                lanes[0].put(delivery)
+                return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
         work = InWork(
             delivery, len(indexes), len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored
@@ -319,6 +342,10 @@ class Lanes:
 
     def _tasks(self) -> set[asyncio.Task[None]]:
         return self._ending.union(*(lane.tasks for lane in self._lanes.values()))
+
+
+def _tell(delivery: Delivery, error: BaseException) -> None:
+    logger.error("message %r was not handled", delivery.contents.header.name, exc_info=error)
 
 
 def _is_cancelled() -> bool:

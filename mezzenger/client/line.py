@@ -1,6 +1,6 @@
 """What a client's session has between itself and the server: sockets, or something that stands for them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mezzenger.client.connection import Connection
@@ -29,8 +29,8 @@ class Line(Protocol):
     def descriptors(self) -> list[int]:
         """Return the file descriptors that become readable when something arrives."""
 
-    def signalled(self, descriptors: Collection[int]) -> None:
-        """Take note that these are readable."""
+    def signalled(self, descriptors: Iterable[int]) -> None:
+        """Take note that these are readable; those of others may be among them."""
 
     def doubt_all(self) -> None:
         """Look everywhere the next time: it may be that no descriptor has told of what has arrived."""
@@ -42,8 +42,11 @@ class Line(Protocol):
         """Hand in what has arrived, or a part of it: ``session.receive``, ``session.broadcast``, ``session.lost``.
 
         Returns:
-            Whether the session may have another deadline now.
+            Whether there may be something for ``perform`` that cannot wait, or the session have another deadline now.
         """
+
+    def send(self, frame: bytes) -> None:
+        """Do what the action ``Send`` asks for; to be called when ``perform`` has nothing to do."""
 
     def perform(self, now: float) -> None:
         """Do what ``session.take_actions`` returns, until it returns nothing.

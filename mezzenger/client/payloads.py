@@ -45,6 +45,23 @@ class Payloads:
             check_name(name_of(msg_name))
             raise
 
+    def read(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Message[object]:
+        """Return the only message of a delivery, with its payload decoded; what it raises is as in ``reader``."""
+        (name, ack, _, number, _, client, sequence, created, _, _), extra, frame, _, (start, end) = delivery.contents
+        codec = codecs.BY_NUMBER[number]
+        if codec is codecs.PICKLE and not self._may_unpickle:
+            return self._refuse(name)
+        encoded = frame[start:end] if end - start < _SMALL else memoryview(frame)[start:end]
+        if channel is not None:
+            payload = channel.decode(encoded, codec)
+        else:
+            try:
+                payload = codec.loads(encoded)
+            except Exception as error:
+                raise codecs.not_decodable(codec, name, encoded, error) from error
+        id_, headers, retained = f"{_id_prefix(client)}{sequence}", extra.headers, delivery.is_retained
+        return received_message(name, payload, ack, created, id_, delivery.attempt, headers, encoded, retained)
+
     def reader(self, delivery: Delivery, channel: Channel[Any] | None = None) -> Callable[[int], Message[object]]:
         """Return what returns each message of a delivery, given its index, with its payload decoded.
 
@@ -102,7 +119,7 @@ class Payloads:
 
         return read
 
-    def _refuse(self, name: str, _index: int) -> Message[object]:
+    def _refuse(self, name: str, _index: int = 0) -> Message[object]:
         raise UntrustedPayload(
             f"message {name!r} from the server at {self._server} is pickled, and un-pickling runs code: "
             f"with client.allow_pickle set to {self._allow_pickle!r} it is not read; set it to 'always' if you "

@@ -58,6 +58,8 @@ class Blocked(Waiter):
 class Pump(Runner):
     """Runs a session with threads; all that it calls is called with the lock held, ``before_sleep`` excepted.
 
+    The lock is no reentrant one, and who waits lets go of it.
+
     Args:
         session: To be used through this object only.
         line: How it reaches the server.
@@ -122,19 +124,23 @@ class Pump(Runner):
     def publish(self, drafts: Sequence[Draft | MixedDraft], patience: float) -> Sequence[Blocked]:
         """Publish what needs no answer; wait with each that is returned, for it could not be sent yet."""
         waiters: list[Blocked] = []
+        session = self.session
         with self._lock:
             now = self._take_in()
             try:
                 for draft in drafts:
-                    ticket = self.session.publish(draft, now, now + patience)
-                    if ticket is not None:
-                        waiter = self._waiting[ticket] = Blocked(self, ticket)
-                        waiters.append(waiter)
+                    frame = session.express(draft, now)
+                    if frame is not None:
+                        self._line.send(frame)
+                        continue
+                    ticket = session.hold(draft, now, now + patience)
+                    waiter = self._waiting[ticket] = Blocked(self, ticket)
+                    waiters.append(waiter)
             finally:
                 if waiters:
                     self._carry_out()
-                else:
-                    self._send_only(now)
+                elif self._leader_deadline:
+                    self._wake_for_more()
         return waiters
 
     def wake_by(self, deadline: float) -> None:
@@ -170,7 +176,7 @@ class Pump(Runner):
                 self.session.abandon(waiter.ticket)
                 self._carry_out()
 
-    def rest(self, is_over: Callable[[], bool]) -> None:
+    def rest(self, is_over: Callable[[], object]) -> None:
         """Wait until there is something to do, leading if nobody else does; for the callback thread."""
         self._has_callbacks = True
         try:
@@ -196,11 +202,10 @@ class Pump(Runner):
                     # A leader for as long as that has nothing to do; when it has, it wakes who is asleep.
                     self._is_stand_in_asleep = is_quiet and not leads
                     self._is_stand_in_needed = False
-                if leads:
-                    self._lead(lambda: self._callbacks in self._followers or self.session.state is State.CLOSED)
-                    with self._lock:
+                    if leads:
+                        self._lead(lambda: self._callbacks in self._followers or self.session.state is State.CLOSED)
                         self._pass_lead_on()
-                else:
+                if not leads:
                     self._stand_in.event.wait(None if self._is_stand_in_asleep else _BUSY)
                     self._stand_in.event.clear()
         except Exception as error:  # noqa: BLE001  # told by what it calls
@@ -215,54 +220,71 @@ class Pump(Runner):
             self._stand_in.event.set()
             self._pass_lead_on()
 
-    # Waiting, without the lock.
-
     def _fail(self, error: Exception) -> None:
         """See to it that whoever waits gets an error if the one who waits for all fails."""
         logger.error("the client fails", exc_info=error)
         self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
 
-    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], bool]) -> None:
-        try:
-            while True:
-                with self._lock:
-                    if is_over():
+    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], object]) -> None:
+        """Wait until it is over; what tells that is asked with the lock held."""
+        with self._lock:
+            try:
+                while not is_over():
+                    if self._takes_lead():
+                        self._lead(is_over)
                         return
-                    leads = self._takes_lead()
-                    if not leads:
-                        self._followers[waiter] = None
-                if leads:
-                    self._lead(is_over)
-                else:
-                    waiter.event.wait()
-                    waiter.event.clear()
-        finally:
-            with self._lock:
-                self._followers.pop(waiter, None)
+                    self._follow(waiter)
+            finally:
                 self._pass_lead_on()
 
-    def _lead(self, is_over: Callable[[], bool]) -> None:
-        line = self._line
+    # With the lock held; who waits lets go of it meanwhile.
+
+    def _follow(self, waiter: Blocked) -> None:
+        self._followers[waiter] = None
+        self._lock.release()
+        try:
+            waiter.event.wait()
+            waiter.event.clear()
+        finally:
+            self._lock.acquire()
+            del self._followers[waiter]
+
+    def _lead(self, is_over: Callable[[], object]) -> None:
+        """Take in what arrives until it is over; to be called by who takes the lead."""
         try:
             while not is_over():
-                due = self.before_sleep()
-                with self._lock:
-                    now = self.clock()
-                    if line.has_more():
-                        self._receive(now)
-                        continue
-                    self._sleep.watch(line.generation, line.descriptors)
-                    self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
-                descriptors = self._sleep.until_signalled(self._leader_deadline - now)
-                with self._lock:
-                    self._leader_deadline = _AT_ONCE
-                    line.signalled(descriptors)
-                    self._receive(self.clock())
+                self._take_in_more()
         finally:
-            with self._lock:
-                self._leader_deadline = None
+            self._leader_deadline = None
 
-    # With the lock held.
+    def _take_in_more(self) -> None:
+        """Take in what has arrived, or wait until something does, and take that in."""
+        line, sleep, now = self._line, self._sleep, self.clock()
+        if line.has_more():
+            self._receive(now)
+            return
+        # Known not to sleep before it asks: so who lets something wait from now on wakes it.
+        due = self.leaves_by()
+        if due is not None and due <= now:
+            self._send_what_is_due()
+            return
+        sleep.watch(line.generation, line.descriptors)
+        deadline = self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
+        self._lock.release()
+        try:
+            descriptors = sleep.until_signalled(deadline - now)
+        finally:
+            self._lock.acquire()
+            self._leader_deadline = _AT_ONCE
+        line.signalled(descriptors)
+        self._receive(self.clock())
+
+    def _send_what_is_due(self) -> None:
+        self._lock.release()
+        try:
+            self.before_sleep()
+        finally:
+            self._lock.acquire()
 
     def _takes_lead(self) -> bool:
         if self._leader_deadline is not None or self.session.state is State.CLOSED:
@@ -272,18 +294,16 @@ class Pump(Runner):
         return True
 
     def _pass_lead_on(self) -> None:
-        if self._leader_deadline is None:
-            for follower in self._followers:
-                follower.event.set()
-                return
-            if self._is_stand_in_asleep or not self._has_callbacks:
-                self._is_stand_in_asleep = False
-                self._stand_in.event.set()
-            self._dispose()
-
-    def _dispose(self) -> None:
-        """Close what waiting needs, once nobody will ever wait again."""
+        if self._leader_deadline is not None:
+            return
+        for follower in self._followers:
+            follower.event.set()
+            return
+        if self._is_stand_in_asleep or not self._has_callbacks:
+            self._is_stand_in_asleep = False
+            self._stand_in.event.set()
         if self.session.state is State.CLOSED:
+            # Nobody will ever wait again.
             self._sleep.close()
 
     def _carry_out(self) -> None:
@@ -292,22 +312,20 @@ class Pump(Runner):
         self._line.perform(now)
         self._pass_on()
         self._set_due()
-        if self._leader_deadline is None:
-            # Nobody waits on the sockets: what a use of them may have hidden must be taken in now.
-            if self._line.has_more():
-                self._receive(now)
-        elif self._leader_sleeps_wrongly() or self._line.has_more():
-            self._sleep.wake()
+        if self._leader_deadline:
+            if self._leader_sleeps_wrongly():
+                self._sleep.wake()
+            else:
+                self._wake_for_more()
         self._log_state()
 
-    def _send_only(self, now: float) -> None:
-        """Do what the session asks for after it was given something to send, and nothing to wait for."""
-        self._line.perform(now)
+    def _wake_for_more(self) -> None:
+        """Wake the leader, who sleeps, if there is something of which no descriptor will tell it.
+
+        Who does not sleep, or leads next, asks before it sleeps.
+        """
         if self._line.has_more():
-            if self._leader_deadline is None:
-                self._receive(now)
-            else:
-                self._sleep.wake()
+            self._sleep.wake()
 
     def _leader_sleeps_wrongly(self) -> bool:
         """Whether the leader sleeps too long, or on descriptors that are no more."""

@@ -15,6 +15,7 @@ from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 from mezzenger.protocol.wire import Contents
 
+_ARRIVALS: Final = (Delivery, Bundled)
 _FRESH: Final = 0.1
 """Seconds; shorter than any silence that matters."""
 
@@ -100,7 +101,9 @@ class Runner(ABC):
         self.ended: Callable[[Ended], None] = lambda _: None
         """Is told of subscriptions that are active no more; likewise."""
         self.before_sleep: Callable[[], float | None] = lambda: None
-        """Called before nothing happens for a while; returns when it is to be called again, at the latest."""
+        """Sends what has waited long enough for company; returns when it is to be called again, if at all."""
+        self.leaves_by: Callable[[], float | None] = lambda: None
+        """Tells when ``before_sleep`` is to be called, if at all; takes no lock."""
 
     @property
     @abstractmethod
@@ -140,7 +143,8 @@ class Runner(ABC):
         if now >= self._due:
             self.session.tick(now)
             is_changed = True
-        self._line.perform(now)
+        if is_changed:
+            self._line.perform(now)
         self._pass_on()
         if is_changed:
             self._set_due()
@@ -154,7 +158,7 @@ class Runner(ABC):
         """Tell those who wait what has happened; return whether there is something for callbacks."""
         arrived = []
         for event in self.session.take_events():
-            if isinstance(event, Delivery | Bundled):
+            if isinstance(event, _ARRIVALS):
                 arrived.append(event)
                 continue
             if isinstance(event, Ended):

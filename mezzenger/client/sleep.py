@@ -1,10 +1,11 @@
 """Waits on file descriptors, and can be woken."""
 
+import select
 import selectors
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Sleeping(Protocol):
@@ -16,14 +17,48 @@ class Sleeping(Protocol):
     def watch(self, generation: int, descriptors: Callable[[], Iterable[int]]) -> None:
         """Watch these descriptors from now on, if their generation is another one."""
 
-    def until_signalled(self, seconds: float) -> list[int]:
-        """Sleep for so long, or until woken; return the descriptors that are readable."""
+    def until_signalled(self, seconds: float) -> Sequence[int]:
+        """Sleep for so long, or until woken; return the descriptors that are readable, others perhaps among them."""
 
     def wake(self) -> None:
         """End the sleep, or the next one."""
 
     def close(self) -> None:
         """Let go of what sleeping needs."""
+
+
+class _Watch(Protocol):
+    """Waits on descriptors; what ``select.epoll`` has of that."""
+
+    def register(self, descriptor: int, events: int, /) -> None:
+        """Watch a descriptor."""
+
+    def poll(self, seconds: float, /) -> list[tuple[int, int]]:
+        """Wait until one is readable, or for so long; return those that are, and what happened to them."""
+
+    def close(self) -> None:
+        """Watch none any more."""
+
+
+class _Selector:
+    """The same where there is no epoll."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def register(self, descriptor: int, events: int, /) -> None:
+        self._selector.register(descriptor, events)
+
+    def poll(self, seconds: float, /) -> list[tuple[int, int]]:
+        return [(key.fd, events) for key, events in self._selector.select(seconds)]
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+# What ``selectors`` puts around epoll takes longer than a message should.
+_watch: Callable[[], _Watch] = getattr(select, "epoll", _Selector)
+_READABLE: Final = int(getattr(select, "EPOLLIN", selectors.EVENT_READ))
 
 
 class Sleep:
@@ -34,7 +69,7 @@ class Sleep:
         for end in (self._reader, self._writer):
             end.setblocking(False)  # noqa: FBT003  # the standard library's way
         self._descriptor = self._reader.fileno()
-        self._selector: selectors.BaseSelector | None = None
+        self._watched: _Watch | None = None
         self.generation = -1
         """Of the descriptors that are watched."""
 
@@ -42,20 +77,19 @@ class Sleep:
         """Watch these descriptors from now on, if their generation is another one."""
         if generation == self.generation:
             return
-        if self._selector is not None:
-            self._selector.close()
+        if self._watched is not None:
+            self._watched.close()
         self.generation = generation
-        self._selector = selectors.DefaultSelector()
+        self._watched = _watch()
         for descriptor in (*descriptors(), self._descriptor):
-            self._selector.register(descriptor, selectors.EVENT_READ)
+            self._watched.register(descriptor, _READABLE)
 
-    def until_signalled(self, seconds: float) -> list[int]:
+    def until_signalled(self, seconds: float) -> Sequence[int]:
         """Sleep for so long, or until woken; return the descriptors that are readable."""
-        if self._selector is None:
+        if self._watched is None:
             raise TypeError("nothing is watched")
-        ready = [key.fd for key, _ in self._selector.select(max(seconds, 0.0))]
+        ready = [descriptor for descriptor, _ in self._watched.poll(max(seconds, 0.0))]
         if self._descriptor in ready:
-            ready.remove(self._descriptor)
             with suppress(BlockingIOError):
                 while self._reader.recv(4096):
                     pass
@@ -71,5 +105,5 @@ class Sleep:
         """Let go of what sleeping needs."""
         self._reader.close()
         self._writer.close()
-        if self._selector is not None:
-            self._selector.close()
+        if self._watched is not None:
+            self._watched.close()

@@ -51,6 +51,7 @@ class ThreadEngine(Engine):
         self._pump.arrived = self.dispatcher.put
         self._pump.ended = self._on_ended
         self._pump.before_sleep = self._gatherer.leave_if_due
+        self._pump.leaves_by = self._gatherer.leaves_by
         self._lifecycle = threading.Lock()
         self._is_receiving = False
         self._has_stopped = threading.Event()

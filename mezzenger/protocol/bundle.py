@@ -40,7 +40,7 @@ from mezzenger.protocol.wire import (
     Extra,
     Header,
     encode_data,
-    new_header,
+    new_tuple,
     offsets_of,
     read_extra,
     read_name,
@@ -218,6 +218,6 @@ def contents_of(bundle: Bundle) -> list[Contents]:
     all_contents = []
     for name, offset, place, extra, start, end in zip(names, offsets, places, extras, bounds, bounds[1:], strict=False):
         fields = name, 0, False, codec, 1, client, first + place, timestamp, start, start + extra
-        header = new_header(Header, fields)
+        header = new_tuple(Header, fields)
         all_contents.append(Contents(header, read_extra(frame, header), frame, (offset,), (start + extra, end)))
     return all_contents

@@ -46,7 +46,8 @@ class Freshness:
         """Requests whose mark has come before their answer: the names of which something has come since."""
         self._overdue: dict[int, float] = {}
         """Requests that are answered and whose mark has not come: when it is not waited for any longer."""
-        self._ended: list[bytes] = []
+        self.ended: list[bytes] = []
+        """What ``take_ended`` returns."""
 
     def requested(self, command: Subscribe) -> None:
         """Take note of a request of this connection."""
@@ -56,7 +57,7 @@ class Freshness:
         """Forget what has a meaning on one connection only."""
         for of_connection in (self._requests, self._stale, self._marked, self._overdue):
             of_connection.clear()
-        self._ended.clear()
+        self.ended.clear()
 
     def published(self, delivery: Delivery) -> Delivery | None:
         """Return the part of what the SUB socket has brought that is to be given."""
@@ -116,7 +117,7 @@ class Freshness:
 
     def take_ended(self) -> list[bytes]:
         """Return the tokens to which the SUB socket need not be subscribed any longer."""
-        ended, self._ended = self._ended, []
+        ended, self.ended = self.ended, []
         return ended
 
     def next_deadline(self) -> float | None:
@@ -142,7 +143,7 @@ class Freshness:
 
     def _forget(self, command: Subscribe) -> None:
         self._requests.pop(command.token, None)
-        self._ended.append(command.token)
+        self.ended.append(command.token)
 
     def _end(self, request: int, patterns: Sequence[str] | None = None) -> None:
         """Have what comes from now on given to those for which nothing new came because of this request, or former."""

@@ -85,6 +85,8 @@ class Gathering:
         if not taken:
             return ()
         self._last = taken[-1][1][0]
+        if count == 1:
+            return (_draft_of_one(*taken[0]),)
         room = min(limit, MAX_FRAME) - FRAME_OVERHEAD
         outlets, items = zip(*taken, strict=True)
         outlet = outlets[0]
@@ -93,6 +95,10 @@ class Gathering:
             if size <= room:
                 return (Draft(outlet.name, items, 0, outlet.codec, outlet.extra),)
         return [_draft(part) for part in _cut(taken, room)]
+
+
+def _draft_of_one(outlet: Outlet, item: Item) -> Draft:
+    return Draft(outlet.name, (item,), 0, outlet.codec, outlet.extra)
 
 
 def _cut(waiting: Sequence[Waiting], room: int) -> Iterator[Sequence[Waiting]]:
@@ -109,9 +115,11 @@ def _cut(waiting: Sequence[Waiting], room: int) -> Iterator[Sequence[Waiting]]:
 
 def _draft(waiting: Sequence[Waiting]) -> Draft | MixedDraft:
     """Return what travels as one frame."""
+    if len(waiting) == 1:
+        return _draft_of_one(*waiting[0])
     outlets, items = zip(*waiting, strict=True)
     names = [outlet.name for outlet in outlets]
     extras = [outlet.extra for outlet in outlets]
-    if len(items) == 1 or (names.count(names[0]) == extras.count(NO_EXTRA) == len(names)):
+    if names.count(names[0]) == extras.count(NO_EXTRA) == len(names):
         return Draft(names[0], items, 0, outlets[0].codec, extras[0])
     return MixedDraft(names, items, extras, outlets[0].codec)

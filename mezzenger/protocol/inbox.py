@@ -77,7 +77,10 @@ class Inbox:
         if is_addressed(frame):
             return self._unpack(frame)
         contents = self._read_contents(frame)
-        return () if contents is None else self._fresh([contents])
+        if contents is None:
+            return ()
+        delivery = wire.new_tuple(Delivery, (contents, 1, None, None, None, None, False))
+        return self._fresh((delivery,)) if self._freshness.is_on else (delivery,)
 
     def _unpack(self, frame: Buffer) -> Sequence[Delivery | Bundled]:
         address = bytes(frame[:TOKEN_BYTES])
@@ -94,13 +97,11 @@ class Inbox:
         except ProtocolError as error:
             self.malformed[error.reason] += 1
             return ()
-        return self._fresh([one for one in all_contents if one.header.name in self._subscriptions])
+        wanted = [Delivery(one, 1, None) for one in all_contents if one.header.name in self._subscriptions]
+        return self._fresh(wanted) if self._freshness.is_on else wanted
 
-    def _fresh(self, all_contents: Sequence[wire.Contents]) -> Sequence[Delivery]:
+    def _fresh(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Return what is to be given to callbacks, in view of what was kept."""
-        deliveries = [Delivery(contents, 1, None) for contents in all_contents]
-        if not self._freshness.is_on:
-            return deliveries
         return [fresh for one in deliveries if (fresh := self._freshness.published(one)) is not None]
 
     def kept(self, command: Retained, frames: Sequence[bytes]) -> Iterator[Delivery]:

@@ -114,6 +114,28 @@ class Outgoing:
         sequence = self._sequence
         return Parcel(draft.name, self.write(draft), sequence, len(draft.items), draft.ack)
 
+    def express(self, draft: Draft | MixedDraft) -> bytes | None:
+        """Write a frame of messages with ``ack=0`` that is handed to the transport now; None if others must go before.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit.
+        """
+        if self.held:
+            return None
+        frame = self.write(draft)
+        self._sent += len(draft.items)
+        return frame
+
+    def hold(self, draft: Draft | MixedDraft) -> Parcel:
+        """Write a frame that goes behind all that is held.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit.
+        """
+        parcel = self.pack(draft)
+        self.held.append(parcel)
+        return parcel
+
     def write(self, draft: Draft | MixedDraft) -> bytes:
         """Write a frame with the next sequence.
 
@@ -144,13 +166,9 @@ class Outgoing:
                     return
                 self.unconfirmed[parcel.sequence] = parcel
             else:
-                self.sent(parcel.messages)
+                self._sent += parcel.messages
             self.held.popleft()
             yield parcel
-
-    def sent(self, messages: int) -> None:
-        """Count the ``ack=0`` messages of a frame that is handed to the transport."""
-        self._sent += messages
 
     def settle(self, sequence: int, error: MezzengerError | None = None) -> None:
         """Take note that the server has confirmed a frame, or refused it; nobody may be waiting for that any more."""

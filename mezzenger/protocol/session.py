@@ -92,26 +92,31 @@ class ClientSession:
             MessageTooLarge: It is above the server's limit; nothing was sent.
             ClientStopped: The session is closed.
         """
-        self._tickets.require_open()
-        outgoing = self.outgoing
-        if not draft.ack and not outgoing.held and self._may_send(now):
-            self._actions.append(Send(outgoing.write(draft)))
-            outgoing.sent(len(draft.items))
+        if not draft.ack and (frame := self.express(draft, now)) is not None:
+            self._actions.append(Send(frame))
             return None
-        parcel = outgoing.pack(draft)
+        return self.hold(draft, now, deadline)
+
+    def express(self, draft: Draft | MixedDraft, now: float) -> bytes | None:
+        """Return what has ``ack=0`` as a frame that must be sent at once, before all else; None if it may not be.
+
+        Raises:
+            MessageTooLarge: It is above the server's limit.
+        """
+        return self.outgoing.express(draft) if self._may_send(now) else None
+
+    def hold(self, draft: Draft | MixedDraft, now: float, deadline: float) -> int:
+        """Send it as soon as that can be, behind all that is held; the rest is as in ``publish``."""
+        self._tickets.require_open()
+        parcel = self.outgoing.hold(draft)
         parcel.ticket = self._tickets.issue(deadline)
-        outgoing.held.append(parcel)
         self._send_held(now)
         return parcel.ticket
 
     def request(self, draft: Draft, now: float, deadline: float, *, elsewhere: bool = False) -> int:
         """Ask one subscriber of a name; the ticket is done when what its callback returned is here.
 
-        Args:
-            draft: One message, with ``ack=0``.
-            now: The time.
-            deadline: When nobody waits for it any more.
-            elsewhere: Not this client, for its callbacks wait for this.
+        It is a message with ``ack=0``; ``elsewhere`` means: not this client, for its callbacks wait for this.
 
         Raises:
             MessageTooLarge: It is above the server's limit; nothing was sent.
@@ -219,7 +224,7 @@ class ClientSession:
 
     def broadcast(self, frame: Buffer, now: float) -> None:
         """Take a frame from the SUB socket."""
-        if self.state in {State.CONNECTING, State.OPEN}:
+        if self.state is State.OPEN or self.state is State.CONNECTING:
             self._liveness.heard(now)
             self._events += self.inbox.broadcast(frame)
 
@@ -275,17 +280,16 @@ class ClientSession:
         if self.inbox.has_acks and self.state is State.OPEN and not self._is_blocked:
             for ack in self.inbox.take_acks():
                 self._send(ack)
-        self._actions += map(Ignore, self._freshness.take_ended())
+        if self._freshness.ended:
+            self._actions += map(Ignore, self._freshness.take_ended())
         actions = self._actions[:]
-        if actions:
-            self._actions.clear()
+        self._actions.clear()
         return actions
 
     def take_events(self) -> list[Event]:
         """Return what the shell must pass on, in order."""
         events = self._events[:]
-        if events:
-            self._events.clear()
+        self._events.clear()
         return events
 
     # The connection.

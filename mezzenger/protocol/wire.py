@@ -22,7 +22,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from xxhash import xxh3_64, xxh3_64_digest, xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_digest
 
 from mezzenger import codecs
 from mezzenger.codecs import Buffer
@@ -40,17 +40,30 @@ FRAME_OVERHEAD: Final = MAX_NAME_BYTES + 64
 
 SEPARATOR: Final = b"|"
 _HEADER = struct.Struct("!BBBxHHQQd")
+_KIND = struct.Struct("!BBBxHH")
+"""The part of the header that is the same for all messages of a kind."""
+_KIND_SIZE: Final = _KIND.size
+_TO_ORIGIN: Final = 1 + _KIND_SIZE
+"""Bytes from the end of the name on."""
+_ORIGIN = struct.Struct("!QQd")
+"""The rest of it."""
+_ORIGIN_SIZE: Final = _ORIGIN.size
 _ITEM_SIZE: Final = 8
 """Of a message in the table of a batch."""
-_DIGEST = struct.Struct("!Q")
-DIGEST_SIZE: Final = _DIGEST.size
+DIGEST_SIZE: Final = 8
 _LARGE: Final = 64 * 2**10
 """Bytes of a payload from which on it is not copied once more to take its digest."""
-_MAX_HEAD: Final = MAX_NAME_BYTES + 1 + _HEADER.size
+_HEADER_SIZE: Final = _HEADER.size
+_MAX_HEAD: Final = MAX_NAME_BYTES + 1 + _HEADER_SIZE
 _MAX_OFFSET = 2**32 - 1
+_NO_OFFSET: Final = (0,)
+"""The offsets of a single message."""
 MAX_TIMESTAMP: Final = 1e11
 MAX_SEQUENCE: Final = 2**64 - 1
-_FLAGS_OF_ONE: Final = frozenset({0, FLAG_ACK})
+_KINDS: Final[dict[bytes, tuple[Literal[0, 1], int]]] = {
+    _KIND.pack(VERSION, FLAG_ACK * ack, codec, 0, 1): (ack, codec) for ack in (0, 1) for codec in codecs.BY_NUMBER
+}
+"""Ack and codec of a single message without extra fields, by what stands in its header: most frames are so."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for malformed bytes, text that is not UTF-8, and values nested without end."""
 
@@ -71,7 +84,7 @@ class Header(NamedTuple):
     body_start: int
 
 
-new_header = tuple.__new__
+new_tuple = tuple.__new__
 """Makes a named tuple without the function in Python that its class has for it."""
 
 
@@ -138,23 +151,26 @@ def encode_data(
     Args:
         items: Timestamp and payload bytes of each message, 1 to ``MAX_BATCH`` of them.
     """
-    written = b"" if extra is NO_EXTRA else write_extra(extra)
-    timestamp = items[0][0]
+    timestamp, payload = items[0]
     count = len(items)
+    if count == 1 and extra is NO_EXTRA and len(payload) <= _LARGE:
+        head = _HEADER.pack(VERSION, FLAG_ACK * ack, codec, 0, 1, client, sequence, timestamp)
+        content = b"".join((name.encode(), SEPARATOR, head, payload))
+        return content + xxh3_64_digest(content)
+    written = write_extra(extra)
     flags = FLAG_ACK * ack | FLAG_BATCH * (count > 1)
     head = _HEADER.pack(VERSION, flags, codec, len(written), count, client, sequence, timestamp)
     if count > 1:
         times, payloads = zip(*items, strict=True)
         table = _table(count).pack(*offsets_of(times), *map(len, payloads))
         content = b"".join((name.encode(), SEPARATOR, head, written, table, *payloads))
-    else:
-        payload = items[0][1]
+    elif len(payload) > _LARGE:
         front = b"".join((name.encode(), SEPARATOR, head, written))
-        if len(payload) > _LARGE:
-            digest = xxh3_64(front)
-            digest.update(payload)
-            return b"".join((front, payload, digest.digest()))
-        content = front + payload
+        digest = xxh3_64(front)
+        digest.update(payload)
+        return b"".join((front, payload, digest.digest()))
+    else:
+        content = b"".join((name.encode(), SEPARATOR, head, written, payload))
     return content + xxh3_64_digest(content)
 
 
@@ -187,43 +203,60 @@ def read_header(frame: Buffer) -> Header:
     """
     head = frame if isinstance(frame, bytes) else bytes(frame[:_MAX_HEAD])
     end = head.find(SEPARATOR, 0, MAX_NAME_BYTES + 1)
+    origin = end + _TO_ORIGIN
+    front = _read_usual_front(head[:origin])
+    body_start = origin + _ORIGIN_SIZE
+    if front is None or len(frame) < body_start + DIGEST_SIZE:
+        return _read_unusual_header(frame, head, end)
+    client, sequence, timestamp = _ORIGIN.unpack_from(head, origin)
+    if not 0 <= timestamp <= MAX_TIMESTAMP:
+        return _read_unusual_header(frame, head, end)
+    return new_tuple(Header, (*front, client, sequence, timestamp, body_start, body_start))
+
+
+@lru_cache(maxsize=65536)
+def _read_usual_front(front: bytes) -> tuple[str, Literal[0, 1], bool, int, int] | None:
+    """Read how the frame of a single message without extra fields begins; None if it begins otherwise.
+
+    Returns:
+        The first fields of its header.
+
+    Raises:
+        ProtocolError: The name cannot be used.
+    """
+    kind = _KINDS.get(front[-_KIND_SIZE:])
+    end = len(front) - _TO_ORIGIN
+    if kind is None or end <= 0 or front[end : end + 1] != SEPARATOR:
+        return None
+    ack, codec = kind
+    return read_name(front[:end]), ack, False, codec, 1
+
+
+def _read_unusual_header(frame: Buffer, head: bytes, end: int) -> Header:
+    """Read a header that may be of any kind, or of none.
+
+    Args:
+        head: As much of the frame as is needed.
+        end: Where in it the name ends.
+
+    Raises:
+        ProtocolError: It is of none.
+    """
     if end <= 0:
         raise ProtocolError("name", "a data frame starts with a name of 1 to 255 bytes and '|'")
     start = end + 1
-    body_start = start + _HEADER.size
+    body_start = start + _HEADER_SIZE
     room = len(frame) - DIGEST_SIZE - body_start
     if room < 0:
         raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its header")
     version, flags, codec, extra, count, client, sequence, timestamp = _HEADER.unpack_from(head, start)
-    # One condition for what is almost always so.
-    if not (
-        version == VERSION
-        and flags in _FLAGS_OF_ONE
-        and count == 1
-        and codec in codecs.BY_NUMBER
-        and extra <= room
-        and 0 <= timestamp <= MAX_TIMESTAMP
-    ):
-        _check_header(version, flags, codec, count, timestamp)
-        if sequence + count - 1 > MAX_SEQUENCE:
-            raise ProtocolError("sequence", f"a batch's sequence {sequence} is too high for {count} messages")
-        if extra > room:
-            raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
-    return new_header(
-        Header,
-        (
-            read_name(head[:end]),
-            flags & FLAG_ACK,
-            count > 1,
-            codec,
-            count,
-            client,
-            sequence,
-            timestamp,
-            body_start,
-            body_start + extra,
-        ),
-    )
+    _check_header(version, flags, codec, count, timestamp)
+    if sequence + count - 1 > MAX_SEQUENCE:
+        raise ProtocolError("sequence", f"a batch's sequence {sequence} is too high for {count} messages")
+    if extra > room:
+        raise ProtocolError("truncated", f"a data frame of {len(frame)} bytes ends inside its extra fields")
+    name, body_starts = read_name(head[:end]), (body_start, body_start + extra)
+    return Header(name, flags & FLAG_ACK, count > 1, codec, count, client, sequence, timestamp, *body_starts)
 
 
 def _check_header(version: int, flags: int, codec: int, count: int, timestamp: float) -> None:
@@ -261,8 +294,8 @@ def verify_digest(frame: Buffer, start: int = 0) -> None:
     Raises:
         ProtocolError: It did not (reason ``digest``).
     """
-    size = len(frame) - DIGEST_SIZE
-    if xxh3_64_intdigest(memoryview(frame)[start:size]) != _DIGEST.unpack_from(frame, size)[0]:
+    view = memoryview(frame)
+    if xxh3_64_digest(view[start:-DIGEST_SIZE]) != view[-DIGEST_SIZE:]:
         raise ProtocolError("digest", f"a frame of {len(frame)} bytes was damaged on its way")
 
 
@@ -310,14 +343,14 @@ def read_contents(frame: Buffer) -> Contents:
     header = read_header(frame)
     verify_digest(frame)
     extra = NO_EXTRA if header.extra_start == header.body_start else read_extra(frame, header)
-    return Contents(header, extra, frame, *_read_table(frame, header))
+    if header.batch:
+        return Contents(header, extra, frame, *_read_table(frame, header))
+    return new_tuple(Contents, (header, extra, frame, _NO_OFFSET, (header.body_start, len(frame) - DIGEST_SIZE)))
 
 
 def _read_table(frame: Buffer, header: Header) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the offsets of a frame's messages, and the bounds of their payloads."""
+    """Return the offsets of a batch's messages, and the bounds of their payloads."""
     start, end = header.body_start, len(frame) - DIGEST_SIZE
-    if not header.batch:
-        return (0,), (start, end)
     count = header.messages
     first = start + count * _ITEM_SIZE
     if first > end:

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
 from mezzenger.broker.effects import (
+    Change,
     Effect,
     Know,
     Mark,
     Publish,
+    Query,
     Retain,
     Send,
     Settle,
@@ -22,7 +24,7 @@ from mezzenger.protocol.commands import is_token
 from mezzenger.server.outbox import Outbox
 from mezzenger.server.storing import Storing
 from mezzenger.storage.base import Storage
-from mezzenger.transport.sockets import Readable, Sent, ServerSockets, broadcast, receive_from_peer, send
+from mezzenger.transport.sockets import Readable, Sent, ServerSockets, Socket, broadcast, receive_from_peer, send
 
 _SLICE: Final = 512
 """Messages taken from a socket before everything else has its turn."""
@@ -81,6 +83,8 @@ class ServerLoop:
         self._has_told_of_room = False
         self._is_over = False
         """Whether the sockets are not to be used any more; timers may fire still."""
+        self._loop_time = time.monotonic
+        """The loop's clock, once that runs."""
         self._start = 0.0
         """What the loop's clock showed, less Unix time, when the broker's time began."""
 
@@ -101,13 +105,14 @@ class ServerLoop:
         """
         loop = asyncio.get_running_loop()
         # From now on the wall clock may jump: nothing is sent again, or expires, the earlier or later for it.
+        self._loop_time = loop.time
         self._start = loop.time() - time.time()
         try:
             self._broker.restored(await self._storage.open())
             storing = loop.create_task(self._store_forever())
             reporter = loop.create_task(self._report_forever())
-            for socket in (self._sockets.router, self._sockets.xpub):
-                loop.add_reader(socket.fileno(), self._pump)
+            loop.add_reader(self._sockets.router.fileno(), self._on_message)
+            loop.add_reader(self._sockets.xpub.fileno(), self._pump)
             self._pump()
             when_ready()
             stopping = loop.create_task(self._stop_requested.wait())
@@ -127,20 +132,27 @@ class ServerLoop:
             self._sockets.close()
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time() - self._start
+        return self._loop_time() - self._start
 
     # Waiting.
 
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
-        if self._is_over:
-            return
-        now = self._now()
-        is_calm, readable = True, self._readable.now()
+        if not self._is_over:
+            self._take(self._readable.now())
+
+    def _on_message(self) -> None:
+        """Do the same when the ROUTER has told of something, which is mostly one message: ask for more after that."""
+        if not self._is_over:
+            self._take([self._sockets.router])
+
+    def _take(self, readable: Sequence[Socket]) -> None:
+        now, is_calm, router = self._now(), True, self._sockets.router
         for _ in range(_SLICE):
             for socket in readable:
-                if socket is self._sockets.router:
-                    is_calm &= self._take_from_peer(now)
+                if socket is router:
+                    received = receive_from_peer(router)
+                    is_calm &= received is None or self._broker.receive(*received, now)
                 else:
                     self._take_subscription(now)
                     is_calm = False
@@ -158,10 +170,6 @@ class ServerLoop:
         if not self._is_pump_due:
             self._is_pump_due = True
             asyncio.get_running_loop().call_soon(self._pump_on)
-
-    def _take_from_peer(self, now: float) -> bool:
-        received = receive_from_peer(self._sockets.router)
-        return received is None or self._broker.receive(*received, now)
 
     def _pump_on(self) -> None:
         self._is_pump_due = False
@@ -208,16 +216,17 @@ class ServerLoop:
 
     def _do_all(self) -> None:
         # A send that fails makes the broker give a peer up, and that has effects of its own.
-        while effects := self._broker.take_effects():
-            for effect in effects:
-                self._do(effect)
+        while self._broker.effects:
+            for effect in self._broker.take_effects():
+                if self._verbose:
+                    logger.debug("%s", _describe(effect))
+                if isinstance(effect, Publish):
+                    broadcast(self._sockets.xpub, effect.frame)
+                else:
+                    self._do(effect)
 
-    def _do(self, effect: Effect) -> None:
-        if self._verbose:
-            logger.debug("%s", _describe(effect))
+    def _do(self, effect: Send | Mark | Change | Query) -> None:
         match effect:
-            case Publish():
-                broadcast(self._sockets.xpub, effect.frame)
             case Send():
                 self._send(effect.peer, [effect.peer, *effect.frames])
             case Mark():

@@ -1,7 +1,7 @@
 """``Mezzenger`` in memory: the thread that waits for something has all others work meanwhile, and runs callbacks."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from mezzenger.client.dispatch import Dispatcher
@@ -32,7 +32,7 @@ class _NoSleep:
     def watch(self, generation: int, descriptors: Callable[[], Iterable[int]]) -> None:
         """Do nothing."""
 
-    def until_signalled(self, seconds: float) -> list[int]:
+    def until_signalled(self, seconds: float) -> Sequence[int]:
         """Do nothing."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class MemoryPump(Pump):
     def start(self) -> None:
         """Do nothing: what arrives is taken in as it comes."""
 
-    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], bool]) -> None:  # noqa: ARG002  # nobody follows
+    def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], object]) -> None:  # noqa: ARG002  # nobody follows
         while not is_over():
             self._step()
 
@@ -90,7 +90,9 @@ class MemoryDispatcher(Dispatcher):
                 return False
             self._runner = threading.get_ident()
         try:
-            self._dispatch(self._take())
+            arrival = self._take()
+            if arrival is not None:
+                self._dispatch(arrival)
         finally:
             self._runner = None
             if self._is_stopping:

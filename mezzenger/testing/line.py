@@ -1,7 +1,7 @@
 """A client's line to the server in memory: does what its session asks for, and hands in what arrives."""
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 from mezzenger.protocol.events import Action, Connect, Disconnect, Ignore, Listen, Send
 from mezzenger.protocol.session import ClientSession
@@ -39,7 +39,7 @@ class MemoryLine:
         """Return nothing: ``wake`` tells of all that arrives."""
         return []
 
-    def signalled(self, descriptors: Collection[int]) -> None:
+    def signalled(self, descriptors: Iterable[int]) -> None:
         """Do nothing."""
 
     def doubt_all(self) -> None:
@@ -62,6 +62,11 @@ class MemoryLine:
             for action in actions:
                 self._do(action)
 
+    def send(self, frame: bytes) -> None:
+        """Send a frame."""
+        if self._wires is not None:
+            self._wires.send(frame)
+
     def _do(self, action: Action) -> None:
         match action:
             case Connect():
@@ -71,8 +76,8 @@ class MemoryLine:
                     self._wires.leave()
                 self._wires = None
                 self._arrived.clear()
-            case Send() if self._wires is not None:
-                self._wires.send(action.frame)
+            case Send():
+                self.send(action.frame)
             case Listen() if self._wires is not None:
                 self._wires.listen(action.prefix)
             case Ignore() if self._wires is not None:

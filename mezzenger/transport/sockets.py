@@ -2,9 +2,10 @@
 
 import errno
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -26,24 +27,31 @@ _FRAME_SLACK: Final = 64 * 2**10
 _MAX_SUBSCRIPTION_SIZE: Final = 4096
 """A name and a separator."""
 
-_LARGE: Final = 64 * 2**10
+LARGE: Final = 64 * 2**10
 """Bytes from which on it pays not to copy a frame that was received."""
 _LARGE_TO_SEND: Final = 320 * 2**10
 """Bytes from which on it pays to hand a frame over instead of copying it: another thread must tell when it is sent."""
 
-# As plain numbers: an enum takes longer to compare than libzmq takes to answer.
+# As plain numbers: an enum takes longer to be used as one than libzmq takes to answer.
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
+_DONTWAIT: Final = int(zmq.DONTWAIT)
 
-_contexts: dict[int, zmq.Context[zmq.Socket[bytes]]] = {}
+Socket = zmq.Socket[bytes]
+
+_Poll = Callable[[Sequence[tuple[Socket, int]], int], list[tuple[Socket, int]]]
+_poll = cast("_Poll", zmq.zmq_poll)
+"""What ``zmq.Poller`` calls, after half as much time as that takes."""
+
+_contexts: dict[int, zmq.Context[Socket]] = {}
 
 
-def shared_context() -> zmq.Context[zmq.Socket[bytes]]:
+def shared_context() -> zmq.Context[Socket]:
     """Return this process's context; a child process after a fork has its own."""
     pid = os.getpid()
     if pid not in _contexts:
-        context = zmq.Context[zmq.Socket[bytes]]()
+        context = zmq.Context[Socket]()
         context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
         _contexts[pid] = context
     return _contexts[pid]
@@ -64,10 +72,10 @@ class Sent(Enum):
     """The peer is gone."""
 
 
-def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> Sent:
+def send(socket: Socket, frames: list[bytes]) -> Sent:
     """Send a multipart message without ever waiting."""
     try:
-        socket.send_multipart(frames, zmq.DONTWAIT)
+        socket.send_multipart(frames, _DONTWAIT)
     except zmq.Again:
         return Sent.FULL
     except zmq.ZMQError as error:
@@ -77,65 +85,81 @@ def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> Sent:
     return Sent.DONE
 
 
-def can_receive(socket: zmq.Socket[bytes]) -> bool:
+def can_receive(socket: Socket) -> bool:
     """Whether a message is there; to be asked after every use, for the file descriptor tells only once."""
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
-def can_send(socket: zmq.Socket[bytes]) -> bool:
+def can_send(socket: Socket) -> bool:
     """Whether there is room for a message."""
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLOUT)
 
 
-def receive_from_peer(router: zmq.Socket[bytes]) -> tuple[bytes, list[Buffer]] | None:
+def receive_from_peer(router: Socket) -> tuple[bytes, list[Buffer]] | None:
     """Return a message of a ROUTER socket and whose it is; None if none is there. What is large is not copied."""
     try:
-        peer = router.recv(zmq.DONTWAIT)
+        peer = router.recv(_DONTWAIT)
     except zmq.Again:
         return None
     # Half as long as asking for each part whether it is the last.
-    part = router.recv(zmq.DONTWAIT, copy=False)
-    return peer, [_contents(part), *router.recv_multipart(zmq.DONTWAIT)] if part.more else [_contents(part)]
+    part = router.recv(_DONTWAIT, copy=False)
+    contents = _contents(part)
+    return peer, [contents, *router.recv_multipart(_DONTWAIT)] if part.more else [contents]
 
 
-def receive_one(socket: zmq.Socket[bytes]) -> Buffer:
-    """Return the frame that is there; what is large is not copied."""
-    return _contents(socket.recv(zmq.DONTWAIT, copy=False))
+def receive_one(socket: Socket, *, is_large: bool) -> Buffer | None:
+    """Return the frame that is there, if one is.
+
+    Args:
+        socket: Receives.
+        is_large: Whether it is expected to be large, so that it pays not to copy it.
+    """
+    try:
+        return _contents(socket.recv(_DONTWAIT, copy=False)) if is_large else socket.recv(_DONTWAIT)
+    except zmq.Again:
+        return None
+
+
+def receive_all(socket: Socket) -> list[bytes] | None:
+    """Return the frames of the message that is there, if one is."""
+    try:
+        return socket.recv_multipart(_DONTWAIT)
+    except zmq.Again:
+        return None
 
 
 def _contents(part: zmq.Frame) -> Buffer:
-    return part.bytes if len(part) < _LARGE else part.buffer
+    return part.bytes if len(part) < LARGE else part.buffer
 
 
-def send_one(socket: zmq.Socket[bytes], frame: bytes) -> bool:
+def send_one(socket: Socket, frame: bytes) -> bool:
     """Send one frame without ever waiting; return False if the queue is full."""
     try:
-        socket.send(frame, zmq.DONTWAIT, copy=len(frame) < _LARGE_TO_SEND)
+        socket.send(frame, _DONTWAIT, copy=len(frame) < _LARGE_TO_SEND)
     except zmq.Again:
         return False
     return True
 
 
-def broadcast(xpub: zmq.Socket[bytes], frame: Buffer) -> None:
+def broadcast(xpub: Socket, frame: Buffer) -> None:
     """Send one frame to whom it concerns, without ever waiting; it is dropped for those whose queue is full."""
     if isinstance(frame, memoryview) and isinstance(frame.obj, zmq.Frame):
         # As it was received, ZeroMQ passes it on without any help of Python.
-        xpub.send(frame.obj, zmq.DONTWAIT, copy=False)
+        xpub.send(frame.obj, _DONTWAIT, copy=False)
     else:
-        xpub.send(frame, zmq.DONTWAIT)
+        xpub.send(frame, _DONTWAIT)
 
 
 class Readable:
     """Tells which of some sockets have something; for two of them quicker than asking each."""
 
-    def __init__(self, *sockets: zmq.Socket[bytes]) -> None:
-        self._poller = zmq.Poller()
-        for socket in sockets:
-            self._poller.register(socket, zmq.POLLIN)
+    def __init__(self, *sockets: Socket) -> None:
+        self._sockets = [(socket, _POLLIN) for socket in sockets]
 
-    def now(self) -> list[zmq.Socket[bytes]]:
+    def now(self) -> list[Socket]:
         """Return those in which a message is; when none is returned, the file descriptors will tell of the next."""
-        return [socket for socket, _ in self._poller.poll(0)]
+        ready = _poll(self._sockets, 0)
+        return [socket for socket, _ in ready] if ready else []
 
 
 # The server's side.
@@ -158,8 +182,8 @@ class ServerSocketOptions:
 class ServerSockets(NamedTuple):
     """Both sockets of the server, bound."""
 
-    router: zmq.Socket[bytes]
-    xpub: zmq.Socket[bytes]
+    router: Socket
+    xpub: Socket
     recv_port: int
     pub_port: int
 
@@ -207,7 +231,7 @@ _BIND_PROBLEMS: Final = {
 }
 
 
-def _bind(socket: zmq.Socket[bytes], host: str, port: int, setting: str) -> int:
+def _bind(socket: Socket, host: str, port: int, setting: str) -> int:
     try:
         socket.bind(tcp_address(host, port))
     except zmq.ZMQError as error:
@@ -216,7 +240,7 @@ def _bind(socket: zmq.Socket[bytes], host: str, port: int, setting: str) -> int:
     return int(socket.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
 
-def _set_heartbeat(socket: zmq.Socket[bytes], interval: float, timeout: float) -> None:
+def _set_heartbeat(socket: Socket, interval: float, timeout: float) -> None:
     """Have libzmq's own thread find out whether the other end lives; it does so while Python is busy, too."""
     socket.set(zmq.HEARTBEAT_IVL, max(round(interval * 1000), 1))
     socket.set(zmq.HEARTBEAT_TIMEOUT, max(round(timeout * 1000), 1))
@@ -249,7 +273,7 @@ class ClientSockets:
         context = shared_context()
         self.dealer = context.socket(zmq.DEALER)
         self.sub = context.socket(zmq.SUB)
-        self.monitors: list[zmq.Socket[bytes]] = []
+        self.monitors: list[Socket] = []
         for socket in (self.dealer, self.sub):
             socket.linger = 0
             socket.set(zmq.RECONNECT_IVL, -1)
@@ -265,19 +289,18 @@ class ClientSockets:
         self.dealer.connect(tcp_address(options.server_address, options.send_port))
         self.sub.connect(tcp_address(options.server_address, options.sub_port))
 
-        self.dealer_descriptor = self.dealer.fileno()
-        self.sub_descriptor = self.sub.fileno()
+        self.by_descriptor = {socket.fileno(): socket for socket in (self.dealer, self.sub)}
         self.monitor_descriptors = frozenset(monitor.fileno() for monitor in self.monitors)
 
     def descriptors(self) -> list[int]:
         """Return the file descriptors of all that can become readable."""
-        return [self.dealer_descriptor, self.sub_descriptor, *self.monitor_descriptors]
+        return [*self.by_descriptor, *self.monitor_descriptors]
 
     def breakage(self) -> str | None:
         """Return why the connection is broken, or None if it is not."""
         for monitor in self.monitors:
             if can_receive(monitor):
-                event = recv_monitor_message(monitor, zmq.DONTWAIT)["event"]
+                event = recv_monitor_message(monitor, _DONTWAIT)["event"]
                 return "the connection was refused" if event == zmq.EVENT_CLOSED else "the connection broke"
         return None
 

@@ -285,7 +285,7 @@ class TestWhoIsGivenIt:
         driver.join(B)
         driver.subscribe(B, *(f"many.{number}" for number in range(len(sizes))))
         driver.broker.surfaced(token_of("sync"), driver.now)
-        sends = [effect for effect in driver.broker._effects if isinstance(effect, Send)]
+        sends = [effect for effect in driver.broker.effects if isinstance(effect, Send)]
         assert [len(send.frames) - 1 for send in sends] == [3, 1, 1, 1, 1, 0]
         driver.look()
         assert [read_header(frame).name for frame in driver.retained[B]] == [f"many.{n}" for n in range(len(sizes))]

@@ -12,7 +12,7 @@ from mezzenger.client.handlers import Handler
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.codecs import JSON, PICKLE, RAW
-from mezzenger.errors import UntrustedPayload
+from mezzenger.errors import PayloadNotDecodable, UntrustedPayload
 from mezzenger.message import Message
 from mezzenger.protocol.bundle import encode_bundle, read_bundle
 from mezzenger.protocol.commands import Failure, Raised
@@ -58,7 +58,7 @@ def dispatching(
     """Have a dispatcher with one callback, for the name ``a``."""
     roused = threading.Event()
 
-    def rest(is_over: Callable[[], bool]) -> None:
+    def rest(is_over: Callable[[], int]) -> None:
         while not is_over():
             roused.wait(0.01)
 
@@ -297,5 +297,36 @@ def test_a_pickle_from_a_stranger() -> None:
         with pytest.raises(UntrustedPayload, match="allow_pickle"):
             Payloads(far).reader(pickled, channel)(0)
         with pytest.raises(UntrustedPayload, match="allow_pickle"):
+            Payloads(far).read(pickled, channel)
+        with pytest.raises(UntrustedPayload, match="allow_pickle"):
             Payloads(far).bundle_reader(bundled("a", codec=PICKLE.number).bundle)(0, channel)
-    assert Payloads(ClientSettings()).reader(pickled)(0).payload == {"a": 1}
+    near = Payloads(ClientSettings())
+    assert near.reader(pickled)(0).payload == near.read(pickled).payload == {"a": 1}
+
+
+def test_both_ways_to_read_one_message() -> None:
+    """A message is the same, whether it is read by itself or as one of a batch, and what cannot be read is told."""
+    payloads = Payloads(ClientSettings())
+    for size in (0, 10, 10_000):
+        for channel in (None, Channel("a", bytes)):
+            one = delivery(7, codec=PICKLE.number, payload=PICKLE.dumps(bytes(size)))._replace(is_retained=True)
+            message = payloads.read(one, channel)
+            assert message == payloads.reader(one, channel)(0)
+            assert message.checksum == payloads.reader(one, channel)(0).checksum
+    with pytest.raises(PayloadNotDecodable, match="message 'a'"):
+        payloads.read(delivery(1, codec=PICKLE.number))
+
+
+def test_what_a_callback_raises_for_one_message() -> None:
+    """It is counted, and the next message is handled; with no callback any more, nothing is."""
+    handled, done = Handled(), threading.Event()
+
+    def take(payload: bytes, _message: Message[bytes]) -> None:
+        if payload == b"bad":
+            raise RuntimeError("bad")
+        done.set()
+
+    with dispatching(take, handled) as dispatcher:
+        dispatcher.put([delivery(1, ack=0, payload=b"bad"), delivery(2, ack=0)])
+        assert done.wait(SECONDS)
+    assert (dispatcher.received, dispatcher.failed, handled.failures) == (2, 1, [])

@@ -206,7 +206,7 @@ MUTANTS: Final = (
         "P8",
         "a frame above max_message_size is taken",
         "broker/core.py",
-        "if len(frame) > limit:",
+        "if len(frame) > self._max_message_size:",
         "if False:",
         (f"{_CORE}::TestMayBeLost",),
     ),

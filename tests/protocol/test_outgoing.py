@@ -19,17 +19,20 @@ def with_window(window: int) -> Outgoing:
     return Told(window).outgoing
 
 
+def draft(*payloads: bytes, ack: int = 1) -> Draft:
+    items = [(1.5, payload) for payload in payloads or (b"x",)]
+    return Draft("a", items, ack, 2, Extra(headers={"k": "v"}))
+
+
 def pack(outgoing: Outgoing, *payloads: bytes, ack: int = 1) -> Parcel:
     """Pack a frame."""
-    items = [(1.5, payload) for payload in payloads or (b"x",)]
-    return outgoing.pack(Draft("a", items, ack, 2, Extra(headers={"k": "v"})))
+    return outgoing.pack(draft(*payloads, ack=ack))
 
 
 def hold(outgoing: Outgoing, *payloads: bytes, ack: int = 1, ticket: int) -> Parcel:
     """Hold a frame that somebody waits for."""
-    parcel = pack(outgoing, *payloads, ack=ack)
+    parcel = outgoing.hold(draft(*payloads, ack=ack))
     parcel.ticket = ticket
-    outgoing.held.append(parcel)
     return parcel
 
 
@@ -116,12 +119,25 @@ def test_a_flush_is_ready_once() -> None:
     assert list(outgoing.ready_flushes()) == [flush]
 
 
+def test_nothing_overtakes_what_is_held() -> None:
+    """A frame that could leave at once does not while another one waits to, and is not counted as sent."""
+    outgoing = with_window(2)
+    parcel = hold(outgoing, ack=0, ticket=1)
+    assert outgoing.express(draft(ack=0)) is None
+    assert list(outgoing.sendable()) == [parcel]
+    frame = outgoing.express(draft(ack=0))
+    assert frame is not None
+    assert read_contents(frame).header.sequence == 2
+    outgoing.disconnected()
+    assert outgoing.uncertain == 2
+
+
 def test_an_answer_shows_what_has_arrived() -> None:
     """Only what was sent after the last answered ping is in doubt when the connection breaks."""
     outgoing = with_window(2)
     numbers = []
     for _ in range(3):
-        outgoing.sent(pack(outgoing, b"1", b"2", ack=0).messages)
+        assert outgoing.express(draft(b"1", b"2", ack=0)) is not None
         numbers.append(outgoing.next_ping())
     outgoing.ponged(numbers[1])
     outgoing.disconnected()
@@ -134,7 +150,7 @@ def test_a_break_ends_all_pings() -> None:
     """A ping that was under way when the connection broke tells nothing any more; each loss is counted once."""
     outgoing = with_window(2)
     number = outgoing.next_ping()
-    outgoing.sent(pack(outgoing, ack=0).messages)
+    assert outgoing.express(draft(ack=0)) is not None
     outgoing.disconnected()
     assert outgoing.uncertain == 1
     outgoing.ponged(number)
