@@ -3,7 +3,7 @@
 import hashlib
 import struct
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
@@ -224,3 +224,44 @@ def received_message(  # noqa: PLR0917  # the fields of a message; names would b
     _set_extra(message, None)
     _set_private(message, {"_encoded": encoded})
     return message
+
+
+def received_fields(
+    name: str, ack: Literal[0, 1], attempt: int, headers: Mapping[str, str], *, retained: bool = False
+) -> dict[str, object]:
+    """Return the fields that the messages of a frame have in common; the others are to be set in a copy for each."""
+    return {
+        "name": name,
+        "payload": None,
+        "ack": ack,
+        "timestamp": 0.0,
+        "id": "",
+        "attempt": attempt,
+        "headers": headers,
+        "retained": retained,
+    }
+
+
+def received_messages(
+    common: dict[str, object],
+    payloads: Sequence[object],
+    timestamps: Sequence[float],
+    ids: Sequence[str],
+    all_encoded: Sequence[Buffer],
+) -> list[Message[Any]]:
+    """Build messages as ``received_message`` does, of these fields and those that they have in common."""
+    messages = []
+    # What that does is written out here: to call it for each takes a tenth longer.
+    for payload, timestamp, id_, encoded in zip(payloads, timestamps, ids, all_encoded, strict=True):
+        # To copy a dict and change three of its values takes half as long as to make one.
+        fields = common.copy()
+        fields["payload"] = payload
+        fields["timestamp"] = timestamp
+        fields["id"] = id_
+        message: Message[Any] = _new(Message)
+        _set_fields(message, fields)
+        _set_names(message, _FIELDS)
+        _set_extra(message, None)
+        _set_private(message, {"_encoded": encoded})
+        messages.append(message)
+    return messages

@@ -3,7 +3,8 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from mezzenger.client.failures import describe
 from mezzenger.client.handlers import Handler, Handlers
@@ -173,7 +174,9 @@ class Dispatcher:
             self._call_for_one(delivery, handlers)
             return
         indexes = range(header.messages) if delivery.indexes is None else delivery.indexes
-        failures = self._call(delivery, indexes)
+        failures: list[Failure] = []
+        done = self._call_ahead(delivery, indexes, failures) if len(indexes) > 1 else 0
+        self._call(delivery, indexes[done:], failures)
         if header.ack:
             self._handled(delivery, failures)
 
@@ -190,33 +193,59 @@ class Dispatcher:
                 is_handled = False
         self.failed += not is_handled
 
-    def _call(self, delivery: Delivery, indexes: Iterable[int]) -> list[Failure]:
-        """Run all callbacks for each message; return what went wrong with which."""
-        failures: list[Failure] = []
-        name = delivery.contents.header.name
+    def _call_ahead(self, delivery: Delivery, indexes: Sequence[int], failures: list[Failure]) -> int:
+        """Run the only callback for messages that are read together; return how many were handled, or failed.
+
+        Those behind them are for ``_call``, if there are more callbacks, or others than before, or one cannot be read.
+        """
+        name, handlers = delivery.contents.header.name, self.handlers
+        version = handlers.version
+        found = handlers.of(name, delivery.group, delivery.wanted)
+        if len(found) != 1:
+            return 0
+        callback, done = found[0].callback, 0
+        with suppress(BaseException):  # what cannot be read is tried again where it is known which message it is
+            for messages in self._payloads.read_ahead(delivery, found[0].channel, indexes):
+                for message in messages:
+                    self.received += 1
+                    try:
+                        callback(message.payload, message)
+                    except BaseException as error:  # noqa: BLE001  # whatever it raises, the next one must be called
+                        self._failed(name, indexes[done], error, failures)
+                    done += 1
+                    if version != handlers.version:
+                        return done
+        return done
+
+    def _call(self, delivery: Delivery, indexes: Sequence[int], failures: list[Failure]) -> None:
+        """Run all callbacks for each message, one after the other."""
+        name, handlers = delivery.contents.header.name, self.handlers
         version = -1
         for index in indexes:
             # Asked each time: a callback may unsubscribe, and subscribe again with another type.
-            if version != self.handlers.version:
-                version = self.handlers.version
-                handlers = self.handlers.of(name, delivery.group, delivery.wanted)
-                calls = [(handler.callback, self._payloads.reader(delivery, handler.channel)) for handler in handlers]
+            if version != handlers.version:
+                version = handlers.version
+                calls = [
+                    (handler.callback, self._payloads.reader(delivery, handler.channel))
+                    for handler in handlers.of(name, delivery.group, delivery.wanted)
+                ]
             if not calls:
                 failures.append(Failure(index, "unsubscribed while the batch was handled"))
                 continue
             self.received += 1
-            text = None
             for callback, read in calls:
                 try:
                     message = read(index)
                     callback(message.payload, message)
-                except BaseException as error:  # whatever a callback raises, the next one must be called
-                    logger.exception("message %r was not handled", name)
-                    text = text or describe(error)
-            if text is not None:
-                self.failed += 1
-                failures.append(Failure(index, text))
-        return failures
+                except BaseException as error:  # noqa: BLE001  # likewise
+                    self._failed(name, index, error, failures)
+
+    def _failed(self, name: str, index: int, error: BaseException, failures: list[Failure]) -> None:
+        """Take note that a message was not handled, and why, unless that is known."""
+        logger.error("message %r was not handled", name, exc_info=error)
+        if not failures or failures[-1].index != index:
+            self.failed += 1
+            failures.append(Failure(index, describe(error)))
 
 
 def _counted(arrival: Delivery | Bundled) -> int:

@@ -1,7 +1,7 @@
 """What the thread of the callbacks does with deliveries, without any server."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -115,6 +115,59 @@ def test_whatever_it_raises(error: type[BaseException]) -> None:
         handled.wait_for(2)
     assert [len(failures) for failures in handled.failures] == [1, 0]
     assert handled.failures[0][0].error.startswith(error.__name__)
+
+
+def batch(payloads: Sequence[bytes], indexes: Sequence[int] | None, codec: int = JSON.number) -> Delivery:
+    """Return these as one delivery, or some of them."""
+    items = [(1.5 + number, payload) for number, payload in enumerate(payloads)]
+    frame = encode_data("a", items, ack=1, codec=codec, client=1, sequence=7)
+    return Delivery(read_contents(frame), 2, indexes, is_retained=True)
+
+
+@pytest.mark.parametrize("size", [2, 31, 32, 33, 100])
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("error", [None, ValueError, SystemExit])
+@pytest.mark.parametrize("unreadable", [None, 0, 30, 60])
+def test_a_batch_is_what_its_messages_are(
+    size: int, step: int, error: type[BaseException] | None, unreadable: int | None
+) -> None:
+    """They are read some at a time; each is as if it were read alone, and what fails is known one by one."""
+    handled, taken = Handled(), list[Message[bytes]]()
+    payloads = [b"?" if number == unreadable else b"%d" % number for number in range(size)]
+    one = batch(payloads, None if step == 1 else tuple(range(0, size, step)))
+    failing = {0, 33, size - 1} if error else set()
+
+    def take(payload: bytes, message: Message[bytes]) -> None:
+        assert payload is message.payload
+        taken.append(message)
+        if error and int(payload) in failing:
+            raise error
+
+    with dispatching(take, handled) as dispatcher:
+        dispatcher.put([one])
+        handled.wait_for(1)
+        assert (dispatcher.received, dispatcher.failed) == (len(range(0, size, step)), len(handled.failures[0]))
+    wanted = list(range(0, size, step))
+    read = Payloads(ClientSettings()).reader(one)
+    assert taken == [read(index) for index in wanted if index != unreadable]
+    assert [one.checksum for one in taken] == [read(index).checksum for index in wanted if index != unreadable]
+    failed = failing | {-1 if unreadable is None else unreadable}
+    assert [failure.index for failure in handled.failures[0]] == [index for index in wanted if index in failed]
+
+
+def test_a_batch_through_a_channel() -> None:
+    """Each message is validated; what is not of the type is not given to the callback."""
+    handled, taken = Handled(), list[object]()
+
+    def take(payload: object, _message: Message[object]) -> None:
+        taken.append(payload)
+
+    with dispatching(lambda _payload, _message: None, handled) as dispatcher:
+        dispatcher.handlers.add("a", Handler(take, Channel("a", int)))
+        dispatcher.put([batch([b"1", b"2", b'"three"', b"4"], None)])
+        handled.wait_for(1)
+    assert taken == [1, 2, 4]
+    assert [failure.index for failure in handled.failures[0]] == [2]
 
 
 def test_another_type_from_now_on() -> None:
@@ -298,6 +351,8 @@ def test_a_pickle_from_a_stranger() -> None:
             Payloads(far).reader(pickled, channel)(0)
         with pytest.raises(UntrustedPayload, match="allow_pickle"):
             Payloads(far).read(pickled, channel)
+        with pytest.raises(UntrustedPayload, match="allow_pickle"):
+            list(Payloads(far).read_ahead(pickled, channel, (0,)))
         with pytest.raises(UntrustedPayload, match="allow_pickle"):
             Payloads(far).bundle_reader(bundled("a", codec=PICKLE.number).bundle)(0, channel)
     near = Payloads(ClientSettings())

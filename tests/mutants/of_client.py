@@ -42,8 +42,8 @@ MUTANTS: Final = (
         "P3",
         "a callback that raises SystemExit ends the thread of the callbacks",
         "client/dispatch.py",
-        "except BaseException as error:",
-        "except Exception as error:",
+        "except BaseException as error:  # noqa: BLE001  # whatever",
+        "except Exception as error:  # whatever",
         (_DISPATCH,),
     ),
     Mutant(
@@ -81,6 +81,15 @@ MUTANTS: Final = (
         "                self._in_doubt |= _SUB\n                frame",
         "                frame",
         ("client/test_connection.py",),
+    ),
+    Mutant(
+        "any-pickle-of-a-batch-is-read",
+        "P9",
+        "pickles in a batch from a server that is not trusted are read",
+        "client/payloads.py",
+        "if codec is codecs.PICKLE and not self._may_unpickle:\n            self._refuse",
+        "if False:\n            self._refuse",
+        (_DISPATCH,),
     ),
     Mutant(
         "any-pickle-of-a-bundle-is-read",
