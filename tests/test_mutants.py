@@ -12,7 +12,7 @@ from tests.mutants.__main__ import main, try_all
 from tests.mutants.mutant import DoesNotApplyError, Mutant
 from tests.mutants.workshop import ROOT, Run
 
-PROMISES: Final = {*(f"P{number}" for number in range(1, 10)), "order", "requests", "groups"}
+PROMISES: Final = {*(f"P{number}" for number in range(1, 10)), "order", "requests", "groups", "kit"}
 
 HARMLESS: Final = Mutant(
     "harmless",

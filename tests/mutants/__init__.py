@@ -16,6 +16,7 @@ from tests.mutants import (
     of_server,
     of_storage,
     of_stored_publishes,
+    of_testing,
 )
 
 MUTANTS: Final = (
@@ -28,4 +29,5 @@ MUTANTS: Final = (
     *of_requests.MUTANTS,
     *of_retained.MUTANTS,
     *of_groups.MUTANTS,
+    *of_testing.MUTANTS,
 )

@@ -13,7 +13,10 @@ class Mutant(NamedTuple):
 
     name: str
     promise: str
-    """The one of docs/guarantees.md that is broken; ``order`` and ``requests`` for what it says there about these."""
+    """The one of docs/guarantees.md that is broken; ``order`` and ``requests`` for what it says there about these.
+
+    ``kit`` for what docs/testing.md says.
+    """
     breaks: str
     """In which way."""
     file: str

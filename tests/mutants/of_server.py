@@ -109,4 +109,13 @@ MUTANTS: Final = (
         "socket.set(zmq.RECONNECT_IVL, 10)",
         (_SOCKETS,),
     ),
+    Mutant(
+        "timer-fires-once",
+        "P2",
+        "of what is due on an idle server only the first is done",
+        "server/loop.py",
+        "        self._perform()\n        self._pump()\n",
+        "        self._pump()\n",
+        ("server/test_loop_storing.py",),
+    ),
 )

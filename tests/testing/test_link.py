@@ -341,6 +341,18 @@ class TestFaults:
         assert mezzenger_memory_client.stats.duplicates == 1
         assert (mezzenger_memory.stats().redelivered, mezzenger_memory.stats().acked) == (1, 1)
 
+    def test_nothing_but_an_ack_is_lost(self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger) -> None:
+        """Who publishes meanwhile, or subscribes, keeps its connection."""
+        subscriber, publisher = mezzenger_memory.client(), mezzenger_memory_client
+        mezzenger_memory.drop_next_ack()
+        subscriber.subscribe("jobs", lambda _payload, _msg: None)
+        publisher.send_message("jobs", 1)
+        mezzenger_memory.settle()
+        publisher.send_message("jobs", 2, ack=1)
+        assert (publisher.state, subscriber.state) == (State.OPEN, State.OPEN)
+        mezzenger_memory.settle()
+        assert (publisher.state, subscriber.state) == (State.OPEN, State.RECONNECTING)
+
     def test_an_ack_of_a_member_is_lost(self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger) -> None:
         """Another member of its group has the message, and can see that it may have been handled before."""
         seen: Seen = []
@@ -423,6 +435,25 @@ class TestFaults:
             client.subscribe("jobs", noted(seen))
             link.settle()
         assert seen == [("before", 1), ("after", 1)][not has_file :]
+
+    @pytest.mark.parametrize("has_crashed", [False, True])
+    def test_what_was_not_committed(self, tmp_path: Path, has_crashed: bool) -> None:
+        """An ack that waits for the next commit is lost in a crash, and not if the server is closed."""
+        seen: Seen = []
+        settings = Settings(server=ServerSettings(persist_file=tmp_path / "messages.db"))
+        with Link(settings) as link:
+            first = link.client()
+            first.subscribe("jobs", noted(seen))
+            first.send_message("jobs", 3, ack=1)
+            link.settle()
+            assert (seen, link.stats().pending) == ([(3, 1)], 0)
+            link.kill(first)
+            if has_crashed:
+                link.crash_and_restart()
+        with Link(settings) as link:
+            link.client().subscribe("jobs", noted(seen))
+            link.settle()
+        assert seen == [(3, 1), (3, 2)][: 1 + has_crashed]
 
     def test_a_server_that_is_down_for_a_while(
         self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger
