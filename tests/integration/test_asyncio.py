@@ -74,7 +74,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_ten_thousand_tasks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
+def test_ten_thousand_tasks(tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """P4: while the server is killed twice, every send with ack=1 returns and is delivered, or raises; the sums agree.
 
     What has raised may have been stored all the same, as its error says; nothing else is delivered.
@@ -114,7 +115,8 @@ def test_ten_thousand_tasks(tmp_path: Path) -> None:
             await mc.flush()
         await asyncio.to_thread(running[-1].__exit__, None, None, None)
 
-    asyncio.run(work())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(work())
     assert len(confirmed) + len(failed) == 10_000
     assert confirmed.isdisjoint(failed)
     assert len(confirmed) > 6_000
@@ -122,7 +124,7 @@ def test_ten_thousand_tasks(tmp_path: Path) -> None:
     assert all(isinstance(error, ServerUnreachable) for error in failed.values())
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
 def test_one_that_sends_on_and_on(server: MezzengerServer, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """A task that only sends, with ack=0, lets the others have their turn; nothing is lost."""
 
