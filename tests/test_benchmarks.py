@@ -258,7 +258,7 @@ def test_a_short_run(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

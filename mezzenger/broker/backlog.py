@@ -125,8 +125,10 @@ class Backlog:
         self.load = None
 
     def oldest(self) -> Entry | None:
-        """Return the oldest frame, if it is in memory; what was not read may be older than what is kept."""
-        if not self.window and self.frames > len(self.kept):
+        """Return the oldest frame, if it is in memory; what was not read may be older than what is there."""
+        first = next(iter(self.window.values()), None)
+        is_first = first is not None and first.number <= self.last
+        if not is_first and self.frames > len(self.window) + len(self.kept):
             return None
         entries = [*islice(self.window.values(), 1), *islice(self.kept.values(), 1)]
         return min(entries, key=lambda entry: entry.number, default=None)

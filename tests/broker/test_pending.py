@@ -182,6 +182,28 @@ def test_what_is_adopted_while_something_of_the_heir_is_being_stored() -> None:
     assert filled.next_load("a|g") is None
 
 
+def test_what_is_adopted_and_not_read_yet_is_older() -> None:
+    """The oldest is not known before it is read, though something newer is in memory."""
+    filled = Pending()
+    filled.restore(Total("a", False, 3, 3, 3))
+    newest = Entry(9, "a|g", 1, b"x")
+    assert filled.storing("a|g", 9, 1, is_wanted=True)
+    assert filled.stored(newest)
+    filled.adopt("a", "a|g")
+    assert filled.oldest("a|g") is None
+    load = filled.next_load("a|g")
+    assert load is not None
+    (first,) = filled.loaded(load, [Stored(1, "a|g", 1, b"x")])
+    assert filled.oldest("a|g") is first
+    filled.settle(first)
+    assert filled.oldest("a|g") is None
+    load = filled.next_load("a|g")
+    assert load is not None
+    for entry in filled.loaded(load, [Stored(number, "a|g", 1, b"x") for number in (2, 3, 9)]):
+        filled.settle(entry)
+    assert filled.oldest("a|g") is newest
+
+
 def test_nothing_is_quiet_while_the_store_is_looked_through() -> None:
     """What is found then must still be in the queue in which it was found."""
     filled = Pending()
