@@ -330,7 +330,8 @@ class Client:
     def _arrived(self, delivery: Delivery) -> None:
         assert self._wants(delivery), "a callback is called that is not there"
         if delivery.group is None:
-            self._order.arrived(delivery)
+            marks = self._ledger.values.lost_marks.intersection(self.session._freshness._requests)
+            self._order.arrived(delivery, has_lost_mark=bool(marks))
         self._callbacks.append(delivery)
         if delivery.served is not None:
             self._until[delivery.served] = self._clock.now + self._timeouts.pop()

@@ -49,7 +49,7 @@ class Order:
             return False
         return number not in self._handled[name] or self._is_last_again(name, _last_of(delivery))
 
-    def arrived(self, delivery: Delivery) -> None:
+    def arrived(self, delivery: Delivery, *, has_lost_mark: bool) -> None:
         """Check what is given to a callback."""
         header = delivery.contents.header
         if RULES[header.name].retain is None or delivery.served is not None:
@@ -61,7 +61,7 @@ class Order:
             newer = [
                 one for one in newer if one != id_ or not (id_ in self._failed or self._is_last_again(header.name, id_))
             ]
-            assert not newer, f"{id_} of {header.name} had been kept, and is given after {newer}"
+            assert has_lost_mark or not newer, f"{id_} of {header.name} had been kept, and is given after {newer}"
             self._retained[header.name] = id_
         elif not header.ack and header.name in self._retained:
             kept = self._retained[header.name]

@@ -209,7 +209,9 @@ class Server:
                 self._broadcast(bytes(effect.frame))
             case Mark():
                 # ZeroMQ drops it if the subscriber's queue is full.
-                if not self._clock.breaks(0.1, "a mark is lost"):
+                if self._clock.breaks(0.1, "a mark is lost"):
+                    self._ledger.values.lost_marks.add(effect.token)
+                else:
                     self._broadcast(effect.token)
             case _:
                 self._storing.add(effect)

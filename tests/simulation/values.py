@@ -74,6 +74,8 @@ class Values:
         self.orders: dict[Id, int] = {}
         self.lost: set[Id] = set()
         """What a crash has made forgotten, though newer than what was kept."""
+        self.lost_marks: set[bytes] = set()
+        """The tokens without which nobody can tell what was published before a last message was given, what after."""
         self._asked: dict[tuple[bytes, int], list[str]] = {}
         self._given: dict[tuple[bytes, int], dict[str, Id]] = {}
         self.answered: dict[tuple[bytes, int], dict[str, Id]] = {}
