@@ -150,7 +150,7 @@ class Intake:
     def _read_extra(self, client: int, header: wire.Header, frame: bytes) -> wire.Extra:
         """Check a frame to its last byte."""
         try:
-            return wire.read_contents(frame).extra
+            return wire.read_contents(frame, header).extra
         except ProtocolError as error:
             self._refuse(client, header.sequence, error.reason, str(error))
             raise
@@ -163,9 +163,9 @@ class Intake:
         for queue in self._routing.queues(header.name):
             if is_group(queue) and header.messages > 1:
                 parts = parts or wire.split(frame, header)
-                copies.append(Copy(queue, parts))
+                copies.append(Copy(queue, parts, sum(map(len, parts))))
             else:
-                copies.append(Copy(queue, (frame,)))
+                copies.append(Copy(queue, (frame,), len(frame)))
         return copies
 
     def _store(self, publication: Publication, copies: Sequence[Copy]) -> None:

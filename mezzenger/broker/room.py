@@ -1,12 +1,13 @@
 """How much may be stored, in all and of each name, and what is missing where there is no room."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mezzenger.broker.pending import Pending
 from mezzenger.policy import Policies, Policy
+
+_NOTHING: Final = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,8 @@ class Copy(NamedTuple):
     queue: str
     frames: tuple[bytes, ...]
     """All of one publish: the frame itself, or each of its messages as a frame of its own."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return sum(map(len, self.frames))
+    size: int
+    """In bytes, of all of them."""
 
 
 class Lack(NamedTuple):
@@ -59,28 +57,27 @@ class Room:
         self._pending = pending
         self._size = 0
         self._storing = 0
-        self._messages: Counter[str] = Counter()
-        self._sizes: Counter[str] = Counter()
+        self._under_way: dict[str, tuple[int, int]] = {}
+        """How many messages of a name, and bytes of their frames, are on their way there."""
 
     def taken(self, name: str, messages: int, size: int) -> None:
         """Take note of a frame that is handed to the store."""
         self._size += size
         self._storing += messages
-        self._messages[name] += messages
-        self._sizes[name] += size
+        waiting, waiting_size = self._under_way.get(name, _NOTHING)
+        self._under_way[name] = waiting + messages, waiting_size + size
 
     def answered(self, name: str, messages: int, size: int) -> None:
         """Take note that the store has answered."""
         self._size -= size
         self._storing -= messages
-        self._messages[name] -= messages
-        self._sizes[name] -= size
-        if not self._messages[name]:
-            del self._messages[name], self._sizes[name]
+        waiting, waiting_size = self._under_way.pop(name)
+        if waiting > messages:
+            self._under_way[name] = waiting - messages, waiting_size - size
 
     def is_filling(self, name: str) -> bool:
         """Whether frames of a name are on their way to the store."""
-        return name in self._messages
+        return name in self._under_way
 
     def lack(self, name: str, messages: int, copies: Sequence[Copy]) -> Lack | None:
         """Return why there is no room for so many messages of a name, if there is none."""
@@ -94,11 +91,12 @@ class Room:
     def _lack_of_queue(self, policy: Policy, copy: Copy, messages: int) -> Lack | None:
         queue, size = copy.queue, copy.size
         pending, pending_size = self._pending.of(queue)
-        waiting, limit = pending + self._messages[queue], policy.max_pending
+        storing, storing_size = self._under_way.get(queue, _NOTHING)
+        waiting, limit = pending + storing, policy.max_pending
         if limit is not None and waiting + messages > limit:
             what = f"{waiting} messages of {queue!r} wait to be acknowledged, and {messages} more"
             return Lack(queue, _text(what, limit, "max_pending in channels"), messages > limit)
-        waiting, limit = pending_size + self._sizes[queue], policy.max_pending_size
+        waiting, limit = pending_size + storing_size, policy.max_pending_size
         if limit is not None and waiting + size > limit:
             what = f"{waiting} bytes of {queue!r} wait to be acknowledged, and {size} more"
             return Lack(queue, _text(what, limit, "max_pending_size in channels"), size > limit)
@@ -106,15 +104,18 @@ class Room:
 
     def _lack_of_all(self, copies: Sequence[Copy], messages: int) -> Lack | None:
         messages, size = messages * len(copies), sum(copy.size for copy in copies)
-        largest = max((copy.queue for copy in copies), key=lambda queue: self._pending.of(queue)[1])
         waiting, limit = self._pending.messages + self._storing, self._options.max_pending
         if limit is not None and waiting + messages > limit:
             what = f"{waiting} messages wait to be acknowledged, and {messages} more"
-            return Lack(largest, _text(what, limit, "server.max_pending"), messages > limit)
+            return Lack(self._largest(copies), _text(what, limit, "server.max_pending"), messages > limit)
         limit = self._options.max_pending_size
         if self._pending.whole_size + self._size + size > limit:
-            return Lack(largest, self._size_text(size), size > limit, burying_helps=False)
+            return Lack(self._largest(copies), self._size_text(size), size > limit, burying_helps=False)
         return None
+
+    def _largest(self, copies: Sequence[Copy]) -> str:
+        """Return in which of the queues the most bytes wait."""
+        return max((copy.queue for copy in copies), key=lambda queue: self._pending.of(queue)[1])
 
     def _size_text(self, size: int) -> str:
         pending = self._pending

@@ -334,13 +334,15 @@ def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
     )
 
 
-def read_contents(frame: Buffer) -> Contents:
+def read_contents(frame: Buffer, header: Header | None = None) -> Contents:
     """Read and check a whole data frame, so that nothing later on can fail but the payload's codec.
+
+    Its header may have been read before.
 
     Raises:
         ProtocolError: It is malformed or damaged.
     """
-    header = read_header(frame)
+    header = header or read_header(frame)
     verify_digest(frame)
     extra = NO_EXTRA if header.extra_start == header.body_start else read_extra(frame, header)
     if header.batch:

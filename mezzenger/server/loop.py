@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 from mezzenger.broker.core import Broker
@@ -71,7 +71,9 @@ class ServerLoop:
         self._verbose = verbose
         self._outboxes: dict[bytes, Outbox] = {}
         self._storing = Storing(broker, storage, now=self._now, perform=self._perform, later=_later)
-        self._has_work = asyncio.Event()
+        self._is_storing = False
+        self._failure: Exception | None = None
+        """Because of which nothing can be stored any more."""
         self._is_hurried = False
         self._stop_requested = asyncio.Event()
         self._is_pump_due = False
@@ -109,19 +111,17 @@ class ServerLoop:
         self._start = loop.time() - time.time()
         try:
             self._broker.restored(await self._storage.open())
-            storing = loop.create_task(self._store_forever())
             reporter = loop.create_task(self._report_forever())
             loop.add_reader(self._sockets.router.fileno(), self._on_message)
             loop.add_reader(self._sockets.xpub.fileno(), self._pump)
             self._pump()
             when_ready()
-            stopping = loop.create_task(self._stop_requested.wait())
-            await asyncio.wait({storing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if storing.done():
+            await self._stop_requested.wait()
+            if self._failure is None:
+                await self._drain()
+            if self._failure is not None:
                 # A server that cannot store any more must not look as if it could.
-                await storing
-            await self._drain()
-            storing.cancel()
+                raise self._failure
             reporter.cancel()
             for socket in (self._sockets.router, self._sockets.xpub):
                 loop.remove_reader(socket.fileno())
@@ -210,8 +210,7 @@ class ServerLoop:
         if self._is_over:
             return
         self._do_all()
-        if self._storing.has_work:
-            self._has_work.set()
+        self._store()
         self._set_timer()
 
     def _do_all(self) -> None:
@@ -276,13 +275,42 @@ class ServerLoop:
             self._retry_later()
         self._pump()
 
-    async def _store_forever(self) -> None:
-        """Have stored what has gathered while the last commit was under way, over and over."""
-        while True:
-            await self._has_work.wait()
-            self._has_work.clear()
-            await self._storing.work()
-            self._pump()
+    # Storing.
+
+    def _store(self) -> None:
+        """Have stored what has gathered, unless something is being stored: then it is the next."""
+        if self._storing.has_work and not self._is_storing:
+            self._is_storing = True
+            if self._is_done(self._storing.work()):
+                # Others have their turn before more is stored.
+                asyncio.get_running_loop().call_soon(self._stored)
+
+    def _is_done(self, work: Coroutine[asyncio.Future[object], None, None]) -> bool:
+        """Have work go on until it waits for the store; return whether it is done.
+
+        A task does so too, but begins only when the loop comes to it.
+        """
+        try:
+            answer = work.send(None)
+        except StopIteration:
+            return True
+        except Exception as error:  # noqa: BLE001  # it is raised where the server ends
+            self._failure = error
+            self._stop_requested.set()
+        else:
+            answer.add_done_callback(lambda _: self._go_on(work))
+        return False
+
+    def _go_on(self, work: Coroutine[asyncio.Future[object], None, None]) -> None:
+        if self._is_over:
+            work.close()
+        elif self._is_done(work):
+            self._stored()
+
+    def _stored(self) -> None:
+        self._is_storing = False
+        self._pump()
+        self._store()
 
     # Watching and ending.
 

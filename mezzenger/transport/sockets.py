@@ -37,6 +37,7 @@ _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
+_MORE_DONTWAIT: Final = int(zmq.SNDMORE | zmq.DONTWAIT)
 
 Socket = zmq.Socket[bytes]
 
@@ -75,7 +76,10 @@ class Sent(Enum):
 def send(socket: Socket, frames: list[bytes]) -> Sent:
     """Send a multipart message without ever waiting."""
     try:
-        socket.send_multipart(frames, _DONTWAIT)
+        # What ``send_multipart`` does, without an operation of an enum for each part.
+        for frame in frames[:-1]:
+            socket.send(frame, _MORE_DONTWAIT)
+        socket.send(frames[-1], _DONTWAIT)
     except zmq.Again:
         return Sent.FULL
     except zmq.ZMQError as error:

@@ -35,7 +35,7 @@ MUTANTS: Final = (
         "P4",
         "a publish that was damaged on its way is stored",
         "broker/intake.py",
-        "return wire.read_contents(frame).extra",
+        "return wire.read_contents(frame, header).extra",
         "return wire.read_extra(frame, header)",
         (f"{_PUBLISHERS}::TestRefused",),
     ),
