@@ -183,8 +183,9 @@ class Broker:
         for store in stores:
             self._sweeper.stored(store)
         self._intake.committed(stores, now)
-        for change in changes:
-            self._committed(change)
+        if len(stores) < len(changes):
+            for change in changes:
+                self._committed(change)
         self._after(now)
 
     def commit_failed(self, changes: Sequence[Change], reason: str, text: str) -> None:
@@ -245,7 +246,7 @@ class Broker:
             self._sweeper.next_deadline(),
             self._retained.next_deadline(),
         )
-        return min((moment for moment in moments if moment is not None), default=None)
+        return min([moment for moment in moments if moment is not None], default=None)
 
     def drain(self) -> None:
         """Take no more publishes; acks are still welcome. Clients will publish again to the next server.

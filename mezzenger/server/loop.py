@@ -114,6 +114,7 @@ class ServerLoop:
             reporter = loop.create_task(self._report_forever())
             loop.add_reader(self._sockets.router.fileno(), self._on_message)
             loop.add_reader(self._sockets.xpub.fileno(), self._pump)
+            self._perform()
             self._pump()
             when_ready()
             await self._stop_requested.wait()
@@ -139,7 +140,9 @@ class ServerLoop:
     def _pump(self) -> None:
         """Take what has arrived and do what follows from it."""
         if not self._is_over:
-            self._take(self._readable.now())
+            readable = self._readable.now()
+            if readable:
+                self._take(readable)
 
     def _on_message(self) -> None:
         """Do the same when the ROUTER has told of something, which is mostly one message: ask for more after that."""
@@ -337,7 +340,7 @@ class ServerLoop:
         while self._is_busy() and not self._is_hurried and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_SECONDS)
         self._broker.farewell(self._now())
-        self._perform()
+        self._do_all()
         await self._storing.commit()
         self._report()
         pending = self._broker.stats().pending

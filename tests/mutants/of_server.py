@@ -118,4 +118,22 @@ MUTANTS: Final = (
         "        self._pump()\n",
         ("server/test_loop_storing.py",),
     ),
+    Mutant(
+        "store-is-asked-twice-at-once",
+        "P2",
+        "a change is handed to the store before an earlier one is stored, and may be confirmed before that",
+        "server/loop.py",
+        "if self._storing.has_work and not self._is_storing:",
+        "if self._storing.has_work:",
+        (_LOOP,),
+    ),
+    Mutant(
+        "what-came-meanwhile-is-forgotten",
+        "P2",
+        "what came while the store was at work is stored only when something else happens",
+        "server/loop.py",
+        "        self._is_storing = False\n        self._pump()\n        self._store()\n",
+        "        self._is_storing = False\n        self._pump()\n",
+        (_LOOP,),
+    ),
 )

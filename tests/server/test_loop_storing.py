@@ -29,13 +29,26 @@ class BrokenStorage(MemoryStorage):
         super().__init__()
         self.failures = list(failures)
         self.done: list[Change | Load] = []
+        self.seconds = 0.0
+        """How long a commit takes."""
+        self.is_unreadable = False
+        self.under_way = 0
+        self.commits: list[int] = []
+        """How many were under way when each began, this one included."""
 
     async def commit(self, changes: Sequence[Change]) -> None:
         if self.failures:
             raise self.failures.pop(0)
+        self.under_way += 1
+        self.commits.append(self.under_way)
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        self.under_way -= 1
         self.done.extend(changes)
 
     async def read(self, load: Load) -> Sequence[Stored]:
+        if self.is_unreadable:
+            raise RuntimeError("nobody has foreseen this")
         self.done.append(load)
         return []
 
@@ -119,6 +132,69 @@ def test_what_is_stored_is_confirmed_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert [command for command in harness.sent if isinstance(command, Confirm | Refuse)] == [Confirm([1])]
     assert any(isinstance(command, Welcome) for command in harness.sent)
     assert any(isinstance(change, Store) for change in harness.storage.done)
+
+
+def test_a_lone_message_is_handed_to_the_store_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the turn of the loop in which it came."""
+    harness = Harness(monkeypatch)
+    handed_over = []
+
+    def begin() -> None:
+        harness.publish()
+        handed_over.extend(harness.storage.done)
+
+    run(harness, begin=begin)
+    assert any(isinstance(change, Store) for change in handed_over)
+
+
+def test_what_comes_while_the_store_works_is_stored_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it together, when the commit is done that is under way."""
+    harness = Harness(monkeypatch)
+    harness.storage.seconds = 0.02
+    more = [Settle(number, "a", 1, 10) for number in (1, 2, 3)]
+    done: list[Change | Load] = []
+
+    def begin() -> None:
+        harness.publish()
+        for settle in more:
+            harness.loop._storing.add(settle)
+            harness.loop._perform()
+        asyncio.get_running_loop().call_later(0.5, lambda: done.extend(harness.storage.done))
+
+    run(harness, begin=begin, seconds=1.0)
+    assert harness.storage.commits[:2] == [1, 1]
+    assert done[-3:] == more
+
+
+def test_a_server_that_cannot_store_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what nobody has foreseen, instead of looking as if it could."""
+    harness = Harness(monkeypatch)
+    harness.storage.is_unreadable = True
+
+    def begin() -> None:
+        harness.loop._storing.add(Load("a", 0, 10, 10))
+        harness.loop._perform()
+
+    with pytest.raises(RuntimeError, match="foreseen"):
+        run(harness, begin=begin, seconds=10.0)
+
+
+def test_a_hurried_end_does_not_wait_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was under way is confirmed to nobody any more, and nothing fails later."""
+    harness = Harness(monkeypatch)
+    harness.storage.seconds = 0.3
+    problems: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        asyncio.get_running_loop().call_soon(harness.subscribe_and_publish)
+        await harness.serve(seconds=0.1)
+        await asyncio.sleep(0.4)
+
+    asyncio.run(main())
+    assert harness.storage.commits[0] == 1
+    assert not any(isinstance(command, Confirm) for command in harness.sent)
+    assert problems == []
 
 
 def test_a_full_disk_forgets_no_settle(monkeypatch: pytest.MonkeyPatch) -> None:
