@@ -213,8 +213,9 @@ class ServerLoop:
         if self._is_over:
             return
         self._do_all()
-        self._store()
         self._set_timer()
+        # Last of all: the store's thread can begin only when this one sleeps.
+        self._store()
 
     def _do_all(self) -> None:
         # A send that fails makes the broker give a peer up, and that has effects of its own.

@@ -197,7 +197,7 @@ MUTANTS: Final = (
         "P8",
         "the limit of messages of one name does not count what is being stored",
         "broker/room.py",
-        "pending + self._messages[queue], policy.max_pending",
+        "pending + storing, policy.max_pending",
         "pending, policy.max_pending",
         (_OVERFLOW,),
     ),
