@@ -22,8 +22,12 @@ from mezzenger.protocol.states import State
 
 _LONGEST_WAIT: Final = 60.0
 _AT_ONCE: Final = 0.0
-_BUSY: Final = 0.02
-"""Seconds after which the I/O thread leads if nobody else does; half as long on the average."""
+_BUSY: Final = 0.5
+"""Seconds between two looks of the I/O thread; it leads if nobody has begun to lead since the last one.
+
+With each look it competes for the GIL, and with many clients in a process these looks add up. Nobody waits for them:
+who waits for an answer leads, and if something must leave soon, the I/O thread is told.
+"""
 
 R = TypeVar("R")
 

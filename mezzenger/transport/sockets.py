@@ -155,13 +155,20 @@ def broadcast(xpub: Socket, frame: Buffer) -> None:
 
 
 class Readable:
-    """Tells which of some sockets have something; for two of them quicker than asking each."""
+    """Tells which of some sockets have something; for two of them quicker than asking each.
+
+    One alone is asked for its events: that keeps the GIL, which ``zmq_poll`` lets go of. Where many threads want it,
+    who let go waits for all others.
+    """
 
     def __init__(self, *sockets: Socket) -> None:
         self._sockets = [(socket, _POLLIN) for socket in sockets]
+        self._only = sockets[0] if len(sockets) == 1 else None
 
     def now(self) -> list[Socket]:
         """Return those in which a message is; when none is returned, the file descriptors will tell of the next."""
+        if self._only is not None:
+            return [self._only] if can_receive(self._only) else []
         ready = _poll(self._sockets, 0)
         return [socket for socket, _ in ready] if ready else []
 
