@@ -20,7 +20,9 @@ from mezzenger.message import (
     check_ack,
     check_headers,
     check_name,
+    received_fields,
     received_message,
+    received_messages,
 )
 
 FIELDS: Final = ("name", "payload", "ack", "timestamp", "id", "attempt", "headers", "retained", "checksum")
@@ -367,3 +369,19 @@ def test_only_a_request_has_a_deadline() -> None:
     assert message.deadline is None
     message.expect_answer(7.5)
     assert message.deadline == 7.5
+
+
+def test_messages_that_are_built_together_are_as_if_built_one_by_one() -> None:
+    """All their fields, what pydantic keeps beside them, and their checksums; what they have in common is copied."""
+    headers = {"key": "value"}
+    common = received_fields("a", 1, 2, headers, retained=True)
+    together = received_messages(common, ["x", "y"], [1.5, 2.5], ["i1", "i2"], [b"x", b"y"])
+    alone = [
+        received_message("a", "x", 1, 1.5, "i1", 2, headers, b"x", retained=True),
+        received_message("a", "y", 1, 2.5, "i2", 2, headers, b"y", retained=True),
+    ]
+    assert together == alone
+    assert [message.checksum for message in together] == [message.checksum for message in alone]
+    assert [message.model_dump() for message in together] == [message.model_dump() for message in alone]
+    assert [message.payload for message in together] == ["x", "y"]
+    assert common["payload"] is None
