@@ -150,7 +150,7 @@ class Broker:
                 self._on_first(peer_id, frames, now)
             elif len(frames) != 1:
                 self.malformed("frames")
-            elif frames[0][:1] == wire.SEPARATOR:
+            elif wire.is_control(frames[0]):
                 self._on_command(peer, wire.decode_client_command(frames[0]), now)
             elif self._on_data(peer, frames[0], now):
                 return True

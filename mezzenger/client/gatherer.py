@@ -9,7 +9,7 @@ from mezzenger.channel import Channel
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.errors import MezzengerError
-from mezzenger.protocol.gathering import LONGEST, MAX_PAYLOAD, MIN_FRAME, Gathering, Item, Outlet
+from mezzenger.protocol.gathering import LONGEST, MAX_PAYLOAD, MIN_FRAME, Gathering, Item, Outlet, draft_of_one
 from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.states import State
 
@@ -80,9 +80,8 @@ class Gatherer:
         return self._wait_or_leave(created)
 
     def _send_alone(self, outlet: Outlet, item: Item) -> Awaitable[None] | None:
-        draft = Draft(outlet.name, (item,), 0, outlet.codec, outlet.extra)
         with self._lock:
-            waiters = self._leave(draft)
+            waiters = self._leave(draft_of_one(outlet, item))
             self._gathering.sent(time())
         return self._settle(waiters) if waiters or self._error else None
 

@@ -86,7 +86,7 @@ class Gathering:
             return ()
         self._last = taken[-1][1][0]
         if count == 1:
-            return (_draft_of_one(*taken[0]),)
+            return (draft_of_one(*taken[0]),)
         room = min(limit, MAX_FRAME) - FRAME_OVERHEAD
         outlets, items = zip(*taken, strict=True)
         outlet = outlets[0]
@@ -97,7 +97,8 @@ class Gathering:
         return [_draft(part) for part in _cut(taken, room)]
 
 
-def _draft_of_one(outlet: Outlet, item: Item) -> Draft:
+def draft_of_one(outlet: Outlet, item: Item) -> Draft:
+    """Return what travels as a frame with one message."""
     return Draft(outlet.name, (item,), 0, outlet.codec, outlet.extra)
 
 
@@ -116,7 +117,7 @@ def _cut(waiting: Sequence[Waiting], room: int) -> Iterator[Sequence[Waiting]]:
 def _draft(waiting: Sequence[Waiting]) -> Draft | MixedDraft:
     """Return what travels as one frame."""
     if len(waiting) == 1:
-        return _draft_of_one(*waiting[0])
+        return draft_of_one(*waiting[0])
     outlets, items = zip(*waiting, strict=True)
     names = [outlet.name for outlet in outlets]
     extras = [outlet.extra for outlet in outlets]
