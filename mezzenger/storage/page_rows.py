@@ -1,5 +1,6 @@
 """Makes rows of what is found in the pages; a frame is intact if it fits its own digest."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,10 @@ __all__ = ["FRAME_TABLES", "RETAINED", "Broken", "Row", "Value", "carve", "intac
 RETAINED: Final = "retained"
 FRAME_TABLES: Final = ("message", "delayed", "dead", RETAINED)
 
-_MAX_RECORD_HEADER: Final = 80
-"""More bytes than the types of eight columns take."""
+_VARINT: Final = rb"(?:[\x80-\xff]{0,7}[\x00-\x7f]|[\x80-\xff]{8}[\x00-\xff])"
+_BEGINNING: Final = re.compile(rb"(?=%b%b[\x01-\x50]\x00)" % (_VARINT, _VARINT))
+"""Of a row: the record's size, the row's number, and the size of its header, at most 80: more than the types of eight
+columns take. The first type is that of nothing, for all these tables have the number first, which is in no record."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +93,17 @@ def intact(frame: bytes) -> wire.Header | None:
 
 
 def carve(image: Image, page: bytes) -> Iterator[Row]:
-    """Try every offset of a page as the beginning of a row."""
-    at = 0
-    while at < len(page):
-        row = _row_at(image, page, at)
+    """Try every offset of a page that may be the beginning of a row."""
+    for beginning in _BEGINNING.finditer(page):
+        row = _row_at(image, page, beginning.start())
         if row is not None:
             yield row
-        at += 1
 
 
 def _row_at(image: Image, page: bytes, at: int) -> Row | None:
     cell = read_cell(page, at)
-    # All these tables have the number first, which is in the record as nothing; a look at this saves most of the work.
-    if cell is None or cell.number <= 0 or cell.local[1:2] != b"\0" or cell.local[0] > _MAX_RECORD_HEADER:
-        return None
-    layout = serials_of(cell)
-    if layout is None:
+    layout = serials_of(cell) if cell is not None and cell.number > 0 else None
+    if cell is None or layout is None:
         return None
     for table in FRAME_TABLES:
         if fits(layout[0], columns_of(table)):
