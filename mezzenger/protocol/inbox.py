@@ -2,7 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from mezzenger.codecs import Buffer
 from mezzenger.errors import ProtocolError
@@ -36,18 +36,26 @@ Key = tuple[str | None, int, int, bool]
 it is a batch: a group is given copies of the messages one by one, and may inherit the batch itself later."""
 
 
+class _Hand(NamedTuple):
+    """An ``ack=1`` frame that is being handled."""
+
+    number: int | None
+    """Of its delivery; None once its connection is gone, and as long as it was not delivered but retained."""
+    begun: int
+    """How many subscriptions had begun when it was given last: only these have it."""
+
+
 class Inbox:
     """The subscriber's half of a session.
 
-    Its whole state: the delivery number of each ``ack=1`` frame in hand (None once its connection is gone, and as long
-    as it was not delivered but retained), the frames handled of late, and the acks to send. A frame is known by a key
-    that stays the same across connections and servers; the delivery number does not.
+    Its whole state: the ``ack=1`` frames in hand, those handled of late, and the acks to send. A frame is known by a
+    key that stays the same across connections and servers; the delivery number does not.
     """
 
     def __init__(self, subscriptions: Subscriptions, freshness: Freshness) -> None:
         self._subscriptions = subscriptions
         self._freshness = freshness
-        self._in_hand: dict[Key, int | None] = {}
+        self._in_hand: dict[Key, _Hand] = {}
         self._handled: OrderedDict[Key, int] = OrderedDict()
         """How many subscriptions had begun when each was handled."""
         self._failed: OrderedDict[Key, frozenset[int]] = OrderedDict()
@@ -114,10 +122,15 @@ class Inbox:
             delivery = Delivery(contents, 1, None, wanted=self._not_handled(contents, wanted), is_retained=True)
             if delivery.wanted:
                 if contents.header.ack:
-                    self._in_hand[_key(delivery)] = None
+                    self._hold_kept(_key(delivery))
                 yield delivery
             else:
                 self.duplicates += 1
+
+    def _hold_kept(self, key: Key) -> None:
+        # It may be in hand for who was subscribed before; then whoever is done first with it answers.
+        hand = self._in_hand.get(key)
+        self._in_hand[key] = _Hand(None if hand is None else hand.number, self._subscriptions.begun)
 
     def _not_handled(self, contents: wire.Contents, patterns: Sequence[str]) -> Sequence[str]:
         """Return the subscriptions in which a retained message with ``ack=1`` was not given before."""
@@ -128,9 +141,8 @@ class Inbox:
         # It may have come with its batch.
         batch = header.sequence - (extra.index or 0)
         for key in ((None, header.client, header.sequence, False), (None, header.client, batch, True)):
-            if key in self._in_hand:
-                return ()
-            handled = max(handled, self._handled.get(key, 0))
+            hand = self._in_hand.get(key)
+            handled = max(handled, self._handled.get(key, 0), 0 if hand is None else hand.begun)
         return [pattern for pattern in patterns if self._subscriptions.begun_at(pattern) > handled]
 
     def arrived(self, command: Deliver | Retained, frames: Sequence[bytes]) -> Iterable[Delivery]:
@@ -159,10 +171,10 @@ class Inbox:
         if key in self._handled or delivery.indexes == ():
             self._acks.append(command.delivery)
         elif key not in self._in_hand:
-            self._in_hand[key] = command.delivery
+            self._in_hand[key] = _Hand(command.delivery, self._subscriptions.begun)
             return delivery
         else:
-            self._in_hand[key] = command.delivery
+            self._in_hand[key] = self._in_hand[key]._replace(number=command.delivery)
         self.duplicates += 1
         return None
 
@@ -177,7 +189,8 @@ class Inbox:
     def handled(self, delivery: Delivery, failures: list[Failure]) -> Nack | None:
         """Take note that the callback returned; acks are collected, a nack is returned to be sent."""
         key = _key(delivery)
-        number = self._in_hand.pop(key, None)
+        hand = self._in_hand.pop(key, None)
+        number = None if hand is None else hand.number
         if failures:
             self._remember_failed(delivery, failures)
             return None if number is None else Nack(number, _shortened(failures))
@@ -204,7 +217,7 @@ class Inbox:
 
     def disconnected(self) -> None:
         """Forget the delivery numbers: they meant something only on the connection that is gone."""
-        self._in_hand = dict.fromkeys(self._in_hand)
+        self._in_hand = {key: hand._replace(number=None) for key, hand in self._in_hand.items()}
         self._acks.clear()
 
     def _remember_failed(self, delivery: Delivery, failures: list[Failure]) -> None:

@@ -195,7 +195,7 @@ MUTANTS: Final = (
         "P2",
         "the same for what is handled after the connection broke",
         "protocol/inbox.py",
-        "        self._in_hand = dict.fromkeys(self._in_hand)\n",
+        "        self._in_hand = {key: hand._replace(number=None) for key, hand in self._in_hand.items()}\n",
         "",
         (_SUBSCRIBING,),
     ),

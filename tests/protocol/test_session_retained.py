@@ -509,6 +509,28 @@ class TestStored:
         assert subscriber.driver.sent() == [Ack([8])]
         assert subscriber.seen() == []
 
+    @pytest.mark.parametrize("is_old_first", [True, False])
+    @pytest.mark.parametrize("failures", [[], [Failure(0, "no")]])
+    def test_in_hand_of_a_former_subscription(self, failures: list[Failure], *, is_old_first: bool) -> None:
+        """Who subscribes anew meanwhile is given it as well; who is done first answers, and the other one need not."""
+        subscriber = Subscriber("a")
+        subscriber.deliver(7, data_frame(sequence=3))
+        (old,) = subscriber.driver.arrived()
+        subscriber.driver.session.unsubscribe("a")
+        request = subscriber.subscribe("a")
+        subscriber.kept(request, 3, ack=1)
+        (new,) = subscriber.driver.arrived()
+        assert new.is_retained
+        subscriber.kept(request, 3, ack=1)
+        assert subscriber.seen() == []
+        first, second = (old, new) if is_old_first else (new, old)
+        subscriber.driver.session.handled(first, failures)
+        assert subscriber.driver.sent() == [Nack(7, failures) if failures else Ack([7])]
+        subscriber.driver.session.handled(second, [])
+        assert subscriber.driver.sent() == []
+        subscriber.kept(request, 3, ack=1)
+        assert subscriber.seen() == []
+
     def test_failed_and_delivered(self) -> None:
         """If its callback raised, that is told once it is delivered; after that it is given as any other."""
         subscriber = Subscriber()

@@ -417,7 +417,7 @@ class Client:
             self._clock.tell("redelivery handled", number)
         self._handled[queue, number] += 1
         if delivery.group is None:
-            self._order.handled(header.name, number)
+            self._order.handled(delivery, number)
         self._ledger.handled.add((header.client, header.sequence, queue, index))
         return None
 

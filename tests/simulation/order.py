@@ -23,6 +23,7 @@ class Order:
         self._given: dict[str, list[Id]] = {}
         self._retained: dict[str, Id] = {}
         """The last one of these that had been kept."""
+        self._deliveries: dict[str, list[Delivery]] = {}
         self._handled: dict[str, set[int]] = {}
         self._failed: set[Id] = set()
         """The frames, by their last messages, for which a callback has raised: they may be given again."""
@@ -31,11 +32,13 @@ class Order:
         """Take note that a subscription begins."""
         self._given[name] = []
         self._retained.pop(name, None)
+        self._deliveries[name] = []
         self._handled[name] = set()
 
-    def handled(self, name: str, number: int) -> None:
-        """Take note of a message, by its payload, whose callback has returned."""
-        if RULES[name].retain is not None:
+    def handled(self, delivery: Delivery, number: int) -> None:
+        """Take note of a message, by its payload, whose callback has returned; it may be of an earlier subscription."""
+        name = delivery.contents.header.name
+        if RULES[name].retain is not None and any(one is delivery for one in self._deliveries[name]):
             self._handled[name].add(number)
 
     def failed(self, delivery: Delivery) -> None:
@@ -67,6 +70,7 @@ class Order:
             kept = self._retained[header.name]
             assert self._is_before(kept, id_), f"{id_} of {header.name} is given after {kept}, which had been kept"
         self._given[header.name].append(id_)
+        self._deliveries[header.name].append(delivery)
 
     def answered(self, name: str, kept: Mapping[str, Id]) -> None:
         """Check, when a subscription is active, that its callback is given what was kept, or something newer."""

@@ -96,6 +96,7 @@ class Watch:
 
     def given(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
         """Take note of what the broker is about to be given."""
+        self._groups.settled()
         self._see_peers()
         if peer not in self._broker._peers:
             self._names[peer] = set()
@@ -170,6 +171,7 @@ class Watch:
         self._check_broadcast([deliver for _, deliver in sends if not deliver.delivery], published)
         stored = [(peer, deliver.delivery, deliver.group) for peer, deliver in sends if deliver.delivery]
         assert len(stored) == len(set(stored)), f"somebody is sent the same twice at once: {sends}"
+        self._groups.settled()
 
     def _check_whole(self, stores: dict[tuple[int, int], list[tuple[int, int, str]]]) -> None:
         """Check that each publish is stored once in each queue where it must be."""
@@ -232,7 +234,6 @@ class Watch:
             for holders in self._holders.values():
                 holders.intersection_update(self._peers)
             self._groups.seen(self._peers)
-        self._groups.settled()
 
     def _see_served(self) -> None:
         """Take note of queues that nobody is served from any more: the next one need not wait for a pause."""
