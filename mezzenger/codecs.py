@@ -4,7 +4,6 @@ The codec's number travels in the frame header, so a receiver never guesses. The
 a known one; it never reads a payload.
 """
 
-import io
 import pickle
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -32,12 +31,18 @@ def _dump_pickle(payload: object) -> bytes:
     return pickle.dumps(payload, 5)
 
 
+class _Pieces(list[bytes]):
+    """A file that keeps what is written to it, and copies nothing."""
+
+    write = list.append
+
+
 def _dump_large_pickle(payload: object) -> bytes:
-    # ``dumps`` lets its buffer grow piece by piece, and gives it back to the system each time: for a megabyte that
-    # takes five times as long.
-    file = io.BytesIO()
-    pickle.dump(payload, file, protocol=5)
-    return file.getvalue()
+    # Pickle hands a large object to a file as it is. In ``dumps``, and in a file in memory, a buffer grows piece by
+    # piece, and is given back to the system each time: for a megabyte that takes ten times as long.
+    pieces = _Pieces()
+    pickle.dump(payload, pieces, protocol=5)
+    return b"".join(pieces)
 
 
 def _dump_raw(payload: object) -> bytes:

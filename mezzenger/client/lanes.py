@@ -146,12 +146,13 @@ class Lane:
 
     async def _handle(self, share: Share) -> None:
         """Call back for messages, one after the other, as long as there are some that nobody has begun with."""
-        callback, read, counts = self.handler.callback, share.read, self.counts
+        callback, counts = self.handler.callback, self.counts
         share.work.begin()
-        for index in share.indexes:
+        for message, index in share.messages:
             counts.received += share.weight
             try:
-                message = read(index)
+                if message is None:
+                    message = share.read(index)  # noqa: PLW2901  # it is the same one
                 result = callback(message.payload, message)
                 # Most are coroutines, and isawaitable takes longer to say so.
                 if result is not None and (result.__class__ is CoroutineType or isawaitable(result)):
@@ -334,9 +335,11 @@ class Lanes:
         work = InWork(
             delivery, len(indexes), len(lanes), begun=self._begun, handled=self._handled, ignored=self._ignored
         )
-        weight = 1
+        payloads, weight = self._payloads, 1
         for lane in lanes:
-            lane.put(Share(work, self._payloads.reader(delivery, lane.handler.channel), indexes, weight))
+            channel = lane.handler.channel
+            ahead = payloads.read_ahead(delivery, channel, indexes) if len(indexes) > 1 else ()
+            lane.put(Share(work, payloads.reader(delivery, channel), ahead, indexes, weight))
             weight = 0
 
     def _begun(self, delivery: Delivery) -> None:

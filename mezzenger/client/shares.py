@@ -1,6 +1,7 @@
 """A delivery, and what each subscription has to do with it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Final
 
 from mezzenger.client.failures import describe
@@ -102,22 +103,42 @@ class Share:
     Args:
         work: The delivery.
         read: Returns the message with an index.
+        ahead: The messages, in order, a few at a time, as far as they can be read.
         indexes: Of the messages.
         weight: What each of them counts as received: 0 if another share of the delivery counts it.
     """
 
-    __slots__ = ("indexes", "left", "read", "weight", "work")
+    __slots__ = ("_indexes", "left", "messages", "read", "weight", "work")
 
     def __init__(
-        self, work: InWork, read: Callable[[int], Message[object]], indexes: Sequence[int], weight: int
+        self,
+        work: InWork,
+        read: Callable[[int], Message[object]],
+        ahead: Iterable[Sequence[Message[object]]],
+        indexes: Sequence[int],
+        weight: int,
     ) -> None:
         self.work = work
         self.read = read
-        self.indexes: Iterator[int] = iter(indexes)
+        self._indexes: Iterator[int] = iter(indexes)
         """Of those that nobody has begun with."""
+        self.messages = self._take_each(ahead)
+        """Those that nobody has begun with, each with its index; None stands for one that is to be read."""
         self.left = len(indexes)
         """How many are not done."""
         self.weight = weight
+
+    def _take_each(
+        self, ahead: Iterable[Sequence[Message[object]]]
+    ) -> Generator[tuple[Message[object] | None, int], None, None]:
+        try:
+            for few in ahead:
+                yield from zip(few, self._indexes, strict=False)
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # noqa: BLE001, S110  # which message it is, and why, is known to who reads it alone
+            pass
+        yield from zip(repeat(None), self._indexes, strict=False)
 
     def one_done(self) -> None:
         """Take note that one message was handled, or failed."""
@@ -131,6 +152,6 @@ class Share:
 
     def give_up(self) -> None:
         """Leave what nobody has begun with."""
-        for index in self.indexes:
+        for index in self._indexes:
             self.work.leave_out(index)
             self.one_done()
