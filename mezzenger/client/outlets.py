@@ -78,8 +78,9 @@ class Outlets(dict[str | Channel[Any], PayloadOutlet]):
 
     def __missing__(self, msg_name: str | Channel[Any]) -> PayloadOutlet:
         if isinstance(msg_name, Channel):
-            return PayloadOutlet(check_name(msg_name.name), msg_name.codec, msg_name.encode)
-        outlet = PayloadOutlet(check_name(msg_name), self._codec)
+            outlet = PayloadOutlet(check_name(msg_name.name), msg_name.codec, msg_name.encode)
+        else:
+            outlet = PayloadOutlet(check_name(msg_name), self._codec)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[msg_name] = outlet

@@ -29,8 +29,11 @@ def test_one_outlet_for_a_name() -> None:
 
 
 def test_a_channel_writes_what_is_sent_through_it() -> None:
-    """With its own codec, and what is not of its type is refused as it says."""
-    outlet = Payloads(ClientSettings()).outlet(Channel("a", int))
+    """With its own codec, through one outlet, and what is not of its type is refused as it says."""
+    payloads, channel = Payloads(ClientSettings()), Channel("a", int)
+    outlet = payloads.outlet(channel)
+    assert outlet is payloads.outlet(channel)
+    assert outlet is not payloads.outlet(Channel("a", int))
     assert (outlet.name, outlet.codec) == ("a", MSGPACK.number)
     assert outlet.encode(1) == MSGPACK.dumps(1)
     with pytest.raises(PayloadInvalid, match="channel 'a'"):
@@ -80,4 +83,5 @@ def test_not_all_names_are_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) 
     payloads = Payloads(ClientSettings())
     for number in range(100):
         assert payloads.outlet(f"a.{number}").name == f"a.{number}"
+        assert payloads.outlet(Channel("a", int)).name == "a"
         assert len(payloads.outlets) <= 10
