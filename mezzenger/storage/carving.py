@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from xxhash import xxh3_64
 
@@ -37,10 +37,18 @@ def mended(image: Image, broken: Broken, heads: Iterable[int]) -> Row | None:
     return None
 
 
-def frames_in(
-    image: Image, page: bytes, names: Iterable[str], heads: Iterable[int]
-) -> Iterator[tuple[bytes, list[int]]]:
-    """Yield the intact frames that begin in a page, and the overflow pages they are in."""
+class Carved(NamedTuple):
+    """An intact frame."""
+
+    at: int
+    """Where in its page it begins."""
+    frame: bytes
+    pages: list[int]
+    """The overflow pages it is in."""
+
+
+def frames_in(image: Image, page: bytes, names: Iterable[str], heads: Iterable[int]) -> Iterator[Carved]:
+    """Yield the intact frames that begin in a page."""
     known = [name.encode() for name in names]
     found_until = 0
     for match in _BEGINNING.finditer(page):
@@ -50,7 +58,7 @@ def frames_in(
             frame, pages = _frame_at(image, page, start, heads)
             if frame is not None:
                 found_until = start + len(frame)
-                yield frame, pages
+                yield Carved(start, frame, pages)
                 break
 
 

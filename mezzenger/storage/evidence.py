@@ -108,10 +108,12 @@ def _index(image: Image, evidence: Evidence, index: str) -> dict[int, Value] | N
     walked = Walk()
     entries: dict[int, Value] = {}
     for _, values in read_rows(image, evidence.roots[index], walked, is_index=True):
-        if len(values) == 2 and isinstance(values[1], int):  # noqa: PLR2004  # the key and the number
-            entries[values[1]] = values[0]
-        else:
-            walked.suspects.add(0)
+        # The number is in a key that ends with it, and always behind the key.
+        match values:
+            case [key, int(number)] | [key, int(), int(number)]:
+                entries[number] = key
+            case _:
+                walked.suspects.add(0)
     evidence.walked.pages |= walked.pages
     return entries if walked.is_whole else None
 

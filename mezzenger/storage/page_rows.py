@@ -8,10 +8,10 @@ from typing import Final
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.storage.pages import Image
-from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, serials_of, values_of
+from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, read_resized, serials_of, values_of
 from mezzenger.storage.trees import read_payload
 
-__all__ = ["FRAME_TABLES", "RETAINED", "Broken", "Row", "Value", "carve", "intact", "row_of", "row_or_broken"]
+__all__ = ["FRAME_TABLES", "RETAINED", "Broken", "Row", "Value", "carve", "intact", "row_in", "row_of", "row_or_broken"]
 
 RETAINED: Final = "retained"
 FRAME_TABLES: Final = ("message", "delayed", "dead", RETAINED)
@@ -93,15 +93,18 @@ def intact(frame: bytes) -> wire.Header | None:
 
 
 def carve(image: Image, page: bytes) -> Iterator[Row]:
-    """Try every offset of a page that may be the beginning of a row."""
+    """Try every offset of a page that may be the beginning of a row; what it says of its size need not be true."""
     for beginning in _BEGINNING.finditer(page):
-        row = _row_at(image, page, beginning.start())
-        if row is not None:
-            yield row
+        for read in (read_cell, read_resized):
+            cell = read(page, beginning.start())
+            row = row_in(image, cell)
+            if row is not None:
+                yield row
+                break
 
 
-def _row_at(image: Image, page: bytes, at: int) -> Row | None:
-    cell = read_cell(page, at)
+def row_in(image: Image, cell: Cell | None) -> Row | None:
+    """Return the row of any of the tables that a cell holds; None if it holds none."""
     layout = serials_of(cell) if cell is not None and cell.number > 0 else None
     if cell is None or layout is None:
         return None

@@ -121,13 +121,12 @@ class Image:
 
     def _apply_frame(self, number: int) -> None:
         log = self._verified.log
-        page = log.frames[number].page
+        frame = log.frames[number]
+        page = frame.page
         mended = None
         if not log.fits[number] and self._logged is not None:
             mended = wal.mended(self._logged, log, number)
-        if mended is not None:
-            page = mended.page
-        if log.fits[number] or mended is not None:
+        if log.fits[number] or (mended is not None and mended[:2] == frame[:2]):
             self._in_log[page] = number
             self._damaged.discard(page)
             return
@@ -137,6 +136,9 @@ class Image:
             self.strays.append(self.page(page))
             self._in_log[page] = number
             self._damaged.add(page)
+        if mended is not None:
+            # It may as well be another byte that is damaged, and the page the one that is named.
+            self._damaged.add(mended.page)
         self.strays.append(content)
 
     def _content(self, number: int) -> bytes:

@@ -7,18 +7,20 @@ than one that is lost; but it is called uncertain.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mezzenger.patterns import matches
 from mezzenger.protocol import wire
-from mezzenger.queues import split_queue
-from mezzenger.storage.carving import frames_in, mended
+from mezzenger.queues import is_group, split_queue
+from mezzenger.storage.carving import Carved, frames_in, mended
 from mezzenger.storage.check import are_indexes
 from mezzenger.storage.evidence import Evidence, gather
-from mezzenger.storage.page_rows import FRAME_TABLES, RETAINED, Broken, Row, carve, intact, row_or_broken
+from mezzenger.storage.page_rows import FRAME_TABLES, RETAINED, Broken, Row, carve, intact, row_in, row_or_broken
 from mezzenger.storage.pages import LEAF, Image, cells_of, head_of
 from mezzenger.storage.records import Value
 from mezzenger.storage.trees import Walk, free_pages, walk
@@ -76,11 +78,12 @@ class Rescue:
         self.evidence: Evidence = gather(image)
         self.uncertain = 0
         self.highest = self.evidence.last_number
+        self._ids = {known.name: id_ for id_, known in self.evidence.names.items()}
         self._tables = {table: _Table(live=self.evidence.live.get(table)) for table in FRAME_TABLES}
         self._reached = set(self.evidence.walked.pages)
         self._suspects: set[int] = set()
-        self._queues: dict[bytes, set[str]] = {}
-        """In which queues what was kept is, by its digest: a message may be there once for each of its queues."""
+        self._queues: dict[bytes, dict[str, int]] = {}
+        """In which queues what was kept is, with its numbers, by its digest: a message may be once in each queue."""
         self._retained: dict[bytes, int] = {}
         """The digests and numbers of last messages; the stored ones that they were may be byte for byte the same."""
 
@@ -109,28 +112,29 @@ class Rescue:
 
     def _walk(self, name: str) -> None:
         table, walked = self._tables[name], Walk()
-        doubtful: list[Row] = []
+        doubtful: list[tuple[int, Row]] = []
         for found in walk(self._image, self.evidence.roots[name], walked):
             row = row_or_broken(self._image, name, found.cell)
             if isinstance(row, Broken):
                 table.broken[row.number] = row
                 self._suspects.add(found.page)
-            elif row is None:
-                walked.suspects.add(found.page)
-            elif table.live is not None and row.number not in table.live:
+            elif row is None or (table.live is not None and row.number not in table.live):
                 # Its number may be what is damaged.
                 walked.suspects.add(found.page)
-            elif self._image.is_damaged(found.page):
-                doubtful.append(row)
-            else:
+            elif self._image.is_damaged(found.page) or not self._is_as_indexed(row):
+                doubtful.append((found.page, row))
+            elif self._take(row, is_trusted=True):
                 self._reached.update(row.pages)
-                self._take(row, is_trusted=True)
+            else:
+                walked.suspects.add(found.page)
             if len(table.kept) % _STEP == 0:
                 self._progress(len(self._reached), self._image.count)
         # After the others: a damaged cell may have the number of another one.
-        for row in doubtful:
-            self._reached.update(row.pages)
-            self._take(row, is_trusted=False)
+        for page, row in doubtful:
+            if self._take(row, is_trusted=False):
+                self._reached.update(row.pages)
+            else:
+                walked.suspects.add(page)
         if table.live is not None:
             # A damaged cell may lie about its number.
             table.broken = {number: row for number, row in table.broken.items() if number in table.live}
@@ -138,11 +142,17 @@ class Rescue:
         self._reached |= walked.pages
         self._suspects |= walked.suspects
 
-    def _take(self, row: Row, *, is_trusted: bool) -> None:
+    def _is_as_indexed(self, row: Row) -> bool:
+        """Whether the index has the row's number for its queue, as far as that is known."""
+        indexed = self._indexed(row.table, row.number)
+        return indexed is None or indexed == row.values.get("name")
+
+    def _take(self, row: Row, *, is_trusted: bool) -> bool:
+        """Keep a row, and return whether its number was free."""
         table = self._tables[row.table]
         rivals = [table] if row.table == RETAINED else [self._tables[name] for name in FRAME_TABLES if name != RETAINED]
         if any(row.number in rival.kept for rival in rivals):
-            return
+            return False
         table.kept.add(row.number)
         table.missing.discard(row.number)
         self.highest = max(self.highest, row.number)
@@ -151,13 +161,14 @@ class Rescue:
         if row.table == RETAINED:
             self._retained[row.frame[-8:]] = row.number
         else:
-            self._queues.setdefault(row.frame[-8:], set()).add(queue)
+            self._queues.setdefault(row.frame[-8:], {})[queue] = row.number
         indexes = row.values.get("indexes")
         if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
             is_trusted = False
         if any(isinstance(value, float) and not abs(value) < _MAX_TIME for value in row.values.values()):
             is_trusted = False
         self._keep(row if is_trusted else self._careful(row), queue)
+        return True
 
     def _careful(self, row: Row) -> Row:
         """Return a row of a damaged page: what no digest covers is not believed if it could make a message be lost."""
@@ -200,8 +211,7 @@ class Rescue:
         for content in contents:
             self._leaf(content, 0)
             self._carve([content], is_certain=False)
-        for content in contents:
-            self._carve_frames(content, heads)
+        self._carve_frames(contents, heads)
         rest = [page for page in orphans if page not in self._reached and page not in damaged]
         for pages in (rest, sorted(free)):
             if any(table.missing or (table.is_open and pages is rest) for table in self._tables.values()):
@@ -228,40 +238,83 @@ class Rescue:
         elif table.is_open and not only_missing and self._queue_of(row) not in self._queues.get(row.frame[-8:], ()):
             self._take(row, is_trusted=False)
 
-    def _carve_frames(self, content: bytes, heads: list[int]) -> None:
-        names = {split_queue(known.name)[0] for known in self.evidence.names.values()}
-        for frame, pages in frames_in(self._image, content, sorted(names), heads):
+    def _carve_frames(self, contents: Iterable[bytes], heads: list[int]) -> None:
+        names = sorted({split_queue(known.name)[0] for known in self.evidence.names.values()})
+        found: list[tuple[int, Carved]] = []
+        for content in contents:
+            doubt_about = self._doubts(content)
+            found += [(doubt_about(one.at), one) for one in frames_in(self._image, content, names, heads)]
+        # Room that is not used has what was there before, and must not pass for what is there.
+        for _, (_, frame, pages) in sorted(found, key=itemgetter(0)):
             row = self._row_for(frame, tuple(pages))
             if row is not None:
                 self._take(row, is_trusted=False)
+
+    def _doubts(self, page: bytes) -> Callable[[int], int]:
+        """Return what tells of an offset of a page in how good a place a frame is there, if nobody has it yet.
+
+        0: in a cell that cannot be read; 1: in one that can, but its row was not taken; 2: anywhere else.
+        """
+        head = head_of(page, 0)
+        if head is None or head.kind != LEAF:
+            return lambda _at: 2
+        cells = sorted(cells_of(page, head), key=itemgetter(0))
+        places = [self._doubt_about(row_in(self._image, cell)) for _, cell in cells]
+        starts = [at for at, _ in cells]
+
+        def doubt_about(at: int) -> int:
+            behind = bisect_right(starts, at)
+            return places[behind - 1] if behind else 2
+
+        return doubt_about
+
+    def _doubt_about(self, row: Row | None) -> int:
+        if row is None:
+            return 0
+        kept = self._retained if row.table == RETAINED else self._queues
+        is_kept = row.number in self._tables[row.table].kept and row.frame[-8:] in kept and self._is_as_indexed(row)
+        return 2 if is_kept else 1
 
     def _row_for(self, frame: bytes, pages: tuple[int, ...]) -> Row | None:
         """Return a row for a frame of which nothing else is known: a number that is missing, else a new one."""
         header = intact(frame)
         if header is None:
             return None
-        kept_in = self._queues.get(frame[-8:], set())
+        kept_in = self._queues.get(frame[-8:], {})
         if frame[-8:] in self._retained and not kept_in:
             return self._row_of_last(frame, header, pages)
         is_open = False
         tables = self._tables if _may_be_stored(frame, header) else {RETAINED: self._tables[RETAINED]}
         for name, table in tables.items():
             for number in sorted(table.missing):
-                queue = self._name_of(name, number)
-                # Of a frame that was kept, this may be the copy for another queue.
-                is_it = _is_in(queue, header.name) and queue not in kept_in if queue else not kept_in
-                if is_it:
-                    values = _values(name, frame) | {"name": self._queue_id(name, number)}
+                # The last message of a name has the number of the stored one that it was, if it was one.
+                is_last = name == RETAINED and frame[-8:] not in self._retained and number in kept_in.values()
+                taken = () if is_last else kept_in
+                queue = self._free_queue(header.name, taken, self._name_of(name, number))
+                if queue is not None:
+                    values = _values(name, frame) | {"name": self._ids.get(queue)}
                     return Row(name, number, values, header, pages)
             is_open = is_open or table.is_open
-        if not is_open or kept_in:
+        queue = self._free_queue(header.name, kept_in)
+        if not is_open or queue is None:
             return None
         if len(tables) == 1:
             # Below all that are known: it is the last message if there is no other one.
             number = next(number for number in count(1) if number not in self._tables[RETAINED].kept)
             return Row(RETAINED, number, _values(RETAINED, frame), header, pages, is_certain=False)
         self.highest += 1
-        return Row("message", self.highest, _values("message", frame), header, pages, is_certain=False)
+        values = _values("message", frame) | {"name": self._ids.get(queue)}
+        return Row("message", self.highest, values, header, pages, is_certain=False)
+
+    def _free_queue(self, name: str, taken: Collection[str], known: str = "") -> str | None:
+        """Return the queue of a frame, if it is known, else one in which it may have been; None if it is kept there.
+
+        Of a frame that was kept this may be the copy for another queue.
+        """
+        queues = [known] if known else [queue for queue in self._ids if is_group(queue)]
+        if not known and (name in self._ids or not taken):
+            queues.insert(0, name)
+        return next((queue for queue in queues if queue not in taken and _is_in(queue, name)), None)
 
     def _row_of_last(self, frame: bytes, header: wire.Header, pages: tuple[int, ...]) -> Row | None:
         """Return a row for the stored frame of which the last message of its name, kept already, is a copy."""

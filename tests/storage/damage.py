@@ -42,6 +42,9 @@ TABLES = ("message", "delayed", "dead")
 GROUPS = ("name.1|billing", "name.2|billing", "name.*|audit", ">|a group without anything")
 DROPPED = "name.3|dropped"
 
+_ROW_HEAD = 25
+"""Bytes before a frame in which most of a row's head is."""
+
 Contents = dict[str, list[tuple[Any, ...]]]
 
 
@@ -465,6 +468,21 @@ def flips(sample: Sample, count: int, seed: int) -> list[Harm]:
     return harms
 
 
+def flips_before_frames(sample: Sample, count: int, seed: int) -> list[Harm]:
+    """Return so many changes of bytes right before frames that are stored, where SQLite says what and how large it is.
+
+    Spread over the whole file, few would be there.
+    """
+    chance = random.Random(seed)
+    known = [*sample.frames.values(), *sample.last.values()]
+    harms = []
+    for _ in range(count):
+        extent = chance.choice(known).extents[0]
+        bits = 1 << chance.randrange(8) if chance.random() < 0.5 else chance.randrange(1, 256)
+        harms.append(Harm(extent.ending, extent.start - chance.randrange(1, _ROW_HEAD), bits))
+    return harms
+
+
 def truncations(sample: Sample, step: int) -> list[Harm]:
     return [Harm(ending, length) for ending, content in sample.files.items() for length in range(0, len(content), step)]
 
@@ -549,6 +567,8 @@ def main() -> None:
             sample = make_sample(folder, arguments.messages, form)
             sizes = ", ".join(f"store.db{ending} {len(content)} bytes" for ending, content in sample.files.items())
             print(f"{form}: {len(sample.frames)} frames; {sizes}")
+            heads = flips_before_frames(sample, arguments.flips // 10, arguments.seed)
+            problems += run(pool, "flips before frames", sample, heads, arguments.processes)
             for ending in sample.files:
                 some = [harm for harm in flips(sample, arguments.flips, arguments.seed) if harm.ending == ending]
                 problems += run(pool, f"flips of store.db{ending}", sample, some, arguments.processes)

@@ -9,13 +9,18 @@ import pytest
 from mezzenger.errors import StorageError
 from mezzenger.storage import repair as repairs
 from mezzenger.storage.check import check
-from mezzenger.storage.files import Files
+from mezzenger.storage.evidence import gather
+from mezzenger.storage.files import Files, reading
+from mezzenger.storage.pages import Image
 from mezzenger.storage.repair import repair
+from mezzenger.storage.verify import verify
 from tests.storage.damage import (
     FORMS,
+    TABLES,
     Sample,
     contents_of,
     flips,
+    flips_before_frames,
     judge_all,
     make_sample,
     read_files,
@@ -71,6 +76,27 @@ def test_without_a_seal_frames_are_rescued_as_well(samples: dict[str, Sample]) -
     """A damage that is found by other means loses nothing that is intact."""
     result = judge_all(samples["without a seal"], flips(samples["without a seal"], FLIPS, 3))
     assert result.counts["intact frames lost"] == result.counts["intact frames twice"] == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_flips_before_frames_lose_nothing_intact(samples: dict[str, Sample], form: str) -> None:
+    """Whatever of a row's head is changed, its frame is there, in its queue or in another that it may be for."""
+    result = judge_all(samples[form], flips_before_frames(samples[form], FLIPS, 5))
+    assert result.problems == []
+    assert result.counts["intact frames lost"] == result.counts["foreign frames"] == 0
+
+
+def test_the_indexes_tell_what_there_was(sample: Sample, tmp_path: Path) -> None:
+    """Each table has one, which names all rows, and, but for what is delayed, their queues."""
+    write_files(tmp_path / "store.db", sample.files)
+    files = Files.of(tmp_path / "store.db")
+    with reading(files.database) as database, reading(files.wal) as logged, reading(files.seal) as sealed:
+        assert database is not None
+        evidence = gather(Image(database, logged, sealed, verify(files)))
+    for table in (*TABLES, "retained"):
+        rows = {row[0]: row[1] for row in sample.contents[table]}
+        assert rows.keys() == evidence.live[table].keys()
+        assert table == "delayed" or rows == evidence.live[table]
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 4, 5, 6])
