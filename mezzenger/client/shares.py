@@ -1,7 +1,7 @@
 """A delivery, and what each subscription has to do with it."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Final
 
 from mezzenger.client.failures import describe
@@ -122,23 +122,23 @@ class Share:
         self.read = read
         self._indexes: Iterator[int] = iter(indexes)
         """Of those that nobody has begun with."""
-        self.messages = self._take_each(ahead)
+        self.messages = chain.from_iterable(self._with_indexes(ahead))
         """Those that nobody has begun with, each with its index; None stands for one that is to be read."""
         self.left = len(indexes)
         """How many are not done."""
         self.weight = weight
 
-    def _take_each(
+    def _with_indexes(
         self, ahead: Iterable[Sequence[Message[object]]]
-    ) -> Generator[tuple[Message[object] | None, int], None, None]:
+    ) -> Iterator[Iterable[tuple[Message[object] | None, int]]]:
         try:
             for few in ahead:
-                yield from zip(few, self._indexes, strict=False)
+                yield zip(few, self._indexes, strict=False)
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException:  # noqa: BLE001, S110  # which message it is, and why, is known to who reads it alone
             pass
-        yield from zip(repeat(None), self._indexes, strict=False)
+        yield zip(repeat(None), self._indexes, strict=False)
 
     def one_done(self) -> None:
         """Take note that one message was handled, or failed."""
