@@ -261,13 +261,13 @@ class Ledger:
             counted[life.place] += len(life.left)
         return counted
 
-    def check_moments(self, now: float, began: float) -> None:
-        """Check that nothing waits that should have expired, or been delivered, since the server's run began."""
+    def check_moments(self, now: float, since: float) -> None:
+        """Check that nothing waits that should have expired, or been delivered, since the server could see to it."""
         for life in self.kept.values():
             moment = life.due if life.place == "delayed" else life.expires
             if self._clock.now < life.since + LATE:
                 continue  # it may have waited for room until its moment had passed
-            is_late = life.place != "dead" and moment is not None and max(moment, began) < now - LATE
+            is_late = life.place != "dead" and moment is not None and max(moment, since) < now - LATE
             assert not is_late or life.number in self._decided, f"at {now}: forgotten: {life}"
 
     def check_stats(self, stats: BrokerStats) -> None:

@@ -124,7 +124,8 @@ class Server:
             return
         check_tables(self._store.file._usable(), self._ledger)
         self._watch.check(self.now)
-        self._ledger.check_moments(self.now, self._began)
+        was_full_until = self.now - (self._clock.now - self._store.full_until)
+        self._ledger.check_moments(self.now, max(self._began, was_full_until))
         self._ledger.values.check(self.now)
         if not (self._storing.is_busy or self._is_storing):
             self._ledger.check_stats(self.broker.stats())

@@ -82,7 +82,8 @@ class FaultyStorage:
         self._crash = crash
         self._fail = fail
         self.file = SqliteStorage(disk.file)
-        self._full_until = 0.0
+        self.full_until = 0.0
+        """By the steady clock: until then the disk is, or was, full."""
         self.made_at_last: Sequence[Change] = ()
         """What was committed when the server crashed, before anybody was told."""
         self.is_over = False
@@ -103,7 +104,7 @@ class FaultyStorage:
         """Make changes, unless something happens."""
         await self._begin()
         if self.file._failure is None and not self.is_perfect:
-            if self._clock.now < self._full_until:
+            if self._clock.now < self.full_until:
                 raise StorageFull(FULL)
             await self._have_bad_luck(changes)
         self.file._commit(changes)
@@ -159,5 +160,5 @@ class FaultyStorage:
             self.made_at_last = changes
             await Pause(None)
         elif self._clock.breaks(0.005, "disk full"):
-            self._full_until = self._clock.now + self._clock.random.expovariate(1 / FULL_SECONDS)
+            self.full_until = self._clock.now + self._clock.random.expovariate(1 / FULL_SECONDS)
             raise StorageFull(FULL)
