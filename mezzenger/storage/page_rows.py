@@ -8,7 +8,7 @@ from typing import Final
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.storage.pages import Image
-from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, read_resized, serials_of, values_of
+from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, serials_of, values_of
 from mezzenger.storage.trees import read_payload
 
 __all__ = ["FRAME_TABLES", "RETAINED", "Broken", "Row", "Value", "carve", "intact", "row_in", "row_of", "row_or_broken"]
@@ -93,14 +93,11 @@ def intact(frame: bytes) -> wire.Header | None:
 
 
 def carve(image: Image, page: bytes) -> Iterator[Row]:
-    """Try every offset of a page that may be the beginning of a row; what it says of its size need not be true."""
+    """Try every offset of a page that may be the beginning of a row."""
     for beginning in _BEGINNING.finditer(page):
-        for read in (read_cell, read_resized):
-            cell = read(page, beginning.start())
-            row = row_in(image, cell)
-            if row is not None:
-                yield row
-                break
+        row = row_in(image, read_cell(page, beginning.start()))
+        if row is not None:
+            yield row
 
 
 def row_in(image: Image, cell: Cell | None) -> Row | None:

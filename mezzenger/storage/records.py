@@ -83,21 +83,6 @@ def read_cell(page: bytes, at: int, *, is_index: bool = False, is_interior: bool
         if second is None:
             return None
         number, at = second
-    return _cell(page, at, number, size, is_index=is_index)
-
-
-def read_resized(page: bytes, at: int) -> Cell | None:
-    """Read the cell of a table's leaf as if its record were as large as that itself says, whatever the cell says."""
-    for _ in range(2):  # the size, and the number
-        found = varint(page, at)
-        if found is None:
-            return None
-        number, at = found
-    layout = _layout(page[at:])
-    return None if layout is None else _cell(page, at, number, layout[2])
-
-
-def _cell(page: bytes, at: int, number: int, size: int, *, is_index: bool = False) -> Cell | None:
     if size < 1:
         return None
     local = local_size(size, len(page), is_index=is_index)
@@ -110,27 +95,21 @@ def _cell(page: bytes, at: int, number: int, size: int, *, is_index: bool = Fals
 
 def serials_of(cell: Cell) -> tuple[list[int], int] | None:
     """Return the types of a record's values, and where the first one is; None if they do not add up."""
-    layout = _layout(cell.local)
-    if layout is None or layout[2] != cell.size:
-        return None
-    return layout[:2]
-
-
-def _layout(record: bytes) -> tuple[list[int], int, int] | None:
-    """Return the types of a record's values, where the first one is, and where the last one ends."""
-    start = varint(record, 0)
-    if start is None or not 1 <= start[0] <= len(record):
+    start = varint(cell.local, 0)
+    if start is None or not 1 <= start[0] <= len(cell.local):
         return None
     head, at = start
     serials: list[int] = []
     while at < head:
-        found = varint(record, at)
+        found = varint(cell.local, at)
         if found is None or found[1] > head:
             return None
         serials.append(found[0])
         at = found[1]
     sizes = [size_of_serial(serial) for serial in serials]
-    return None if -1 in sizes else (serials, head, head + sum(sizes))
+    if -1 in sizes or head + sum(sizes) != cell.size:
+        return None
+    return serials, head
 
 
 def size_of_serial(serial: int) -> int:

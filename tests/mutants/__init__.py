@@ -11,6 +11,7 @@ from tests.mutants import (
     of_broker,
     of_client,
     of_groups,
+    of_repair,
     of_requests,
     of_retained,
     of_server,
@@ -22,6 +23,7 @@ from tests.mutants import (
 MUTANTS: Final = (
     *of_stored_publishes.MUTANTS,
     *of_broker.MUTANTS,
+    *of_repair.MUTANTS,
     *of_storage.MUTANTS,
     *of_server.MUTANTS,
     *of_client.MUTANTS,

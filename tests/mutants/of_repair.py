@@ -1,0 +1,57 @@
+"""Mutants of check and repair."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_REPAIR: Final = "storage/test_repair.py"
+_HEADS: Final = (f"{_REPAIR}::test_flips_before_frames_lose_nothing_intact",)
+_ONCE: Final = (f"{_REPAIR}::test_what_was_lost_once",)
+
+MUTANTS: Final = (
+    Mutant(
+        "indexes-not-understood",
+        "P2",
+        "a repair does not know which messages there were",
+        "storage/evidence.py",
+        "            case [key, int(number)] | [key, int(), int(number)]:\n",
+        "            case [key, int(number)]:\n",
+        (f"{_REPAIR}::test_the_indexes_tell_what_there_was",),
+    ),
+    Mutant(
+        "only-one-copy-rescued",
+        "P2",
+        "of a message with copies for groups, the one whose row is damaged is lost",
+        "storage/rescue.py",
+        "queue not in taken and _is_in(queue, name)), None)",
+        "not taken and _is_in(queue, name)), None)",
+        _HEADS,
+    ),
+    Mutant(
+        "former-frames-first",
+        "P2",
+        "what a damaged page had before takes the place of what it has",
+        "storage/rescue.py",
+        "in sorted(found, key=itemgetter(0)):",
+        "in sorted(found, key=lambda one: -one[0]):",
+        _HEADS,
+    ),
+    Mutant(
+        "page-numbers-guessed",
+        "P2",
+        "a damaged page of the log is taken for another page",
+        "storage/pages.py",
+        "(mended is not None and mended[:2] == frame[:2])",
+        "(mended is not None and (page := mended.page) > 0)",
+        _ONCE,
+    ),
+    Mutant(
+        "numbers-believed",
+        "P2",
+        "a row whose number is damaged takes the place of another one",
+        "storage/rescue.py",
+        '        return indexed is None or indexed == row.values.get("name")\n',
+        "        return True\n",
+        _ONCE,
+    ),
+)
