@@ -162,11 +162,7 @@ class Rescue:
             self._retained[row.frame[-8:]] = row.number
         else:
             self._queues.setdefault(row.frame[-8:], {})[queue] = row.number
-        indexes = row.values.get("indexes")
-        if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
-            is_trusted = False
-        if any(isinstance(value, float) and not abs(value) < _MAX_TIME for value in row.values.values()):
-            is_trusted = False
+        is_trusted = is_trusted and _is_credible(row)
         self._keep(row if is_trusted else self._careful(row), queue)
         return True
 
@@ -348,6 +344,17 @@ class Rescue:
         """Return the id of the queue of a row, as the table's index has it."""
         live = self.evidence.live.get(table)
         return live.get(number) if live is not None and table != "delayed" else None
+
+
+def _is_credible(row: Row) -> bool:
+    """Whether what no digest covers may have been so."""
+    values = row.values
+    indexes, attempts = values.get("indexes"), values.get("attempts", 0)
+    if isinstance(indexes, bytes) and not are_indexes(indexes, row.header.messages):
+        return False
+    if not isinstance(attempts, int) or attempts < 0:
+        return False
+    return all(abs(value) < _MAX_TIME for value in values.values() if isinstance(value, float))
 
 
 def _is_in(queue: str, name: str) -> bool:
