@@ -267,9 +267,10 @@ class Rescue:
     def _doubt_about(self, row: Row | None) -> int:
         if row is None:
             return 0
-        kept = self._retained if row.table == RETAINED else self._queues
-        is_kept = row.number in self._tables[row.table].kept and row.frame[-8:] in kept and self._is_as_indexed(row)
-        return 2 if is_kept else 1
+        digest = row.frame[-8:]
+        kept = self._queues.get(digest, {}).get(self._queue_of(row))
+        number = self._retained.get(digest) if row.table == RETAINED else kept
+        return 2 if number == row.number and self._is_as_indexed(row) else 1
 
     def _row_for(self, frame: bytes, pages: tuple[int, ...]) -> Row | None:
         """Return a row for a frame of which nothing else is known: a number that is missing, else a new one."""
