@@ -130,7 +130,7 @@ class Rescue:
             if len(table.kept) % _STEP == 0:
                 self._progress(len(self._reached), self._image.count)
         # After the others: a damaged cell may have the number of another one.
-        for page, row in doubtful:
+        for page, row in sorted(doubtful, key=lambda one: not self._is_as_indexed(one[1])):
             if self._take(row, is_trusted=False):
                 self._reached.update(row.pages)
             else:

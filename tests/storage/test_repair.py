@@ -92,7 +92,7 @@ def test_flips_before_frames_lose_nothing_intact(samples: dict[str, Sample], for
     ("form", "ending", "harms"),
     [
         # A row that says it is larger, one that says it has another number, and one whose queue nobody knows.
-        ("stopped", "", [(25_639, 1), (25_644, 8), (105_506, 70), (278_252, 77), (361_485, 181), (637_483, 1)]),
+        ("stopped", "", [(25_639, 1), (25_644, 8), (105_506, 70), (278_252, 77), (637_483, 1), (638_004, 1)]),
         # Here the number is that of another message, or attempts are fewer than none; no page is known to be damaged.
         ("without a seal", "", [(320_722, 11), (376_938, 2), (383_090, 8), (443_569, 1), (106_014, 128)]),
         # The checksum fits as well if it is not this byte, but the number of the page, that is damaged.
