@@ -24,6 +24,8 @@ class Order:
         self._retained: dict[str, Id] = {}
         """The last one of these that had been kept."""
         self._deliveries: dict[str, list[Delivery]] = {}
+        self._unmarked: list[Delivery] = []
+        """Last messages whose mark is lost: nobody can tell whether they are older than what came, or came before."""
         self._handled: dict[str, set[int]] = {}
         self._failed: set[Id] = set()
         """The frames, by their last messages, for which a callback has raised: they may be given again."""
@@ -50,6 +52,8 @@ class Order:
         name = delivery.contents.header.name
         if not delivery.is_retained:
             return False
+        if any(one is delivery for one in self._unmarked):
+            return True
         return number not in self._handled[name] or self._is_last_again(name, _last_of(delivery))
 
     def arrived(self, delivery: Delivery, *, has_lost_mark: bool) -> None:
@@ -66,6 +70,8 @@ class Order:
             ]
             assert has_lost_mark or not newer, f"{id_} of {header.name} had been kept, and is given after {newer}"
             self._retained[header.name] = id_
+            if has_lost_mark:
+                self._unmarked.append(delivery)
         elif not header.ack and header.name in self._retained:
             kept = self._retained[header.name]
             assert self._is_before(kept, id_), f"{id_} of {header.name} is given after {kept}, which had been kept"
