@@ -198,6 +198,27 @@ def test_a_handler(server: MezzengerServer) -> None:
     asyncio.run(work())
 
 
+def test_what_waits_behind_a_cancelled_handler(server: MezzengerServer) -> None:
+    """The task that is cancelled ends; another one handles what waits, though nothing more arrives."""
+
+    async def work() -> None:
+        handled: list[int] = []
+
+        async def handle(payload: int, _msg: Message[int]) -> None:
+            current = asyncio.current_task()
+            if payload == 0 and current is not None:
+                current.cancel()
+                await asyncio.sleep(0)
+            handled.append(payload)
+
+        async with nothing_left(server) as mc:
+            await mc.subscribe("jobs", handle)
+            await mc.send_messages("jobs", range(3))
+            await until(lambda: handled == [1, 2])
+
+    asyncio.run(work())
+
+
 def cancel_after(loop: asyncio.AbstractEventLoop, turns: int, task: asyncio.Task[Any]) -> None:
     """Cancel a task after so many turns of the loop, unless it is done."""
     if turns:

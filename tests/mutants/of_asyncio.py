@@ -33,7 +33,7 @@ MUTANTS: Final = (
         "client/lanes.py",
         "            asyncio.get_running_loop().call_later(_RESPITE, self._hire_for_all)\n",
         "            pass\n",
-        (f"{_CANCELLING}::test_a_handler",),
+        (f"{_CANCELLING}::test_what_waits_behind_a_cancelled_handler",),
     ),
     Mutant(
         "forgotten-message-kept",
