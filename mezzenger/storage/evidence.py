@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from mezzenger.queues import is_group
+from mezzenger.errors import InvalidName
+from mezzenger.patterns import check_pattern
+from mezzenger.queues import check_group, is_group, split_queue
 from mezzenger.storage.pages import Image
 from mezzenger.storage.records import Value, fresh_roots
 from mezzenger.storage.trees import Walk, read_rows
@@ -90,7 +92,7 @@ def _read_names(image: Image, evidence: Evidence) -> None:
     doubtful: dict[int, KnownName] = {}
     for found, values in read_rows(image, evidence.roots["sqlite_autoindex_name_1"], walked, is_index=True):
         match values:
-            case [str(name), int(id_)]:
+            case [str(name), int(id_)] if _may_be_queue(name):
                 names = doubtful if image.is_damaged(found.page) else evidence.names
                 names[id_] = KnownName(name, None, is_group(name))
     for found, values in read_rows(image, evidence.roots["name"], walked):
@@ -98,10 +100,22 @@ def _read_names(image: Image, evidence: Evidence) -> None:
         match values:
             case [_, str(name), _, _, _, int(offered), *_, int(mark)] if not image.is_damaged(found.page):
                 evidence.names[id_] = KnownName(name, offered, bool(mark) and is_group(name))
-            case [_, str(name), *_]:
+            case [_, str(name), *_] if _may_be_queue(name):
                 evidence.names.setdefault(id_, KnownName(name, None, is_group(name)))
     evidence.names = doubtful | evidence.names
     evidence.walked.pages |= walked.pages
+
+
+def _may_be_queue(name: str) -> bool:
+    """Whether a name that nothing else confirms can be one: where a file is cut off, what follows is zeros."""
+    pattern, group = split_queue(name)
+    try:
+        check_pattern(pattern)
+        if group is not None:
+            check_group(group)
+    except InvalidName:
+        return False
+    return True
 
 
 def _index(image: Image, evidence: Evidence, index: str) -> dict[int, Value] | None:

@@ -93,6 +93,8 @@ def test_flips_before_frames_lose_nothing_intact(samples: dict[str, Sample], for
     [
         # A row that says it is larger, one that says it has another number, and one whose queue nobody knows.
         ("stopped", "", [(25_639, 1), (25_644, 8), (105_506, 70), (278_252, 77), (637_483, 1), (638_004, 1)]),
+        # It ends in the midst of a group's name.
+        ("stopped", "", [(12_216, 0)]),
         # Here the number is that of another message, or attempts are fewer than none; no page is known to be damaged.
         ("without a seal", "", [(320_722, 11), (376_938, 2), (383_090, 8), (443_569, 1), (106_014, 128)]),
         # The checksum fits as well if it is not this byte, but the number of the page, that is damaged.
@@ -102,7 +104,7 @@ def test_flips_before_frames_lose_nothing_intact(samples: dict[str, Sample], for
 def test_what_was_lost_once(
     samples: dict[str, Sample], form: str, ending: str, harms: Sequence[tuple[int, int]]
 ) -> None:
-    """Each of these bytes, changed so, has cost a message whose frame was intact, or was kept in a repaired store."""
+    """Each of these has cost a message whose frame was intact, or has left in the repaired store what never was."""
     result = judge_all(samples[form], [Harm(ending, at, bits) for at, bits in harms])
     assert result.problems == []
 
