@@ -5,7 +5,6 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _REPAIR: Final = "storage/test_repair.py"
-_HEADS: Final = (f"{_REPAIR}::test_flips_before_frames_lose_nothing_intact",)
 _ONCE: Final = (f"{_REPAIR}::test_what_was_lost_once",)
 
 MUTANTS: Final = (
@@ -25,7 +24,7 @@ MUTANTS: Final = (
         "storage/rescue.py",
         "queue not in taken and _is_in(queue, name)), None)",
         "not taken and _is_in(queue, name)), None)",
-        _HEADS,
+        _ONCE,
     ),
     Mutant(
         "former-frames-first",
@@ -34,7 +33,7 @@ MUTANTS: Final = (
         "storage/rescue.py",
         "in sorted(found, key=itemgetter(0)):",
         "in sorted(found, key=lambda one: -one[0]):",
-        _HEADS,
+        _ONCE,
     ),
     Mutant(
         "page-numbers-guessed",

@@ -31,7 +31,7 @@ from tests.storage.damage import (
 )
 from tests.storage.driver import reopened
 
-FLIPS = 30
+FLIPS = 20
 STEP = 60_013
 
 
