@@ -124,7 +124,7 @@ def _index(image: Image, evidence: Evidence, index: str) -> dict[int, Value] | N
     for _, values in read_rows(image, evidence.roots[index], walked, is_index=True):
         # The number is in a key that ends with it, and always behind the key.
         match values:
-            case [key, int(number)] | [key, int(), int(number)]:
+            case [key, int(number)] | [key, int(), int(number)] if number > 0 and number not in entries:
                 entries[number] = key
             case _:
                 walked.suspects.add(0)

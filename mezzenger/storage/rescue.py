@@ -82,6 +82,8 @@ class Rescue:
         self._tables = {table: _Table(live=self.evidence.live.get(table)) for table in FRAME_TABLES}
         self._reached = set(self.evidence.walked.pages)
         self._suspects: set[int] = set()
+        self._unlisted: list[Row | None] = []
+        """Those that no index has, though it is whole; None for each that cannot be read."""
         self._queues: dict[bytes, dict[str, int]] = {}
         """In which queues what was kept is, with its numbers, by its digest: a message may be once in each queue."""
         self._retained: dict[bytes, int] = {}
@@ -102,6 +104,9 @@ class Rescue:
                     self._take(row, is_trusted=False)
         if any(known.missing or known.is_open for known in self._tables.values()) or self._image.strays:
             self._search()
+        for row in filter(None, self._unlisted):
+            if self._queue_of(row) not in self._queues.get(row.frame[-8:], ()) and row.frame[-8:] not in self._retained:
+                self._take(replace(row, is_certain=False), is_trusted=False)
         return [
             Lost(name, number, self._name_of(name, number))
             for name, table in self._tables.items()
@@ -119,8 +124,9 @@ class Rescue:
                 table.broken[row.number] = row
                 self._suspects.add(found.page)
             elif row is None or (table.live is not None and row.number not in table.live):
-                # Its number may be what is damaged.
+                # Its number may be what is damaged, or that in the index.
                 walked.suspects.add(found.page)
+                self._unlisted.append(row)
             elif self._image.is_damaged(found.page) or not self._is_as_indexed(row):
                 doubtful.append((found.page, row))
             elif self._take(row, is_trusted=True):

@@ -13,8 +13,8 @@ MUTANTS: Final = (
         "P2",
         "a repair does not know which messages there were",
         "storage/evidence.py",
-        "            case [key, int(number)] | [key, int(), int(number)]:\n",
-        "            case [key, int(number)]:\n",
+        "            case [key, int(number)] | [key, int(), int(number)] if",
+        "            case [key, int(number)] if",
         (f"{_REPAIR}::test_the_indexes_tell_what_there_was",),
     ),
     Mutant(

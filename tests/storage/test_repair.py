@@ -97,6 +97,8 @@ def test_flips_before_frames_lose_nothing_intact(samples: dict[str, Sample], for
         ("stopped", "", [(12_216, 0)]),
         # Here the number is that of another message, or attempts are fewer than none; no page is known to be damaged.
         ("without a seal", "", [(320_722, 11), (376_938, 2), (383_090, 8), (443_569, 1), (106_014, 128)]),
+        # It is the index that is damaged: it has a number twice, or one that never was.
+        ("without a seal", "", [(18_092, 16), (18_091, 64)]),
         # The checksum fits as well if it is not this byte, but the number of the page, that is damaged.
         ("killed", "-wal", [(660_115, 16), (1_117_003, 64), (1_706_043, 32), (2_073_659, 16)]),
     ],
