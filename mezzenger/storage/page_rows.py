@@ -1,17 +1,31 @@
 """Makes rows of what is found in the pages; a frame is intact if it fits its own digest."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
-from mezzenger.storage.pages import Image
+from mezzenger.storage.pages import LEAF, Image, cells_of, head_of
 from mezzenger.storage.records import Cell, Value, columns_of, fits, read_cell, serials_of, values_of
 from mezzenger.storage.trees import read_payload
 
-__all__ = ["FRAME_TABLES", "RETAINED", "Broken", "Row", "Value", "carve", "intact", "row_in", "row_of", "row_or_broken"]
+__all__ = [
+    "FRAME_TABLES",
+    "RETAINED",
+    "Broken",
+    "Row",
+    "Value",
+    "carve",
+    "intact",
+    "row_in",
+    "row_of",
+    "row_or_broken",
+    "rows_of_leaf",
+    "values_around",
+]
 
 RETAINED: Final = "retained"
 FRAME_TABLES: Final = ("message", "delayed", "dead", RETAINED)
@@ -110,3 +124,22 @@ def row_in(image: Image, cell: Cell | None) -> Row | None:
             found = row_or_broken(image, table, cell)
             return found if isinstance(found, Row) else None
     return None
+
+
+def rows_of_leaf(image: Image, page: bytes, number: int) -> Iterator[Row]:
+    """Yield the rows of a page, if it looks like a leaf; its number may be 0 if it is not known."""
+    head = head_of(page, number)
+    if head is not None and head.kind == LEAF:
+        yield from filter(None, (row_in(image, cell) for _, cell in cells_of(page, head)))
+
+
+def values_around(table: str, frame: bytes) -> dict[str, Value]:
+    """Return the values of a row of which nothing but the frame is known."""
+    if table == RETAINED:
+        return {"expires": None, "frame": frame}
+    if table == "delayed":
+        return {"due": 0.0, "expires": None, "frame": frame}
+    values: dict[str, Value] = {"attempts": 1, "indexes": None, "error": "", "frame": frame}
+    if table == "dead":
+        return values | {"buried": time.time(), "reason": "repaired"}
+    return values | {"due": None, "expires": None}

@@ -8,7 +8,7 @@ than one that is lost; but it is called uncertain.
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import itemgetter
@@ -20,7 +20,18 @@ from mezzenger.queues import is_group, split_queue
 from mezzenger.storage.carving import Carved, frames_in, mended
 from mezzenger.storage.check import are_indexes
 from mezzenger.storage.evidence import Evidence, gather
-from mezzenger.storage.page_rows import FRAME_TABLES, RETAINED, Broken, Row, carve, intact, row_in, row_or_broken
+from mezzenger.storage.page_rows import (
+    FRAME_TABLES,
+    RETAINED,
+    Broken,
+    Row,
+    carve,
+    intact,
+    row_in,
+    row_or_broken,
+    rows_of_leaf,
+    values_around,
+)
 from mezzenger.storage.pages import LEAF, Image, cells_of, head_of
 from mezzenger.storage.records import Value
 from mezzenger.storage.trees import Walk, free_pages, walk
@@ -82,8 +93,8 @@ class Rescue:
         self._tables = {table: _Table(live=self.evidence.live.get(table)) for table in FRAME_TABLES}
         self._reached = set(self.evidence.walked.pages)
         self._suspects: set[int] = set()
-        self._unlisted: list[Row | None] = []
-        """Those that no index has, though it is whole; None for each that cannot be read."""
+        self._unlisted: list[Row] = []
+        """Those that no index has, though it is whole."""
         self._queues: dict[bytes, dict[str, int]] = {}
         """In which queues what was kept is, with its numbers, by its digest: a message may be once in each queue."""
         self._retained: dict[bytes, int] = {}
@@ -99,13 +110,13 @@ class Rescue:
         if later is not None:
             image, pages = later
             for page in pages:
-                for row in _rows_of_leaf(image, page, image.page(page)):
+                for row in rows_of_leaf(image, image.page(page), page):
                     # There was such a row after all that is known here.
                     self._take(row, is_trusted=False)
         if any(known.missing or known.is_open for known in self._tables.values()) or self._image.strays:
             self._search()
-        for row in filter(None, self._unlisted):
-            if self._queue_of(row) not in self._queues.get(row.frame[-8:], ()) and row.frame[-8:] not in self._retained:
+        for row in self._unlisted:
+            if not self._is_in_its_queue(row) and row.frame[-8:] not in self._retained:
                 self._take(replace(row, is_certain=False), is_trusted=False)
         return [
             Lost(name, number, self._name_of(name, number))
@@ -123,24 +134,21 @@ class Rescue:
             if isinstance(row, Broken):
                 table.broken[row.number] = row
                 self._suspects.add(found.page)
-            elif row is None or (table.live is not None and row.number not in table.live):
+            elif row is None:
+                walked.suspects.add(found.page)
+            elif table.live is not None and row.number not in table.live:
                 # Its number may be what is damaged, or that in the index.
                 walked.suspects.add(found.page)
                 self._unlisted.append(row)
             elif self._image.is_damaged(found.page) or not self._is_as_indexed(row):
                 doubtful.append((found.page, row))
-            elif self._take(row, is_trusted=True):
-                self._reached.update(row.pages)
             else:
-                walked.suspects.add(found.page)
+                self._take_from(found.page, row, walked, is_trusted=True)
             if len(table.kept) % _STEP == 0:
                 self._progress(len(self._reached), self._image.count)
         # After the others: a damaged cell may have the number of another one.
         for page, row in sorted(doubtful, key=lambda one: not self._is_as_indexed(one[1])):
-            if self._take(row, is_trusted=False):
-                self._reached.update(row.pages)
-            else:
-                walked.suspects.add(page)
+            self._take_from(page, row, walked, is_trusted=False)
         if table.live is not None:
             # A damaged cell may lie about its number.
             table.broken = {number: row for number, row in table.broken.items() if number in table.live}
@@ -152,6 +160,13 @@ class Rescue:
         """Whether the index has the row's number for its queue, as far as that is known."""
         indexed = self._indexed(row.table, row.number)
         return indexed is None or indexed == row.values.get("name")
+
+    def _take_from(self, page: int, row: Row, walked: Walk, *, is_trusted: bool) -> None:
+        """Keep a row of a page that a tree leads to; if its number is taken, it may be what is damaged."""
+        if self._take(row, is_trusted=is_trusted):
+            self._reached.update(row.pages)
+        else:
+            walked.suspects.add(page)
 
     def _take(self, row: Row, *, is_trusted: bool) -> bool:
         """Keep a row, and return whether its number was free."""
@@ -212,32 +227,32 @@ class Rescue:
         contents = [image.page(page) for page in sorted(damaged)] + image.strays
         for content in contents:
             self._leaf(content, 0)
-            self._carve([content], is_certain=False)
+            self._carve([content])
         self._carve_frames(contents, heads)
         rest = [page for page in orphans if page not in self._reached and page not in damaged]
         for pages in (rest, sorted(free)):
             if any(table.missing or (table.is_open and pages is rest) for table in self._tables.values()):
-                self._carve(map(image.page, pages), is_certain=False, only_missing=pages is not rest)
+                self._carve(map(image.page, pages), only_missing=pages is not rest)
 
     def _leaf(self, page: bytes, number: int) -> None:
         """Take the rows of a leaf that no tree leads to."""
-        for row in _rows_of_leaf(self._image, number, page):
+        for row in rows_of_leaf(self._image, page, number):
             self._found(row)
             self._reached.update((number, *row.pages))
 
-    def _carve(self, contents: Iterable[bytes], *, is_certain: bool, only_missing: bool = False) -> None:
+    def _carve(self, contents: Iterable[bytes], *, only_missing: bool = False) -> None:
         for content in contents:
             if not any(content):
                 continue
             for row in carve(self._image, content):
-                self._found(replace(row, is_certain=is_certain), only_missing=only_missing)
+                self._found(replace(row, is_certain=False), only_missing=only_missing)
 
     def _found(self, row: Row, *, only_missing: bool = False) -> None:
         table = self._tables[row.table]
         # What is newer than all that is known was stored after it.
         if row.number in table.missing or row.number > self.evidence.last_number:
             self._take(replace(row, is_certain=True), is_trusted=False)
-        elif table.is_open and not only_missing and self._queue_of(row) not in self._queues.get(row.frame[-8:], ()):
+        elif table.is_open and not only_missing and not self._is_in_its_queue(row):
             self._take(row, is_trusted=False)
 
     def _carve_frames(self, contents: Iterable[bytes], heads: list[int]) -> None:
@@ -295,7 +310,7 @@ class Rescue:
                 taken = () if is_last else kept_in
                 queue = self._free_queue(header.name, taken, self._name_of(name, number))
                 if queue is not None:
-                    values = _values(name, frame) | {"name": self._ids.get(queue)}
+                    values = values_around(name, frame) | {"name": self._ids.get(queue)}
                     return Row(name, number, values, header, pages)
             is_open = is_open or table.is_open
         queue = self._free_queue(header.name, kept_in)
@@ -304,9 +319,9 @@ class Rescue:
         if len(tables) == 1:
             # Below all that are known: it is the last message if there is no other one.
             number = next(number for number in count(1) if number not in self._tables[RETAINED].kept)
-            return Row(RETAINED, number, _values(RETAINED, frame), header, pages, is_certain=False)
+            return Row(RETAINED, number, values_around(RETAINED, frame), header, pages, is_certain=False)
         self.highest += 1
-        values = _values("message", frame) | {"name": self._ids.get(queue)}
+        values = values_around("message", frame) | {"name": self._ids.get(queue)}
         return Row("message", self.highest, values, header, pages, is_certain=False)
 
     def _free_queue(self, name: str, taken: Collection[str], known: str = "") -> str | None:
@@ -324,7 +339,7 @@ class Rescue:
         number, stored = self._retained[frame[-8:]], self._tables["message"]
         if number not in stored.missing and (not stored.is_open or number in stored.kept):
             return None
-        values = _values("message", frame)
+        values = values_around("message", frame)
         return Row("message", number, values, header, pages, is_certain=number in stored.missing)
 
     def _queue_of(self, row: Row) -> str:
@@ -334,6 +349,10 @@ class Rescue:
             if known is not None and _is_in(known.name, row.header.name):
                 return known.name
         return row.header.name
+
+    def _is_in_its_queue(self, row: Row) -> bool:
+        """Whether the frame of a row is kept in the row's queue, be it with another number."""
+        return self._queue_of(row) in self._queues.get(row.frame[-8:], ())
 
     def _name_of(self, table: str, number: int) -> str:
         """Return the queue of a frame that is missing, empty if it is not known."""
@@ -369,15 +388,6 @@ def _is_in(queue: str, name: str) -> bool:
     return matches(split_queue(queue)[0], name)
 
 
-def _rows_of_leaf(image: Image, number: int, page: bytes) -> Iterator[Row]:
-    head = head_of(page, number)
-    if head is None or head.kind != LEAF:
-        return
-    for _, cell in cells_of(page, head):
-        rows = (row_or_broken(image, table, cell) for table in FRAME_TABLES) if cell is not None else ()
-        yield from (row for row in rows if isinstance(row, Row))
-
-
 def _plausible(value: Value, instead: float) -> float:
     return value if isinstance(value, int | float) and 0 < value < _MAX_TIME else instead
 
@@ -385,14 +395,3 @@ def _plausible(value: Value, instead: float) -> float:
 def _may_be_stored(frame: bytes, header: wire.Header) -> bool:
     """Whether a frame may be one that was published so, and not only the last message of a name."""
     return bool(header.ack) and wire.read_extra(frame, header).index is None
-
-
-def _values(table: str, frame: bytes) -> dict[str, Value]:
-    if table == RETAINED:
-        return {"expires": None, "frame": frame}
-    if table == "delayed":
-        return {"due": 0.0, "expires": None, "frame": frame}
-    values: dict[str, Value] = {"attempts": 1, "indexes": None, "error": "", "frame": frame}
-    if table == "dead":
-        return values | {"buried": time.time(), "reason": "repaired"}
-    return values | {"due": None, "expires": None}

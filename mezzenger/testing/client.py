@@ -33,7 +33,7 @@ class _NoSleep:
         """Do nothing."""
 
     def until_signalled(self, seconds: float) -> Sequence[int]:
-        """Do nothing."""
+        """Be called by nobody: in memory nobody waits."""
         raise NotImplementedError
 
     def wake(self) -> None:

@@ -453,6 +453,11 @@ def judge_publishers(sample: Sample, harm: Harm, file: Path, result: Result) -> 
 # Many damages.
 
 
+def some_bits(chance: random.Random) -> int:
+    """Return what a byte is changed by: as often one bit as any of them."""
+    return 1 << chance.randrange(8) if chance.random() < 0.5 else chance.randrange(1, 256)
+
+
 def flips(sample: Sample, count: int, seed: int) -> list[Harm]:
     """Return so many changes of single bytes, spread over all files by their sizes."""
     chance = random.Random(seed)
@@ -462,8 +467,7 @@ def flips(sample: Sample, count: int, seed: int) -> list[Harm]:
     harms = []
     for _ in range(count):
         (ending,) = chance.choices(list(sizes), weights)
-        # As many changes of one bit as of a whole byte.
-        bits = 1 << chance.randrange(8) if chance.random() < 0.5 else chance.randrange(1, 256)
+        bits = some_bits(chance)
         harms.append(Harm(ending, chance.randrange(sizes[ending]), bits))
     return harms
 
@@ -478,7 +482,7 @@ def flips_before_frames(sample: Sample, count: int, seed: int) -> list[Harm]:
     harms = []
     for _ in range(count):
         extent = chance.choice(known).extents[0]
-        bits = 1 << chance.randrange(8) if chance.random() < 0.5 else chance.randrange(1, 256)
+        bits = some_bits(chance)
         harms.append(Harm(extent.ending, extent.start - chance.randrange(1, _ROW_HEAD), bits))
     return harms
 
