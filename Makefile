@@ -12,6 +12,9 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PURE_LAYERS = mezzenger/errors.py,mezzenger/message.py,mezzenger/channel.py,mezzenger/codecs.py,mezzenger/units.py,mezzenger/dead_letter.py,mezzenger/retained_message.py,mezzenger/patterns.py,mezzenger/pattern_table.py,mezzenger/policy.py,mezzenger/queues.py,mezzenger/group_status.py,mezzenger/protocol/*,mezzenger/broker/*
 
+# Hundreds of processes are started by the tests; without byte code each of them compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What coverage costs is spent where it must be full.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PURE_TESTS = tests/broker tests/protocol $(wildcard tests/test_*.py)

@@ -304,7 +304,7 @@ class TestSendQueue:
 
     def test_many_wait(self) -> None:
         """A peer catches up with a long queue in steps that grow with its length, not with its square."""
-        assert steps_of_catching_up(8000) < 2.2 * steps_of_catching_up(4000)
+        assert steps_of_catching_up(4000) < 2.2 * steps_of_catching_up(2000)
 
 
 def steps_of_catching_up(length: int) -> int:
