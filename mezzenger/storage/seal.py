@@ -35,6 +35,8 @@ _MAGIC: Final = b"MZGSEAL1"
 _NOTE: Final = struct.Struct(">8s4I8s2I")
 NOTE_SIZE: Final = _NOTE.size + 8
 DIGEST_SIZE: Final = 8
+LOCK_BYTE: Final = 2**30
+"""SQLite locks this byte of a database, and so never uses the page that has it."""
 _LOG_MAY_GO: Final = 1
 _CHECKPOINT_FRAMES: Final = 4000
 """After so many the log is written into the database, which is 16 MB with pages of the usual size."""
@@ -119,6 +121,11 @@ def page_size_of(raw: bytes) -> int:
     """Return the page size that bytes 16 and 17 of a database say."""
     size = int.from_bytes(raw[:2])
     return 65536 if size == 1 else size
+
+
+def lock_page(page_size: int) -> int:
+    """Return the page that is in no tree and no log: what it holds is never written, and never read."""
+    return LOCK_BYTE // page_size + 1
 
 
 class Seal:

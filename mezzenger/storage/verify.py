@@ -1,7 +1,7 @@
 """Compares the bytes of a store with its seal: any byte that matters and is not as it was written is found."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from mezzenger.storage import seal
@@ -98,9 +98,9 @@ def _log_findings(log: Log, note: Note | None) -> list[Finding]:
 
 
 def _damaged_pages(database: int, sealed: int, note: Note, log: Log, progress: Progress) -> list[int]:
-    logged = log.latest
     pages = log.pages or note.pages
     size = note.page_size
+    unread = {*log.latest, seal.lock_page(size)}
     damaged: list[int] = []
     for first in range(1, pages + 1, _CHUNK_PAGES):
         count = min(_CHUNK_PAGES, pages + 1 - first)
@@ -110,16 +110,16 @@ def _damaged_pages(database: int, sealed: int, note: Note, log: Log, progress: P
         expected = expected[: max(note.pages + 1 - first, 0) * DIGEST_SIZE]
         found = [seal.digest(first + number, content[number * size : (number + 1) * size]) for number in range(count)]
         if b"".join(found) != expected:
-            damaged += _unequal(found, expected, first, logged)
+            damaged += _unequal(found, expected, first, unread)
         progress(first + count - 1, pages)
     return damaged
 
 
-def _unequal(found: list[bytes], expected: bytes, first: int, logged: Mapping[int, int]) -> list[int]:
+def _unequal(found: list[bytes], expected: bytes, first: int, unread: set[int]) -> list[int]:
     return [
         first + number
         for number, digest in enumerate(found)
-        if digest != expected[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE] and first + number not in logged
+        if digest != expected[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE] and first + number not in unread
     ]
 
 

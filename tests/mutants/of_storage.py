@@ -76,6 +76,15 @@ MUTANTS: Final = (
         (f"{_FAILURES}::TestDamage",),
     ),
     Mutant(
+        "unused-page-missed",
+        "P2",
+        "a store that has grown beyond 1 GiB is refused as damaged",
+        "storage/verify.py",
+        "{*log.latest, seal.lock_page(size)}",
+        "{*log.latest}",
+        ("storage/test_seal.py::test_a_store_may_outgrow_the_page_that_is_never_used",),
+    ),
+    Mutant(
         "lock-not-taken",
         "P7",
         "two servers may use one file, and deliver all of it twice",

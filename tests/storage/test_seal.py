@@ -1,11 +1,13 @@
 """The seal notices every byte that is not as it was written, and nothing else."""
 
+import ctypes
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from tests.storage.driver import Driver, know, reopened, settle, sqlite, store
 
 ENDINGS = ("", "-wal", ".seal")
 
+SMALL_LOCK_BYTE = 2**18
+
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -41,6 +45,21 @@ os.kill(os.getpid(), 9)
 def file(tmp_path: Path) -> Path:
     """The path of a file that is not there yet."""
     return tmp_path / "store.db"
+
+
+@pytest.fixture
+def lock_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The page that SQLite never uses, which is moved to where a small file has it."""
+    maps = Path("/proc/self/maps")
+    library = re.search(r"/\S*libsqlite3\S*", maps.read_text()) if maps.exists() else None
+    if library is None:
+        pytest.skip("this SQLite cannot be told to lock another byte")
+    control = ctypes.CDLL(library.group()).sqlite3_test_control
+    pending_byte = 11
+    assert control(pending_byte, ctypes.c_uint(SMALL_LOCK_BYTE)) == seals.LOCK_BYTE
+    monkeypatch.setattr(seals, "LOCK_BYTE", SMALL_LOCK_BYTE)
+    yield seals.lock_page(4096)
+    control(pending_byte, ctypes.c_uint(2**30))
 
 
 def problems(file: Path) -> list[str]:
@@ -89,6 +108,24 @@ def test_any_byte_of_the_seal_matters(file: Path) -> None:
         beside.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         (problem,) = problems(file)
         assert ("the seal cannot be read" in problem) == (at < NOTE_SIZE)
+
+
+def test_a_store_may_outgrow_the_page_that_is_never_used(file: Path, lock_page: int) -> None:
+    """That of one GiB, which is in no tree and in no log: whatever it holds, and whatever the seal says of it."""
+    with sqlite(file) as driver:
+        fill(driver, range(1, 300))
+        driver.storage._seal._checkpoint(driver.storage._database)  # type: ignore[attr-defined]
+        fill(driver, range(300, 320))
+        killed = read_files(file)
+    assert len(killed[""]) > lock_page * 4096
+    write_files(file.with_name("killed.db"), killed)
+    assert problems(file) == problems(file.with_name("killed.db")) == []
+    assert reopened(file).last_number == reopened(file.with_name("killed.db")).last_number == 319
+    content = bytearray(file.read_bytes())
+    content[(lock_page - 1) * 4096] ^= 1
+    content[lock_page * 4096] ^= 1
+    file.write_bytes(content)
+    assert problems(file) == [f"page {lock_page + 1} of the file: not as written"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
