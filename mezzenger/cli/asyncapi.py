@@ -18,6 +18,7 @@ from pydantic_core import core_schema
 
 from mezzenger.channel import Channel
 from mezzenger.cli.exits import BadInput, reported
+from mezzenger.cli.payloads import open_stdout
 
 _COMMAND: Final = "mezzenger"
 _ASYNCAPI: Final = "3.0.0"
@@ -48,6 +49,7 @@ def asyncapi(
     The module is imported, which runs it. Its docstring becomes the description, its __version__ the version.
     """
     with reported(_COMMAND):
+        open_stdout(in_utf8=True)
         found = _import(module)
         document = describe(found, title or found.__name__)
         if as_yaml:

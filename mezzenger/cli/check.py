@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from mezzenger.cli.exits import is_terminal
+from mezzenger.cli.payloads import open_stdout
 from mezzenger.cli.table import print_table
 from mezzenger.settings import ChannelSettings, ServerSettings
 
@@ -22,6 +23,8 @@ class _Row(NamedTuple):
 
 def show(server: ServerSettings, channels: Mapping[str, ChannelSettings]) -> None:
     """Print all settings of the server, and of each channel what is set; in plain lines, which are YAML, on a pipe."""
+    is_watched = is_terminal(sys.stdout)
+    open_stdout(in_utf8=not is_watched)
     of_server = list(_rows((), server))
     of_channels = [
         row
@@ -29,7 +32,7 @@ def show(server: ServerSettings, channels: Mapping[str, ChannelSettings]) -> Non
         for row in _rows(("channels", _quoted(pattern)), channel)
         if row.value is not None
     ]
-    if is_terminal(sys.stdout):
+    if is_watched:
         _show_table([*of_server, *of_channels])
         return
     print("# The configuration is fine. These settings of the server hold:")

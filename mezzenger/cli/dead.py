@@ -1,7 +1,6 @@
 """``mezzenger dead``: the messages that no subscriber could handle."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final
 
@@ -12,6 +11,7 @@ from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connected
 from mezzenger.cli.exits import BadInput
 from mezzenger.cli.listing import Listing
+from mezzenger.cli.payloads import json_of, json_or_repr, open_stdout, text_of
 from mezzenger.cli.times import local_time
 from mezzenger.client.sync import Mezzenger
 from mezzenger.dead_letter import DeadLetter
@@ -57,10 +57,11 @@ def show(
 ) -> None:
     """Show a dead letter: its payloads, when and how often it was tried, and the error of the last attempt."""
     with connected(config, server, send_port, sub_port, timeout, retries) as client:
+        open_stdout(in_utf8=as_json)
         letter = client.dead.show(number)
         payloads = _payloads(client, letter)
         if as_json:
-            print(json.dumps(_fields(letter) | {"payloads": payloads}, ensure_ascii=False, default=repr))
+            print(json_of(_fields(letter) | {"payloads": list(map(json_or_repr, payloads))}))
             return
         for label, text in _facts(letter):
             print(f"{label + ':':<11} {text}")
@@ -68,7 +69,7 @@ def show(
         for line in letter.error.splitlines():
             print(f"  {line}")
         for payload in payloads:
-            print(f"payload:    {payload}")
+            print(f"payload:    {text_of(payload)}")
 
 
 def resend(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from mezzenger.cli.exits import is_terminal
+from mezzenger.cli.payloads import open_stdout
 from mezzenger.cli.table import print_table
 
 T = TypeVar("T")
@@ -35,7 +36,11 @@ def show(
         cells: Returns the texts of one thing, one for each column.
         fields: Returns what stands in the JSON object of one thing.
         as_json: Whether to print JSON.
+
+    Raises:
+        MezzengerError: Stdout is closed.
     """
+    open_stdout(in_utf8=as_json)
     if as_json:
         for thing in things:
             print(json.dumps(fields(thing), ensure_ascii=False))

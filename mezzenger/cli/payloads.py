@@ -55,17 +55,20 @@ def stdin() -> int:
     return sys.stdin.fileno()
 
 
-def open_stdout(*, as_json: bool) -> None:
+def open_stdout(*, in_utf8: bool) -> None:
     """See to it that every text can be written.
+
+    Args:
+        in_utf8: Whatever the locale says, as programs expect of JSON and YAML.
 
     Raises:
         MezzengerError: Stdout is closed.
     """
     if sys.stdout is None:
         raise MezzengerError("stdout is closed: there is nowhere to print to")
-    # In UTF-8 only half characters are escaped, as \udc80, which is what JSON wants.
+    # In UTF-8 only half characters are escaped, as \udc80, which is what JSON and YAML want.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8" if as_json else None, errors="backslashreplace")
+        sys.stdout.reconfigure(encoding="utf-8" if in_utf8 else None, errors="backslashreplace")
 
 
 def text_of(payload: object) -> str:
@@ -76,6 +79,15 @@ def text_of(payload: object) -> str:
 def json_of(value: object) -> str:
     """Return a value as JSON on one line; raises TypeError, ValueError or RecursionError if it has none."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def json_or_repr(payload: object) -> object:
+    """Return the payload if it has a JSON text, else its ``repr``."""
+    try:
+        json_of(payload)
+    except (TypeError, ValueError, RecursionError):
+        return repr_of(payload)
+    return payload
 
 
 def repr_of(payload: object) -> str:

@@ -41,7 +41,7 @@ def request(
         settings = connection_settings(
             config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
         )
-        open_stdout(as_json=as_json)
+        open_stdout(in_utf8=as_json)
         try:
             if payload is None:
                 question = parsed(read_all(stdin(), signals.wait_for_input), "stdin", as_json=as_json)

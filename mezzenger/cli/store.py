@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mezzenger.cli.exits import BadInput, ExitCode, is_terminal, reported
+from mezzenger.cli.payloads import open_stdout
 from mezzenger.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def _store() -> None:
 def check(file: File, as_json: AsJson = False) -> None:
     """Look at every byte and every message of FILE, and tell what is damaged; nothing is changed."""
     with reported(_COMMAND), _locked(file), _progress() as progress:
+        open_stdout(in_utf8=as_json)
         from mezzenger.storage import check as storage  # noqa: PLC0415  # the server's half, only when it is needed
 
         try:
@@ -57,6 +59,7 @@ def repair(file: File, as_json: AsJson = False) -> None:
     The damaged file is kept beside it as FILE.damaged. If nothing is damaged, nothing is changed.
     """
     with reported(_COMMAND), _locked(file), _progress() as progress:
+        open_stdout(in_utf8=as_json)
         from mezzenger.storage import repair as storage  # noqa: PLC0415  # the server's half, only when it is needed
 
         outcome = storage.repair(file, progress)

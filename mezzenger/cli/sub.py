@@ -59,7 +59,7 @@ def sub(
         settings = connection_settings(
             config=config, server=server, send_port=send_port, sub_port=sub_port, timeout=timeout, retries=retries
         )
-        open_stdout(as_json=as_json)
+        open_stdout(in_utf8=as_json)
         printer = _Printer(_as_json if as_json else _as_text(_may_differ(names)), count, signals.wake)
         try:
             with Mezzenger(settings=settings) as client:

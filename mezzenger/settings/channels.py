@@ -9,6 +9,7 @@ from pydantic_core import InitErrorDetails
 from mezzenger.errors import InvalidName
 from mezzenger.patterns import check_pattern
 from mezzenger.policy import Overflow, Retain
+from mezzenger.protocol.command import MAX_SECONDS
 from mezzenger.queues import check_group
 from mezzenger.settings.resend import ChannelResendSettings, ResendSettings
 from mezzenger.settings.section import Section, conflict
@@ -32,9 +33,14 @@ class ChannelSettings(Section):
         description="How often these are sent again; what is not set is as in server.resend.",
     )
     ttl: Duration | None = Field(
-        None, gt=0, description="How long an ack=1 message lives if its publisher said nothing; null is for ever."
+        None,
+        gt=0,
+        le=MAX_SECONDS,
+        description="How long an ack=1 message lives if its publisher said nothing; null is for ever.",
     )
-    delay: Duration = Field(0.0, description="How long it waits before it is first delivered, likewise.")
+    delay: Duration = Field(
+        0.0, le=MAX_SECONDS, description="How long it waits before it is first delivered, likewise."
+    )
     max_pending: int | None = Field(
         None, ge=1, description="Unacknowledged messages of one name kept at most; null is without limit."
     )

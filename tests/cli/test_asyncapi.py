@@ -153,6 +153,16 @@ def test_yaml_title_and_file(commands: Commands, shop: Path) -> None:
     assert written(commands, shop, "--title", "The shop")["info"]["title"] == "The shop"
 
 
+@pytest.mark.parametrize("arguments", [(), ("--yaml",)])
+def test_the_document_is_utf8(arguments: tuple[str, ...], commands: Commands) -> None:
+    """Whatever the locale says: programs read JSON and YAML as UTF-8."""
+    source = 'from mezzenger import Channel\n\nBOOKS = Channel("bücher", str)\n'
+    (commands.folder / "library.py").write_text(source, "utf-8")
+    result = commands.run(TOOL, "asyncapi", "library", *arguments, environ={"PYTHONIOENCODING": "latin-1"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert yaml.safe_load(result.stdout)["channels"]["BOOKS"]["address"] == "bücher"
+
+
 def test_a_file_that_is_called_like_a_module(commands: Commands, shop: Path) -> None:
     """Not Python's own module is described, but the file; for everybody else the name still means Python's."""
     shop.write_text(f"{SHOP}\nimport json\n\njson.dumps(1)\n", "utf-8")

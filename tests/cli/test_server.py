@@ -77,6 +77,13 @@ channels:
     assert mezzenger.Settings.load(again, environ={}) == mezzenger.Settings.load(file, environ={})
 
 
+def test_check_config_is_utf8(commands: Commands) -> None:
+    """It is YAML whatever the locale says, which is read as UTF-8."""
+    (commands.folder / "mezzenger.yaml").write_text("channels: {käse.日本: {}}", "utf-8")
+    printed = settings_of(commands.run(SERVER, "--check-config", environ={"PYTHONIOENCODING": "latin-1"}))
+    assert list(printed["channels"]) == ["käse.日本"]
+
+
 def test_check_config_on_a_terminal(commands: Commands) -> None:
     """On a terminal the settings are a table with an explanation of each, sections and channels included."""
     (commands.folder / "mezzenger.yaml").write_text('channels: {"[jobs]": {resend: {max: 5m}}}')

@@ -65,6 +65,16 @@ def test_json(commands: Commands, damaged: Path) -> None:
     assert json.loads(commands.run(TOOL, "store", "repair", damaged, "--json").stdout)["changed"] is False
 
 
+@pytest.mark.parametrize("word", ["check", "repair"])
+def test_a_name_that_is_no_text(commands: Commands, file: Path, word: str) -> None:
+    """The bytes that stdout cannot write are escaped."""
+    odd = file.rename(file.with_name(os.fsdecode(b"caf\xe9.db")))
+    Path(f"{file}.seal").rename(f"{odd}.seal")
+    result = commands.run(TOOL, "store", word, odd, environ={"PYTHONIOENCODING": "utf-8:strict"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert r"caf\udce9.db: sound" in result.stdout
+
+
 def test_on_a_terminal(commands: Commands, damaged: Path) -> None:
     """People get a table."""
     with terminal() as (ours, theirs), commands.started(TOOL, "store", "check", damaged, stdout=theirs) as process:

@@ -52,6 +52,8 @@ def test_there_need_not_be_any(text: str) -> None:
         ("channels:\n  a:\n    resend_max: 1h\n", "3: channels.a.resend_max: unknown key; did you mean resend.max?"),
         ("channels:\n  a:\n    ttl: 0\n", "3: channels.a.ttl: must be more than 0 (got 0)"),
         ("channels:\n  a:\n    delay: -1s\n", "3: channels.a.delay: must not be negative (got -1s)"),
+        ("channels:\n  a:\n    ttl: 11575d\n", "3: channels.a.ttl: must be at most 1000000000 (got 11575d)"),
+        ("channels:\n  a:\n    delay: 11575d\n", "3: channels.a.delay: must be at most 1000000000 (got 1000080000)"),
         ("channels:\n  a:\n    max_pending: 0\n", "3: channels.a.max_pending: must be at least 1 (got 0)"),
         ("channels:\n  a:\n    max_pending: yes\n", "3: channels.a.max_pending: must be a number (got true)"),
         ("channels:\n  a:\n    max_pending_size: 5M\n", f"3: channels.a.max_pending_size: {SIZE_RULE} (got 5M)"),
