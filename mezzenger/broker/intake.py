@@ -13,6 +13,7 @@ from mezzenger.broker.routing import Routing
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Command, Confirm, Hello, Refuse, fit_text
+from mezzenger.protocol.splitting import split
 from mezzenger.queues import is_group
 
 
@@ -162,7 +163,7 @@ class Intake:
         parts: tuple[bytes, ...] = ()
         for queue in self._routing.queues(header.name):
             if is_group(queue) and header.messages > 1:
-                parts = parts or wire.split(frame, header)
+                parts = parts or split(frame, header)
                 copies.append(Copy(queue, parts, sum(map(len, parts))))
             else:
                 copies.append(Copy(queue, (frame,), len(frame)))

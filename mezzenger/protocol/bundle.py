@@ -30,9 +30,9 @@ from mezzenger.errors import ProtocolError
 from mezzenger.protocol.commands import TOKEN_BYTES
 from mezzenger.protocol.wire import (
     DIGEST_SIZE,
+    LATEST_START,
     MAX_BATCH,
     MAX_SEQUENCE,
-    MAX_TIMESTAMP,
     NO_EXTRA,
     SEPARATOR,
     VERSION,
@@ -169,7 +169,7 @@ def _check(version: int, codec: int, count: int, timestamp: float) -> None:
         raise ProtocolError("codec", f"codec number {codec} is not known here")
     if not 1 <= count <= MAX_BATCH:
         raise ProtocolError("count", f"a bundle of {count} messages")
-    if not 0 <= timestamp <= MAX_TIMESTAMP:
+    if not 0 <= timestamp <= LATEST_START:
         raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
 
 

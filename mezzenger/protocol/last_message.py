@@ -1,10 +1,7 @@
 """The last message of a data frame, taken out of its batch."""
 
-import struct
-
 from msgspec.structs import replace
 
-from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 
 
@@ -20,16 +17,12 @@ def last_message(frame: bytes) -> bytes:
         return frame
     index = header.messages - 1
     timestamp, payload = contents.items[-1]
-    try:
-        return wire.encode_data(
-            header.name,
-            [(timestamp, bytes(payload))],
-            ack=header.ack,
-            codec=header.codec,
-            client=header.client,
-            sequence=header.sequence + index,
-            extra=replace(extra, index=index),
-        )
-    except struct.error as error:
-        # No client of ours has extra fields of nearly 64 KiB.
-        raise ProtocolError("extra", f"the last message of a batch cannot be taken out of it: {error}") from None
+    return wire.encode_data(
+        header.name,
+        [(timestamp, bytes(payload))],
+        ack=header.ack,
+        codec=header.codec,
+        client=header.client,
+        sequence=header.sequence + index,
+        extra=replace(extra, index=index),
+    )

@@ -27,7 +27,7 @@ from xxhash import xxh3_64, xxh3_64_digest
 from mezzenger import codecs
 from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
-from mezzenger.message import MAX_NAME_BYTES, check_name
+from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES, check_name
 from mezzenger.protocol.commands import MAX_SECONDS, ClientCommand, Command, ServerCommand
 
 VERSION: Final = 1
@@ -59,6 +59,9 @@ _MAX_OFFSET = 2**32 - 1
 _NO_OFFSET: Final = (0,)
 """The offsets of a single message."""
 MAX_TIMESTAMP: Final = 1e11
+LATEST_START: Final = MAX_TIMESTAMP - 4295
+"""The largest timestamp of a batch or a bundle: each message in it, as far behind as an offset can say, has a timestamp
+with which it may be a frame of its own."""
 MAX_SEQUENCE: Final = 2**64 - 1
 _KINDS: Final[dict[bytes, tuple[Literal[0, 1], int]]] = {
     _KIND.pack(VERSION, FLAG_ACK * ack, codec, 0, 1): (ack, codec) for ack in (0, 1) for codec in codecs.BY_NUMBER
@@ -266,7 +269,7 @@ def _check_header(version: int, flags: int, codec: int, count: int, timestamp: f
         raise ProtocolError("flags", f"flags {flags} do not go with {count} messages")
     if codec not in codecs.BY_NUMBER:
         raise ProtocolError("codec", f"codec number {codec} is not known here")
-    if not 0 <= timestamp <= MAX_TIMESTAMP:
+    if not 0 <= timestamp <= (MAX_TIMESTAMP if count == 1 else LATEST_START):
         raise ProtocolError("timestamp", f"timestamp {timestamp} is not a time")
 
 
@@ -303,35 +306,25 @@ def read_extra(frame: Buffer, header: Header) -> Extra:
     """Read the extra fields of a data frame.
 
     Raises:
-        ProtocolError: They are malformed (reason ``extra``).
+        ProtocolError: They are malformed, or the headers are too long (reason ``extra``).
     """
     if header.extra_start == header.body_start:
         return NO_EXTRA
+    written = memoryview(frame)[header.extra_start : header.body_start]
     try:
-        return _decode_extra(memoryview(frame)[header.extra_start : header.body_start])
+        extra = _decode_extra(written)
     except _UNREADABLE as error:
         raise ProtocolError("extra", f"a data frame's extra fields cannot be read: {error}") from None
+    if len(written) > MAX_HEADER_BYTES:
+        _check_headers(extra.headers)
+    return extra
 
 
-def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
-    """Return each message of a batch as a frame of its own; each keeps its sequence, and so its id.
-
-    Raises:
-        ProtocolError: The frame is malformed.
-    """
-    extra = read_extra(frame, header)
-    return tuple(
-        encode_data(
-            header.name,
-            [(item.timestamp, item.payload)],
-            ack=header.ack,
-            codec=header.codec,
-            client=header.client,
-            sequence=header.sequence + index,
-            extra=extra,
-        )
-        for index, item in enumerate(Contents(header, extra, frame, *_read_table(frame, header)).items)
-    )
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse more headers than a message may have: those that it may have can be written again, whatever is added."""
+    size = sum(len(text.encode()) for header in headers.items() for text in header)
+    if size > MAX_HEADER_BYTES:
+        raise ProtocolError("extra", f"a data frame's headers are {size} bytes; at most {MAX_HEADER_BYTES} are taken")
 
 
 def read_contents(frame: Buffer, header: Header | None = None) -> Contents:

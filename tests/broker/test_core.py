@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mezzenger.message import MAX_HEADER_BYTES
 from mezzenger.protocol.commands import (
     Confirm,
     Deliver,
@@ -12,10 +13,11 @@ from mezzenger.protocol.commands import (
     Linked,
     Ping,
     Pong,
+    Refuse,
     Subscribe,
     Welcome,
 )
-from mezzenger.protocol.wire import encode_command, encode_data
+from mezzenger.protocol.wire import MAX_TIMESTAMP, encode_command, encode_data
 from tests.broker.broker_driver import (
     LIMIT,
     LINK_TIMEOUT,
@@ -331,6 +333,22 @@ class TestMayBeLost:
         assert driver.all_sent() == {}
         assert driver.malformed == {"command": 1}
         assert driver.broker.stats().peers == 1
+
+    def test_parts_that_nobody_could_read(self) -> None:
+        """A batch whose messages could not be frames of their own is refused before a group is to get them."""
+        driver = Driver()
+        driver.member(B, order_by="k")
+        driver.join(A)
+        items = [(MAX_TIMESTAMP, b"x"), (MAX_TIMESTAMP + 1, b"y")]
+        driver.give(A, encode_data("a", items, ack=1, codec=1, client=client_of(A), sequence=1))
+        assert driver.goodbye(A) == ("timestamp", True)
+        driver.join(A)
+        driver.publish(A, 1, payloads=[b"x", b"y"], headers={"k": "v" * MAX_HEADER_BYTES})
+        (answer,) = driver.sent(A)
+        assert isinstance(answer, Refuse)
+        assert (answer.sequence, answer.reason) == (1, "extra")
+        assert driver.malformed == {"timestamp": 1, "extra": 1}
+        assert (driver.commit(), driver.sent(B)) == ([], [])
 
     @pytest.mark.parametrize("frames", [[], [b"|", b"|"]])
     def test_not_one_frame(self, frames: list[bytes]) -> None:

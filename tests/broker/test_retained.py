@@ -163,7 +163,7 @@ class TestWhichOne:
         assert driver.broker.stats().retained_size == len(driver.broker._retained._values["a"].last.frame)
 
     def test_a_batch_that_cannot_be_taken_apart(self) -> None:
-        """Extra fields of nearly 64 KiB, which no client of ours has, leave no room for another, and do no harm."""
+        """More headers than a message may have, which no client of ours sends, are not kept, and do no harm."""
         driver = keeping()
         extra = Extra(headers={"k": "v" * 65_518})
         items = [(1.5, b"0"), (1.5, b"1")]

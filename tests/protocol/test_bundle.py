@@ -1,5 +1,6 @@
 """Bundles: messages of several names in one frame."""
 
+import math
 import struct
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ from mezzenger.protocol.bundle import (
     split_bundle,
 )
 from mezzenger.protocol.commands import TOKEN_BYTES
-from mezzenger.protocol.wire import MAX_BATCH, NO_EXTRA, Extra, encode_data, read_contents
+from mezzenger.protocol.wire import LATEST_START, MAX_BATCH, NO_EXTRA, Extra, encode_data, read_contents
 
 CLIENT, SEQUENCE = 5, 70
 HEADER = struct.Struct("!BBHIQQd")
@@ -136,11 +137,12 @@ def written(
     length: int = 2,
     place: int = 0,
     extra: int = 0,
+    offset: int = 0,
     messages: bytes = b"xy",
 ) -> bytes:
     """Write a bundle of one message by hand."""
     header = HEADER.pack(version, codec, count, len(text), CLIENT, sequence, timestamp)
-    return sealed(header + struct.pack("!IIHH", 0, length, place, extra) + text + messages)
+    return sealed(header + struct.pack("!IIHH", offset, length, place, extra) + text + messages)
 
 
 def test_written_by_hand() -> None:
@@ -167,6 +169,7 @@ def test_written_by_hand() -> None:
         ("count", written(count=MAX_BATCH + 1)),
         ("timestamp", written(timestamp=-1.0)),
         ("timestamp", written(timestamp=float("nan"))),
+        ("timestamp", written(timestamp=math.nextafter(LATEST_START, math.inf))),
         ("sequence", written(sequence=2**64 - 1, place=1)),
         ("digest", written()[:-1] + b"?"),
         ("name", written(text=b"")),
@@ -181,6 +184,14 @@ def test_malformed(reason: str, frame: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         read_bundle(frame)
     assert caught.value.reason == reason
+
+
+def test_the_latest() -> None:
+    """However far behind its bundle a message is, it can be a frame of its own."""
+    offset = 2**32 - 1
+    bundle = read_bundle(written(timestamp=LATEST_START, offset=offset))
+    (frame,) = split_bundle(bundle)
+    assert read_contents(frame).header.timestamp == LATEST_START + offset / 1e6
 
 
 def test_malformed_extra() -> None:

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol.last_message import last_message
-from mezzenger.protocol.wire import Extra, encode_data, read_contents
+from mezzenger.protocol.wire import MAX_BATCH, Extra, encode_data, read_contents
 
 PAYLOADS = st.lists(st.binary(max_size=20), min_size=1, max_size=5)
 
@@ -41,9 +42,9 @@ def test_damaged(at: int) -> None:
         last_message(bytes(frame))
 
 
-def test_no_room_for_an_index() -> None:
-    """A batch whose extra fields are so long already that its last message could not have one more is refused."""
-    extra = Extra(headers={"k": "v" * 65_518})
-    frame = encode_data("a", [(1.5, b"x"), (1.5, b"y")], ack=0, codec=1, client=3, sequence=1, extra=extra)
-    with pytest.raises(ProtocolError, match="cannot be taken out"):
-        last_message(frame)
+def test_as_many_headers_as_there_may_be() -> None:
+    """There is room for an index beside them, and for the other fields."""
+    extra = Extra(headers={chr(n): "" for n in range(3456)}, ttl=5.0, delay=1.0)
+    items = [(1.5, b"x")] * MAX_BATCH
+    frame = encode_data("a", items, ack=0, codec=1, client=3, sequence=1, extra=extra)
+    assert read_contents(last_message(frame)).extra == replace(extra, index=MAX_BATCH - 1)

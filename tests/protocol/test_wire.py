@@ -33,6 +33,8 @@ from mezzenger.protocol.wire import (
 LARGEST: Final = 2**64 - 1
 LATEST: Final = 1e11
 """The largest timestamp, in the year 5138."""
+LATEST_START: Final = LATEST - 4295
+"""The largest one of a batch."""
 LAST_OFFSET: Final = 2**32 - 1
 """The largest number of microseconds between two messages of a batch, 71 minutes."""
 HEAD_BYTES: Final = 32
@@ -128,6 +130,11 @@ def craft(
 def batch(*lengths: int, payloads: bytes = b"onetwo", offset: int = 0) -> bytes:
     """Write the body of a batch, right or wrong."""
     return struct.pack(f"!{2 * len(lengths)}I", *[offset] * len(lengths), *lengths) + payloads
+
+
+def headers(value: str) -> bytes:
+    """Write extra fields with two headers; the text beside this one is 8 bytes."""
+    return msgspec.msgpack.encode({"headers": {"key": value, "other": ""}})
 
 
 def reason_of(read: Callable[[bytes], object], frame: bytes) -> str | None:
@@ -368,6 +375,11 @@ class TestRefused:
             ("timestamp", craft(timestamp=-5e-324), "is not a time"),
             ("sequence", craft(flags=2, count=2, sequence=2**64 - 1, body=bytes(16)), "too high for 2 messages"),
             ("timestamp", craft(timestamp=math.nextafter(LATEST, math.inf)), "is not a time"),
+            (
+                "timestamp",
+                craft(flags=2, count=2, body=bytes(16), timestamp=math.nextafter(LATEST_START, math.inf)),
+                "is not a time",
+            ),
             ("timestamp", craft(timestamp=math.nan), "timestamp nan is not a time"),
             ("timestamp", craft(timestamp=math.inf), "timestamp inf is not a time"),
             ("timestamp", craft(timestamp=-math.inf), "timestamp -inf is not a time"),
@@ -404,6 +416,8 @@ class TestRefused:
             ("extra", craft(extra=b"\x81\xa7headers\x81\xa1a\xa3\xed\xa0\x80"), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa7headers\xdf\xff\xff\xff\xff"), "extra fields cannot be read"),
             ("extra", craft(extra=b"\x81\xa1x" + b"\x91" * 60_000 + b"\x01"), "extra fields cannot be read"),
+            ("extra", craft(extra=headers("v" * (MAX_HEADER_BYTES - 7))), "headers are 8193 bytes; at most 8192 are"),
+            ("extra", craft(extra=headers("\xe9" * 4093)), "headers are 8194 bytes; at most 8192 are taken"),
             ("truncated", craft(b"", flags=2, count=2), "ends inside its table"),
             ("truncated", craft(batch(3, 3)[:15], flags=2, count=2), "ends inside its table"),
             ("truncated", craft(batch(3, 3) + b"xy", flags=2, count=3), "end at"),
@@ -420,7 +434,17 @@ class TestRefused:
             read_contents(frame)
         assert caught.value.reason == reason
 
-    @pytest.mark.parametrize("frame", [craft(timestamp=0), craft(timestamp=LATEST), craft(b""), craft(codec=0)])
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            craft(timestamp=0),
+            craft(timestamp=LATEST),
+            craft(batch(3, 3), flags=2, count=2, timestamp=LATEST_START),
+            craft(b""),
+            craft(codec=0),
+            craft(extra=headers("v" * (MAX_HEADER_BYTES - 8))),
+        ],
+    )
     def test_what_just_fits_is_taken(self, frame: bytes) -> None:
         """The frames next to those that are refused are read."""
         assert reason_of(read_contents, frame) is None

@@ -1,0 +1,26 @@
+"""The messages of a batch, each as a frame of its own."""
+
+from mezzenger.protocol.wire import Header, encode_data, read_contents
+
+
+def split(frame: bytes, header: Header) -> tuple[bytes, ...]:
+    """Return each message of a batch as a frame of its own; each keeps its sequence, and so its id.
+
+    Whatever frame can be read, its parts can be read, too.
+
+    Raises:
+        ProtocolError: The frame is malformed or damaged.
+    """
+    contents = read_contents(frame, header)
+    return tuple(
+        encode_data(
+            header.name,
+            [(item.timestamp, item.payload)],
+            ack=header.ack,
+            codec=header.codec,
+            client=header.client,
+            sequence=header.sequence + index,
+            extra=contents.extra,
+        )
+        for index, item in enumerate(contents.items)
+    )
