@@ -31,6 +31,7 @@ _TEXTS: Final = {
     "model_type": NO_SECTION,
     "path_type": "must be a path",
     "string_type": "must be text",
+    "tuple_type": "must be a list",
     "value_error": "{error}",
 }
 _LONGEST_SHOWN: Final = 60
@@ -73,7 +74,10 @@ def _shortened(text: str) -> str:
 
 
 def _problem(details: ErrorDetails, outline: Outline, origins: Mapping[KeyPath, str], place: KeyPath) -> str:
-    location = tuple(str(key) for key in details["loc"] if key != _KEY_ITSELF)
+    *above, last = details["loc"]
+    is_key = last == _KEY_ITSELF
+    # Of an item in a list no source tells where it was written, but of the list.
+    location = tuple(map(str, above if is_key or isinstance(last, int) else details["loc"]))
     path = (*place, *location)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
@@ -85,12 +89,11 @@ def _problem(details: ErrorDetails, outline: Outline, origins: Mapping[KeyPath, 
         ):  # The default of this key contradicts a value that was set: point at that one.
             text = f"{path[-1]} {text}"
             path = (*path[:-1], context["other"])
-    elif _KEY_ITSELF in details["loc"]:
-        text = str(context["error"])
     else:
         words = {name: str(word).removesuffix(".0") for name, word in context.items()}
         text = _TEXTS[kind].format_map(words) if kind in _TEXTS else details["msg"]
-        text = f"{text} (got {shown(details['input'])})"
+        # A key stands in the path already.
+        text = text if is_key else f"{text} (got {shown(details['input'])})"
     return f"{origins.get(path, 'argument')}: {dotted(path)}: {text}"
 
 

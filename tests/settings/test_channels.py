@@ -65,6 +65,13 @@ def test_there_need_not_be_any(text: str) -> None:
             "channels:\n  a:\n    resend:\n      multiplier: on\n",
             "4: channels.a.resend.multiplier: must be a number (got true)",
         ),
+        ("channels:\n  a:\n    groups: x\n", "3: channels.a.groups: must be a list (got x)"),
+        ("channels:\n  a:\n    groups: {x: y}\n", "3: channels.a.groups: must be a list (got a dict)"),
+        ("channels:\n  a.*:\n    groups: [b, 5]\n", "3: channels.'a.*'.groups: must be text (got 5)"),
+        (
+            "channels:\n  a:\n    groups:\n      - b\n      - ''\n",
+            "3: channels.a.groups: a group's name must not be empty (got '')",
+        ),
         ("channels:\n  a:\n    resend:\n      jitter: 2\n", "4: channels.a.resend.jitter: must be at most 1 (got 2)"),
     ],
 )
@@ -135,6 +142,12 @@ def test_constructors() -> None:
         ChannelSettings(max_pending=0)
     with pytest.raises(ConfigurationError) as resend:
         construct(ChannelResendSettings, initail=1)
+    with pytest.raises(ConfigurationError) as groups:
+        ChannelSettings(groups=("a", ""))
+    with pytest.raises(ConfigurationError) as key:
+        construct(Settings, channels={5: {}})
+    assert groups.value.problems == ["argument: channel.groups: a group's name must not be empty (got '')"]
+    assert key.value.problems == ["argument: channels.5: must be text"]
     assert channel.value.problems == ["argument: channel.max_pending: must be at least 1 (got 0)"]
     assert resend.value.problems == ["argument: channel.resend.initail: unknown key; did you mean initial?"]
 
