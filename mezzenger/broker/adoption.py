@@ -10,7 +10,6 @@ from mezzenger.broker.effects import Adopt, Effect
 from mezzenger.broker.fates import Fates
 from mezzenger.broker.intake import Intake
 from mezzenger.broker.routing import Routing
-from mezzenger.patterns import matches
 from mezzenger.queues import is_group, split_queue
 
 
@@ -37,8 +36,8 @@ class Adoption:
         """Take note of a new group, which may inherit something."""
         pattern, _ = split_queue(queue)
         self._since[queue] = self._intake.last_number
-        for name in self._fates.pending.queues():
-            if not is_group(name) and matches(pattern, name) and len(self._routing.groups_of(name)) == 1:
+        for name in self._fates.pending.matching(pattern):
+            if len(self._routing.groups_of(name)) == 1:
                 self._orphans[name] = None
 
     def group_dropped(self, queue: str) -> None:

@@ -8,7 +8,9 @@ from typing import Final
 from mezzenger.broker.backlog import Backlog
 from mezzenger.broker.effects import Load, Requeue
 from mezzenger.broker.entry import Entry
+from mezzenger.broker.name_index import NameIndex
 from mezzenger.broker.restored import Stored, Total, Waiting
+from mezzenger.queues import is_group
 
 _SPARE: Final = 1024
 
@@ -42,6 +44,7 @@ class Pending:
         self._sweep_settled: set[int] | None = None
         self._entries: dict[int, Entry] = {}
         self._backlogs: dict[str, Backlog] = {}
+        self._names = NameIndex(self._backlogs)
         self._due: list[tuple[float, int]] = []
 
     def __contains__(self, entry: Entry) -> bool:
@@ -142,9 +145,9 @@ class Pending:
         backlog = self._backlogs.get(name)
         return () if backlog is None else backlog.window.values()
 
-    def queues(self) -> list[str]:
-        """Return the queues in which something is, or will be."""
-        return list(self._backlogs)
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names that a pattern matches of which something is, or will be, in the queue of subscribers."""
+        return [name for name in self._names.matching(pattern) if not is_group(name)]
 
     def next_load(self, name: str) -> Load | None:
         """Return what is to be read of a name now, if it is needed and there is room for it."""
@@ -265,6 +268,7 @@ class Pending:
         backlog = self._backlogs.get(name)
         if backlog is None:
             backlog = self._backlogs[name] = Backlog(name)
+            self._names.added(name)
         return backlog
 
     def _count(self, name: str, frames: int, messages: int, size: int) -> Backlog:

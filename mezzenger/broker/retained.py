@@ -10,21 +10,19 @@ A frame is kept as it came until somebody needs it: only then it is verified, an
 """
 
 import heapq
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
 from typing import Final
 
 from mezzenger.broker.due import last_of_names
 from mezzenger.broker.effects import Effect, Mark, Reply, Retain, Send, Unretain
 from mezzenger.broker.latecomers import Latecomers
+from mezzenger.broker.name_index import NameIndex
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Kept, Waiting
 from mezzenger.broker.stats import Counters
 from mezzenger.errors import ProtocolError
-from mezzenger.patterns import is_wild, matches, prefix_of
 from mezzenger.policy import Policies
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import (
@@ -109,8 +107,7 @@ class LastValues:
         self.size = 0
         """Bytes of all that is kept."""
         self._values: dict[str, _Value] = {}
-        self._sorted: list[str] | None = []
-        """Their names in order; None if it is to be made anew."""
+        self._names = NameIndex(self._values)
         self._loose: dict[str, None] = {}
         """The names of what is not verified yet."""
         self._changed: dict[str, None] = {}
@@ -271,7 +268,7 @@ class LastValues:
                     self._effects.append(Unretain(kept.number, name))
                 return False
             value = self._values[name] = _Value()
-            self._sorted = None
+            self._names.added(name)
         elif kept.number < value.last.number:
             return True
         self._pending.last.pop(name, None)
@@ -297,7 +294,6 @@ class LastValues:
     def _forget(self, name: str) -> None:
         value = self._values.pop(name)
         self.size -= value.size
-        self._sorted = None
         self._pending.last.pop(name, None)
         self._loose.pop(name, None)
         self._changed.pop(name, None)
@@ -331,21 +327,11 @@ class LastValues:
         return value.kept
 
     def _current(self, patterns: Iterable[str], now: float) -> Iterator[bytes]:
-        for name in dict.fromkeys(name for pattern in patterns for name in self._matching(pattern)):
+        for name in dict.fromkeys(name for pattern in patterns for name in sorted(self._names.matching(pattern))):
             kept = self._verified(name)
             # What is pending is delivered, in its turn: nothing older than the last message must follow it.
             if kept is not None and name not in self._pending.last and not _has_expired(kept, now):
                 yield kept.frame
-
-    def _matching(self, pattern: str) -> list[str]:
-        """Return the names of which something is kept that a pattern matches."""
-        if not is_wild(pattern):
-            return [pattern] if pattern in self._values else []
-        if self._sorted is None:
-            self._sorted = sorted(self._values)
-        prefix = prefix_of(pattern)
-        begun = islice(self._sorted, bisect_left(self._sorted, prefix), None)
-        return [name for name in takewhile(lambda name: name.startswith(prefix), begun) if matches(pattern, name)]
 
     def _list(self, after: str) -> Iterator[LastMessage]:
         self._verify_all()

@@ -12,8 +12,7 @@ from mezzenger.broker.fates import DeliveryOptions, Fates, has_expired
 from mezzenger.broker.peers import Peer
 from mezzenger.broker.routing import Routing
 from mezzenger.broker.stats import Counters
-from mezzenger.patterns import is_wild, matches
-from mezzenger.queues import is_group
+from mezzenger.patterns import is_wild
 
 
 class Subscribers:
@@ -37,9 +36,7 @@ class Subscribers:
 
     def queues(self, pattern: str) -> list[str]:
         """Return the queues from which a subscriber of a name or pattern gets something."""
-        if not is_wild(pattern):
-            return [pattern]
-        return [queue for queue in self._pending.queues() if not is_group(queue) and matches(pattern, queue)]
+        return self._pending.matching(pattern) if is_wild(pattern) else [pattern]
 
     def offer(self, entry: Entry, now: float) -> None:
         """Offer an entry to all subscribers, also to those who have it in hand: they may have lost it."""

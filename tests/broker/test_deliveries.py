@@ -1,10 +1,8 @@
 """Who is sent which stored frame, when, and how often."""
 
-import sys
-from types import FrameType
-
 from mezzenger.protocol.commands import Deliver
-from tests.broker.broker_driver import A, B, C, Driver, in_flight, joined
+from tests.broker.broker_driver import A, B, C, Driver, in_flight, joined, token_of
+from tests.broker.steps import steps_of
 
 
 class TestRounds:
@@ -308,22 +306,67 @@ class TestSendQueue:
 
 
 def steps_of_catching_up(length: int) -> int:
-    """Return how often anything is called until a peer has acknowledged so many frames that wait for it."""
+    """Return what it costs until a peer has acknowledged so many frames that wait for it."""
     driver = Driver(credit=100, send_queue=200_000)
     driver.join(B)
     driver.stored(B, *range(1, length + 1))
     driver.join(A, "a")
-    steps = 0
 
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal steps
-        steps += event in {"call", "c_call"}
-
-    sys.setprofile(count)
-    try:
+    def catch_up() -> None:
         while numbers := driver.delivered(A):
             driver.ack(A, *numbers)
-    finally:
-        sys.setprofile(None)
+
+    steps = steps_of(catch_up)
     assert len(driver.settled) == length
     return steps
+
+
+class TestManyNames:
+    """Who subscribes to patterns is not to pay for each name of which something waits."""
+
+    def test_patterns_that_match_nothing(self) -> None:
+        """They cost the same, whatever waits: with a subscriber, a group, and when these go."""
+        assert steps_of_patterns(2000) < 1.1 * steps_of_patterns(200)
+
+    def test_names_that_come_and_go(self) -> None:
+        """What waits is found under names that were there before, are new, or have gone and come back."""
+        driver = Driver(credit=100)
+        driver.join(B)
+        driver.join(A, "x.*.>")
+        driver.stored(B, 1, name="dev.1.cmd")
+        driver.subscribe(A, "dev.*.cmd", token=token_of("once"))
+        assert numbers_of(driver, A) == [1]
+        driver.ack(A, 1)
+        driver.unsubscribe(A, "dev.*.cmd")
+        driver.stored(B, 2, name="dev.2.cmd")
+        driver.stored(B, 3, name="dev.1.cmd")
+        driver.subscribe(A, "dev.*.cmd", token=token_of("again"))
+        assert sorted(numbers_of(driver, A)) == [2, 3]
+
+
+def steps_of_patterns(names: int) -> int:
+    """Return what patterns that match nothing cost while something waits of so many names."""
+    driver = Driver()
+    driver.join(B)
+    for number in range(1, names + 1):
+        driver.publish(B, number, f"dev.{number}.cmd")
+    driver.commit()
+    # Whoever is the first to come with a pattern has all of them put in order.
+    driver.join(C, "nobody.>")
+    driver.join(A)
+    patterns = [f"none.*.{number}" for number in range(100)]
+
+    def come_and_go() -> None:
+        driver.subscribe(A, *patterns)
+        for pattern in patterns[:20]:
+            driver.unsubscribe(A, pattern)
+        for group in range(20):
+            driver.join_group(A, "none.>", f"g{group}", request=group + 2)
+        driver.broker.unreachable(A, driver.now)
+
+    return steps_of(come_and_go)
+
+
+def numbers_of(driver: Driver, peer: bytes) -> list[int]:
+    """Return the numbers of what was delivered to a peer, whatever else it was sent."""
+    return [command.delivery for command in driver.sent(peer) if isinstance(command, Deliver)]

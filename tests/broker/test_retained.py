@@ -22,6 +22,7 @@ from mezzenger.protocol.commands import (
 )
 from mezzenger.protocol.wire import Extra, encode_data, read_contents, read_header
 from tests.broker.broker_driver import LIMIT, POLICY, START, A, B, C, Driver, link_token, token_of
+from tests.broker.steps import steps_of
 
 LAST = replace(POLICY, retain="last")
 BRIEF = replace(LAST, ttl=10.0)
@@ -700,6 +701,10 @@ class TestPatternsAndGroups:
         driver.publish(C, 9, "many.c", payloads=[b"many.c"], ack=0)
         assert given(driver, "*.c", "x.>") == [b"many.c"]
 
+    def test_patterns_that_match_nothing(self) -> None:
+        """What they cost does not grow with the names of which something is kept."""
+        assert steps_of_patterns(1000) < 1.1 * steps_of_patterns(100)
+
     def test_stored_for_groups_alone(self) -> None:
         """Where nobody but groups is served, the last message is kept, and is not pending for subscribers."""
         driver = keeping()
@@ -787,3 +792,13 @@ class TestPatternsAndGroups:
         driver.wait(5)
         driver.look()
         assert driver.broker.stats().retained == 0
+
+
+def steps_of_patterns(names: int) -> int:
+    """Return what patterns that match nothing cost while the last messages of so many names are kept."""
+    driver = keeping()
+    for number in range(1, names + 1):
+        driver.publish(C, number, f"many.{number}", ack=0)
+    assert given(driver, "nobody.>") == []
+    patterns = [f"*.none.{number}" for number in range(100)]
+    return steps_of(lambda: given(driver, *patterns))

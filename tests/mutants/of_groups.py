@@ -8,6 +8,7 @@ _GROUPS: Final = "broker/test_groups.py"
 _READY: Final = "broker/test_ready.py"
 _PATTERNS: Final = "test_patterns.py"
 _TABLE: Final = "test_pattern_table.py"
+_INDEX: Final = "broker/test_name_index.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -96,8 +97,8 @@ MUTANTS: Final = (
         "groups",
         "a group takes what waits for the subscribers although there is another group",
         "broker/adoption.py",
-        "and len(self._routing.groups_of(name)) == 1:",
-        "and self._routing.groups_of(name):",
+        "if len(self._routing.groups_of(name)) == 1:",
+        "if self._routing.groups_of(name):",
         (f"{_GROUPS}::TestFirstSubscriber",),
     ),
     Mutant(
@@ -153,5 +154,32 @@ MUTANTS: Final = (
         "                    values.setdefault(key, value)\n        return tuple(values.values())",
         "                    values[key, here is None, len(values)] = value\n        return tuple(values.values())",
         (_TABLE,),
+    ),
+    Mutant(
+        "every-name-tried",
+        "groups",
+        "a new pattern is compared with each name of which something waits",
+        "broker/name_index.py",
+        "if (child := node.next.get(token)) is not None]",
+        "for child in node.next.values()]",
+        ("broker/test_deliveries.py::TestManyNames", "broker/test_retained.py::TestPatternsAndGroups"),
+    ),
+    Mutant(
+        "new-name-not-found",
+        "P2",
+        "what waits is not found by a pattern if its name came after another pattern",
+        "broker/name_index.py",
+        "            self._add(self._root, name)\n\n    def matching",
+        "            pass\n\n    def matching",
+        (_INDEX, "broker/test_deliveries.py::TestManyNames"),
+    ),
+    Mutant(
+        "names-kept-for-ever",
+        "P8",
+        "each name that something ever waited for takes up memory",
+        "broker/name_index.py",
+        "return len(self._known) > 2 * len(self._names) + SPARE",
+        "return False",
+        (_INDEX,),
     ),
 )

@@ -86,8 +86,8 @@ MUTANTS: Final = (
         "P8",
         "a subscriber is given the last messages of names that it did not ask for",
         "broker/retained.py",
-        "            return [pattern] if pattern in self._values else []",
-        "            return list(self._values)",
+        "sorted(self._names.matching(pattern))",
+        "sorted(self._values)",
         (f"{_BROKER}::TestWhoIsGivenIt",),
     ),
     Mutant(
