@@ -5,12 +5,32 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import yaml
 from pydantic import BaseModel
 
 from mezzenger.cli.exits import is_terminal
 from mezzenger.cli.payloads import open_stdout
 from mezzenger.cli.table import print_table
 from mezzenger.settings import ChannelSettings, ServerSettings
+
+
+def show(server: ServerSettings, channels: Mapping[str, ChannelSettings]) -> None:
+    """Print all settings of the server, and of each channel what is set; on a pipe as YAML."""
+    is_watched = is_terminal(sys.stdout)
+    open_stdout(in_utf8=not is_watched)
+    if is_watched:
+        _show_table(server, channels)
+        return
+    print("# The configuration is fine. These settings of the server hold:")
+    _print_yaml(server.model_dump(mode="json"))
+    if channels:
+        print("# To the names that match a pattern, the first one that does, these apply instead:")
+        set_ = {pattern: channel.model_dump(mode="json", exclude_none=True) for pattern, channel in channels.items()}
+        _print_yaml({"channels": set_})
+
+
+def _print_yaml(values: Mapping[str, object]) -> None:
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
 class _Row(NamedTuple):
@@ -21,25 +41,12 @@ class _Row(NamedTuple):
     meaning: str
 
 
-def show(server: ServerSettings, channels: Mapping[str, ChannelSettings]) -> None:
-    """Print all settings of the server, and of each channel what is set; in plain lines, which are YAML, on a pipe."""
-    is_watched = is_terminal(sys.stdout)
-    open_stdout(in_utf8=not is_watched)
-    of_server = list(_rows((), server))
-    of_channels = [
-        row
-        for pattern, channel in channels.items()
-        for row in _rows(("channels", _quoted(pattern)), channel)
-        if row.value is not None
-    ]
-    if is_watched:
-        _show_table([*of_server, *of_channels])
-        return
-    print("# The configuration is fine. These settings of the server hold:")
-    _print_yaml(of_server)
-    if of_channels:
-        print("# To the names that match a pattern, the first one that does, these apply instead:")
-        _print_yaml(of_channels)
+def _show_table(server: ServerSettings, channels: Mapping[str, ChannelSettings]) -> None:
+    rows = [*_rows((), server)]
+    for pattern, channel in channels.items():
+        rows += [row for row in _rows(("channels", _quoted(pattern)), channel) if row.value is not None]
+    shown = ((".".join(path), _shown(value), meaning) for path, value, meaning in rows)
+    print_table(("setting", "value", "meaning"), shown, "The configuration is fine")
 
 
 def _rows(path: tuple[str, ...], section: BaseModel) -> Iterator[_Row]:
@@ -50,28 +57,11 @@ def _rows(path: tuple[str, ...], section: BaseModel) -> Iterator[_Row]:
             yield _Row((*path, key), value, type(section).model_fields[key].description or "")
 
 
-def _print_yaml(rows: list[_Row]) -> None:
-    open_sections: tuple[str, ...] = ()
-    for path, value, _ in rows:
-        *sections, key = path
-        for depth, section in enumerate(sections):
-            if open_sections[: depth + 1] != path[: depth + 1]:
-                print(f"{'  ' * depth}{section}:")
-        open_sections = path[:-1]
-        print(f"{'  ' * len(sections)}{key}: {_shown(value)}")
-
-
-def _show_table(rows: list[_Row]) -> None:
-    shown = ((".".join(path), _shown(value), meaning) for path, value, meaning in rows)
-    print_table(("setting", "value", "meaning"), shown, "The configuration is fine")
-
-
 def _shown(value: object) -> str:
-    """Write a value as it may stand in YAML."""
     is_plain = value is None or isinstance(value, int | float | tuple)
     return json.dumps(value, ensure_ascii=False) if is_plain else str(value)
 
 
 def _quoted(pattern: str) -> str:
-    """Write a pattern as it may stand in YAML, where a star or an arrow at the beginning means something else."""
+    """Write a pattern so that its dots are not taken for those of the path."""
     return json.dumps(pattern, ensure_ascii=False)

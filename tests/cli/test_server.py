@@ -1,5 +1,7 @@
 """``mezzenger-server`` as a process: its settings, its log, its signals and its exit codes."""
 
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -49,7 +51,7 @@ def test_precedence(commands: Commands) -> None:
 
 
 def test_check_config_says_that_all_is_fine(commands: Commands) -> None:
-    """On a pipe the settings are plain lines, which are YAML; flags are among them."""
+    """On a pipe the settings are YAML; flags are among them."""
     result = commands.run(SERVER, "--check-config", "--verbose")
     assert "The configuration is fine" in result.stdout
     assert list(settings_of(result)) == list(mezzenger.ServerSettings.model_fields)
@@ -75,6 +77,24 @@ channels:
     again = commands.folder / "again.yaml"
     again.write_text(yaml.safe_dump({"server": printed, "channels": channels}, sort_keys=False))
     assert mezzenger.Settings.load(again, environ={}) == mezzenger.Settings.load(file, environ={})
+
+
+def test_check_config_is_read_as_it_was_written(commands: Commands) -> None:
+    """What would mean something else in YAML is quoted."""
+    groups = ["null", "~", "yes", "1", "2026-11-26", "*", "- a", "# a", "a: b", " ", "'", '"', "\u2028"]
+    server = {"bind": "::", "persist_file": "/data/a #1.db"}
+    file = commands.folder / "mezzenger.yaml"
+    file.write_text(json.dumps({"server": server, "channels": {"- x": {"groups": groups}}}), "utf-8")
+    printed = settings_of(commands.run(SERVER, "--check-config"))
+    assert {key: printed[key] for key in server} == server
+    assert printed["channels"] == {"- x": {"resend": {}, "delay": 0, "groups": groups}}
+
+
+def test_check_config_of_a_file_whose_name_is_no_text(commands: Commands) -> None:
+    """It can be read again, however long it is."""
+    odd = os.fsdecode(b"caf\xe9, long \t and \x7f" * 20)
+    printed = settings_of(commands.run(SERVER, "--check-config", "--persist-file", odd))
+    assert printed["persist_file"] == odd
 
 
 def test_check_config_is_utf8(commands: Commands) -> None:
