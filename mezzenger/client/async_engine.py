@@ -8,11 +8,13 @@ from typing import Final, NamedTuple
 
 from mezzenger.client import lifetime
 from mezzenger.client.async_pump import DONE, AsyncPump
+from mezzenger.client.batches import Item
 from mezzenger.client.engine import Engine
 from mezzenger.client.lanes import Lanes
 from mezzenger.client.line import socket_line
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.session import ClientSession
+from mezzenger.protocol.wire import Extra
 from mezzenger.settings import ClientSettings
 
 
@@ -92,11 +94,17 @@ class AsyncEngine(Engine):
     async def turn(self) -> None:
         """Wait for the loop's next turn; who sends on and on does so once for each frame."""
         try:
-            await asyncio.sleep(0)
+            await self._give_turn()
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(DONE)
             raise
         self._gatherer.resumed()
+
+    async def send(self, name: str, item: Item, codec: int, ack: int, extra: Extra) -> None:
+        """Send one message, and let others have their turn if it had ``ack=0`` and a frame has left."""
+        await super().send(name, item, codec, ack, extra)
+        if not ack and self.pump.is_turn_due:
+            await self.turn()
 
     async def shut_down(self) -> None:
         """Finish the callbacks that run, send what is still to be sent, and disconnect; from a callback: soon.
@@ -139,6 +147,9 @@ class AsyncEngine(Engine):
 
     def _subscribed(self) -> None:
         """Do nothing: callbacks run as soon as there is something for them."""
+
+    async def _give_turn(self) -> None:
+        await asyncio.sleep(0)
 
     async def _end(self) -> None:
         try:

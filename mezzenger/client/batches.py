@@ -1,7 +1,7 @@
 """Cuts a stream of payloads into batches that travel as one frame each, and sends them."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from mezzenger.client.runner import Waiter
@@ -41,32 +41,44 @@ def max_batch_bytes(max_message_size: int | None) -> int:
     return min(MAX_BYTES, limit - FRAME_OVERHEAD - MAX_MESSAGES * _ITEM_OVERHEAD)
 
 
-async def send_all(batches: Iterable[list[Item]], publish: Callable[[list[Item]], Waiter | None]) -> int:
+async def send_all(
+    batches: Iterable[list[Item]], publish: Callable[[list[Item]], Waiter | None], turn: Callable[[], Awaitable[None]]
+) -> int:
     """Publish batches, a few at a time, and wait for all of them; return how many messages that were.
+
+    Args:
+        batches: What is to be sent.
+        publish: Sends a batch; returns whom to wait for, or None if it has left, and all before it.
+        turn: Lets others go on; awaited after each batch for which nobody is to be waited.
 
     Raises:
         MezzengerError: One has failed; a note tells how many messages were done before.
     """
-    under_way: deque[tuple[Waiter | None, int]] = deque()
+    under_way: deque[tuple[Waiter, int]] = deque()
     done = 0
 
-    async def finish() -> int:
-        waiter, messages = under_way.popleft()
-        if waiter is not None:
+    async def finish(most: int) -> None:
+        """Wait until no more than so many batches are under way."""
+        nonlocal done
+        while len(under_way) > most:
+            waiter, messages = under_way.popleft()
             await waiter.wait()
-        return messages
+            done += messages
 
     try:
         for batch in batches:
-            under_way.append((publish(batch), len(batch)))
-            if len(under_way) > _UNDER_WAY:
-                done += await finish()
-        while under_way:
-            done += await finish()
+            waiter = publish(batch)
+            if waiter is None:
+                await finish(0)
+                done += len(batch)
+                await turn()
+            else:
+                under_way.append((waiter, len(batch)))
+                await finish(_UNDER_WAY)
+        await finish(0)
     except BaseException as error:
         for waiter, _ in under_way:
-            if waiter is not None:
-                waiter.abandon()
+            waiter.abandon()
         error.add_note(f"{done} messages were sent before")
         raise
     return done

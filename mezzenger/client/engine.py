@@ -111,7 +111,7 @@ class Engine(ABC):
         def publish(batch: list[Item]) -> Waiter | None:
             return self._publish(name, batch, codec, ack, extra)
 
-        return await send_all(batches(payloads, time.time, max_bytes), publish)
+        return await send_all(batches(payloads, time.time, max_bytes), publish, self._give_turn)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has all that was sent before."""
@@ -186,6 +186,10 @@ class Engine(ABC):
     @abstractmethod
     def _subscribed(self) -> None:
         """See to it that callbacks run."""
+
+    @abstractmethod
+    async def _give_turn(self) -> None:
+        """Let others go on who cannot while this one sends on and on."""
 
     # Inside.
 

@@ -101,6 +101,9 @@ class ThreadEngine(Engine):
         if self._is_receiving:
             self.dispatcher.start()
 
+    async def _give_turn(self) -> None:
+        """Do nothing: other threads go on anyway."""
+
     def _start_io(self) -> None:
         with self._lifecycle:
             if not self._is_receiving and not self.is_stopping:

@@ -29,6 +29,7 @@ from mezzenger import (
     ServerUnreachable,
     UsedAfterFork,
 )
+from mezzenger.client.extras import SendOptions
 from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
 
 SECONDS: Final = 30.0
@@ -124,32 +125,66 @@ def test_ten_thousand_tasks(tmp_path: Path, new_loop: Callable[[], asyncio.Abstr
     assert all(isinstance(error, ServerUnreachable) for error in failed.values())
 
 
+class Breathing:
+    """A task that counts the turns that the others leave to it."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self._task = asyncio.create_task(self._breathe())
+
+    async def _breathe(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self.turns += 1
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+@pytest.mark.parametrize("options", [SendOptions(), SendOptions(headers={"a": "b"})], ids=["plain", "headers"])
 @pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
-def test_one_that_sends_on_and_on(server: MezzengerServer, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_one_that_sends_on_and_on(
+    server: MezzengerServer, new_loop: Callable[[], asyncio.AbstractEventLoop], options: SendOptions
+) -> None:
     """A task that only sends, with ack=0, lets the others have their turn; nothing is lost."""
 
     async def work() -> None:
         arrived: list[int] = []
-        turns = 0
         async with client(server) as mc:
             await mc.subscribe("numbers", lambda payload, _msg: arrived.append(payload))
-
-            async def breathe() -> None:
-                nonlocal turns
-                while True:
-                    await asyncio.sleep(0)
-                    turns += 1
-
-            breathing = asyncio.create_task(breathe())
+            breathing = Breathing()
             for number in range(20_000):
-                await mc.send_message("numbers", number)
-            assert turns > 10
-            breathing.cancel()
+                await mc.send_message("numbers", number, **options)
+            assert breathing.turns > 10
+            breathing.stop()
             await until(lambda: len(arrived) == 20_000)
             assert arrived == list(range(20_000))
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(work())
+
+
+def test_one_that_sends_many_at_once(server: MezzengerServer) -> None:
+    """With ack=0 it lets the others have a turn after each batch; cancelled, it says how many were sent before."""
+
+    async def work() -> None:
+        async with client(server) as mc:
+            breathing = Breathing()
+            await mc.send_messages("numbers", range(10_240))
+            assert breathing.turns > 10
+            task = asyncio.create_task(mc.send_messages("numbers", range(10_240)))
+            breathing.turns = 0
+            await until(lambda: breathing.turns > 3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+            breathing.stop()
+            sent = int(caught.value.__notes__[-1].removesuffix(" messages were sent before"))
+            assert 0 < sent < 10_240
+            await mc.flush()
+            assert server.stats().dropped["no_subscriber"] == 10_240 + sent
+
+    asyncio.run(work())
 
 
 def test_subscribe_then_publish(server: MezzengerServer) -> None:

@@ -16,6 +16,7 @@ from mezzenger import (
     Message,
     Mezzenger,
     MezzengerServer,
+    PayloadNotEncodable,
     ResendSettings,
     ServerSettings,
     ServerUnreachable,
@@ -496,6 +497,19 @@ def test_send_messages_notes_how_far_it_came(connect: Connect) -> None:
     with pytest.raises(RuntimeError) as caught:
         client.send_messages("name", payloads(), ack=1)
     assert caught.value.__notes__[0].endswith("messages were sent before")
+
+
+def test_send_messages_counts_what_has_left(connect: Connect) -> None:
+    """Without acks each batch is done when it is handed to the transport, and counts in what the error tells."""
+    arrived: list[int] = []
+    client = connect()
+    client.subscribe("name", lambda payload, _msg: arrived.append(payload))
+    with pytest.raises(PayloadNotEncodable) as caught:
+        client.send_messages("name", [*range(5000), lambda: None])
+    sent = int(caught.value.__notes__[-1].removesuffix(" messages were sent before"))
+    client.send_message("name", -1)
+    wait_for(lambda: -1 in arrived)
+    assert arrived == [*range(sent), -1]
 
 
 def test_a_message_is_logged_when_verbose(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:

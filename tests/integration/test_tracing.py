@@ -1,5 +1,6 @@
 """Traces with OpenTelemetry's own SDK, from a sender's span to a callback's; and nothing at all without it."""
 
+import asyncio
 import queue
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
-from mezzenger import Channel, Message, MessageTooLarge, Mezzenger, MezzengerServer, ServerSettings
+from mezzenger import AsyncMezzenger, Channel, Message, MessageTooLarge, Mezzenger, MezzengerServer, ServerSettings
 from mezzenger.client.now import run_now
 from mezzenger.client.traced import TracedEngine, TracedThreadEngine, _with_context
 from mezzenger.codecs import RAW
@@ -114,6 +115,28 @@ def test_many_at_once(exporter: InMemorySpanExporter, connect: Connect) -> None:
     assert spans["send orders"].attributes is not None
     assert spans["send orders"].attributes["messaging.batch.message_count"] == 600
     assert len({ids(span)[0] for span in exporter.get_finished_spans()}) == 1
+
+
+def test_one_that_sends_on_and_on(exporter: InMemorySpanExporter, server: MezzengerServer) -> None:
+    """A task that only sends lets the others of its loop have their turn, with spans as without."""
+    turns = 0
+
+    async def breathe() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def work() -> None:
+        async with AsyncMezzenger(send_port=server.recv_port, sub_port=server.pub_port) as mc:
+            breathing = asyncio.create_task(breathe())
+            for number in range(1000):
+                await mc.send_message("numbers", number)
+            breathing.cancel()
+
+    asyncio.run(work())
+    assert turns > 10
+    assert len(exporter.get_finished_spans()) == 1000
 
 
 def test_a_request(exporter: InMemorySpanExporter, connect: Connect) -> None:

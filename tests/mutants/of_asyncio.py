@@ -53,4 +53,13 @@ MUTANTS: Final = (
         "range(work)",
         (f"{_ASYNCIO}::test_at_once",),
     ),
+    Mutant(
+        "sent-batches-not-counted",
+        "P4",
+        "who sends many messages with ack=0 is told that none was sent before an error",
+        "client/batches.py",
+        "                done += len(batch)\n",
+        "                pass\n",
+        ("integration/test_client.py::test_send_messages_counts_what_has_left",),
+    ),
 )
