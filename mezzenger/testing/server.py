@@ -45,7 +45,12 @@ class MemoryServer:
         self._storing = Storing(
             self._broker, self._storage, now=self._clock, perform=self._perform, later=self._clock.after
         )
-        self._broker.restored(run_now(self._storage.open()))
+        try:
+            self._broker.restored(run_now(self._storage.open()))
+        except BaseException:
+            # What has not started will not be stopped: nobody else lets go of the file.
+            run_now(self._storage.close())
+            raise
         self.is_up = True
         self._perform()
 

@@ -240,6 +240,15 @@ MUTANTS: Final = (
         (_SETTINGS,),
     ),
     Mutant(
+        "refused-file-stays-locked",
+        "kit",
+        "a file that could not be used is in use by the process until it ends",
+        "testing/server.py",
+        "            run_now(self._storage.close())\n            raise\n",
+        "            raise\n",
+        (_SETTINGS,),
+    ),
+    Mutant(
         "callback-waits-in-vain",
         "kit",
         "settle waits for a callback that waits for the server itself",

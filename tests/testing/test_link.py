@@ -504,8 +504,12 @@ class TestSettings:
                 link.client(codec="xml")
 
     def test_a_file_that_cannot_be_used(self, tmp_path: Path) -> None:
-        """It is refused, as by any server."""
+        """It is refused, as by any server; as soon as it can be used, another link does so."""
         file = tmp_path / "messages.db"
+        settings = Settings(server=ServerSettings(persist_file=file))
         file.write_text("no database, by far" * 100)
-        with pytest.raises(StorageError):
-            Link(Settings(server=ServerSettings(persist_file=file)))
+        for _ in range(2):
+            with pytest.raises(StorageError, match="is not a database"):
+                Link(settings)
+        file.unlink()
+        Link(settings).close()
