@@ -143,6 +143,9 @@ class Broker:
 
         Returns:
             Whether it was only passed on: ``next_deadline`` is what it was, and nothing is to be stored.
+
+        Raises:
+            Exception: A fault of ours; the peer is dismissed, and others are served as before.
         """
         peer = self._peers.get(peer_id)
         try:
@@ -156,6 +159,12 @@ class Broker:
                 return True
         except ProtocolError as error:
             self._counters.malformed[error.reason] += 1
+        except Exception:
+            # A fault of ours. Were a later frame of this peer stored, this one would count as stored as well.
+            peer = self._peers.get(peer_id)
+            if peer is not None:
+                self._connections.dismiss(peer, "failed", "the server has failed; its log says why", now)
+            raise
         self._after(now)
         return False
 

@@ -83,6 +83,7 @@ class ServerLoop:
         self._retry: asyncio.TimerHandle | None = None
         self._malformed: dict[str, int] = {}
         self._has_told_of_room = False
+        self._has_told_of_fault = False
         self._is_over = False
         """Whether the sockets are not to be used any more; timers may fire still."""
         self._loop_time = time.monotonic
@@ -153,11 +154,15 @@ class ServerLoop:
         now, is_calm, router = self._now(), True, self._sockets.router
         for _ in range(_SLICE):
             for socket in readable:
-                if socket is router:
-                    received = receive_from_peer(router)
-                    is_calm &= received is None or self._broker.receive(*received, now)
-                else:
-                    self._take_subscription(now)
+                try:
+                    if socket is router:
+                        received = receive_from_peer(router)
+                        is_calm &= received is None or self._broker.receive(*received, now)
+                    else:
+                        self._take_subscription(now)
+                        is_calm = False
+                except Exception as error:  # noqa: BLE001  # it is logged; whoever sent this, others are to be served
+                    self._note_fault(error)
                     is_calm = False
             self._do_all()
             # Every use of a socket may have taken the signal that was meant to wake us.
@@ -168,6 +173,13 @@ class ServerLoop:
             self._pump_soon()
         if not is_calm:
             self._perform()
+
+    def _note_fault(self, error: Exception) -> None:
+        """Count what the broker has failed on, and log it: once between two reports, for each frame may bring it on."""
+        self._broker.malformed("failed")
+        if not self._has_told_of_fault:
+            self._has_told_of_fault = True
+            logger.error("the server has failed on what a client sent, and goes on", exc_info=error)
 
     def _pump_soon(self) -> None:
         if not self._is_pump_due:
@@ -324,6 +336,7 @@ class ServerLoop:
             self._report()
 
     def _report(self) -> None:
+        self._has_told_of_fault = False
         stats = self._broker.stats()
         if stats.unretained and not self._has_told_of_room:
             self._has_told_of_room = True

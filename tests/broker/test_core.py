@@ -1,6 +1,7 @@
 """The broker's dialogue with its peers: who is taken in, who is dismissed, what is stored and confirmed."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -324,6 +325,36 @@ class TestMayBeLost:
         driver.publish(B, 2, client=65)
         driver.commit()
         assert driver.sent(B) == [Confirm([1, 2])]
+
+    def test_what_we_fail_on_does_not_look_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nor is what follows it, if the broker has failed: a fault is told to the loop, and costs its peer only."""
+        driver = joined(A, B, names=())
+
+        def fail(*_: object) -> NoReturn:
+            raise RuntimeError("nobody has foreseen this")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(driver.broker._intake, "publish", fail)
+            with pytest.raises(RuntimeError, match="foreseen"):
+                driver.publish(A, 1)
+        assert driver.goodbye(A) == ("failed", True)
+        driver.publish(A, 2)
+        driver.publish(B, 1)
+        driver.commit()
+        assert driver.goodbye(A) == ("hello", True)
+        assert driver.sent(B) == [Confirm([1])]
+
+    def test_we_fail_on_a_stranger(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who is not known cannot be dismissed."""
+        driver = Driver()
+
+        def fail(*_: object) -> NoReturn:
+            raise RuntimeError("nobody has foreseen this")
+
+        monkeypatch.setattr(driver.broker._connections, "hello", fail)
+        with pytest.raises(RuntimeError, match="foreseen"):
+            driver.hello(A)
+        assert driver.all_sent() == {}
 
     @pytest.mark.parametrize("frame", [b"|", b"|\xc1", encode_command(Pong(1))])
     def test_a_malformed_command(self, frame: bytes) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import pytest
 import zmq
@@ -30,6 +31,8 @@ from mezzenger import (
     ServerUnreachable,
     UsedAfterFork,
 )
+from mezzenger.broker.connections import Connections
+from mezzenger.broker.intake import Intake
 from mezzenger.patterns import is_wild
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Hello, Ping, Request, Respond, Returned, Serve, Subscribe
@@ -357,6 +360,41 @@ def test_an_oversized_frame_is_cut_off(context: zmq.Context[zmq.Socket[bytes]]) 
         monitor.close()
         with Mezzenger(send_port=server.recv_port, sub_port=server.pub_port) as client:
             client.send_message("name", 1, ack=1)
+
+
+@pytest.mark.usefixtures("others")
+def test_what_the_server_fails_on(
+    server: MezzengerServer, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of the server itself costs who brings it on; it is counted each time, and logged once in a while."""
+    culprit = connect(send_timeout=0.5, connection_retries=1, reconnect_min=0.01, reconnect_max=0.02)
+
+    def fail(_intake: Intake, client: int, *_: object) -> NoReturn:
+        raise RuntimeError(f"nobody has foreseen what {client} sends")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Intake, "publish", fail)
+        with pytest.raises(ServerUnreachable):
+            culprit.send_message("poison", 1, ack=1)
+        assert server.stats().malformed.get("failed", 0) > 1
+    culprit.send_message("good", 1, ack=1)
+    assert caplog.text.count("RuntimeError: nobody has foreseen what") == 1
+
+
+@pytest.mark.usefixtures("others")
+def test_a_subscription_that_the_server_fails_on(
+    server: MezzengerServer, context: zmq.Context[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise on the other port."""
+
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("nobody has foreseen this")
+
+    with context.socket(zmq.XSUB) as socket, monkeypatch.context() as patched:
+        patched.setattr(Connections, "surfaced", fail)
+        socket.connect(f"tcp://127.0.0.1:{server.pub_port}")
+        socket.send(b"\1\0" + b"t" * 16)
+        wait_for(lambda: server.stats().malformed.get("failed") == 1)
 
 
 def test_a_frame_that_claims_to_be_huge_allocates_nothing(server: MezzengerServer, connect: Connect) -> None:

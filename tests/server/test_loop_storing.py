@@ -17,7 +17,7 @@ from mezzenger.server import storing
 from mezzenger.server.loop import ServerLoop
 from mezzenger.storage.memory import MemoryStorage
 from mezzenger.transport.sockets import Sent, ServerSocketOptions, bind_server
-from tests.broker.broker_driver import A, Driver, client_of, link_token
+from tests.broker.broker_driver import A, B, Driver, client_of, link_token
 
 SETTLE: Final = Settle(1, "a", 1, 10)
 
@@ -164,6 +164,34 @@ def test_what_comes_while_the_store_works_is_stored_next(monkeypatch: pytest.Mon
     run(harness, begin=begin, seconds=1.0)
     assert harness.storage.commits[:2] == [1, 1]
     assert done[-3:] == more
+
+
+def test_a_fault_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What comes behind a frame on which the broker fails is taken in the same turn; one traceback tells of many."""
+    harness = Harness(monkeypatch)
+    arrived = [(A, [b"1"]), (A, [b"2"]), (B, [b"3"])]
+    taken: list[bytes] = []
+
+    def receive(peer: bytes, frames: list[bytes], _now: float) -> bool:
+        if peer == A:
+            raise RuntimeError("nobody has foreseen this")
+        taken.extend(frames)
+        return True
+
+    async def main() -> None:
+        router = harness.loop._sockets.router
+        monkeypatch.setattr(harness.loop._broker, "receive", receive)
+        monkeypatch.setattr(harness.loop._readable, "now", lambda: [router] if arrived else [])
+        monkeypatch.setattr(loop_module, "receive_from_peer", lambda _: arrived.pop(0))
+        harness.loop._pump()
+
+    asyncio.run(main())
+    assert taken == [b"3"]
+    assert harness.loop.stats().malformed == {"failed": 2}
+    assert caplog.text.count("RuntimeError: nobody has foreseen this") == 1
+    harness.loop._report()
+    assert "by reason: {'failed': 2}" in caplog.text
+    harness.loop._sockets.close()
 
 
 def test_a_server_that_cannot_store_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
