@@ -73,7 +73,7 @@ def _locked(file: Path) -> Iterator[None]:
     from mezzenger.storage.lock import FileLock  # noqa: PLC0415
 
     files = Files.of(file)
-    if not any(path.is_file() for path in files):
+    if not any(path.is_file() for path in (*files, files.repaired().seal)):
         raise BadInput(f"{file}: no such file")
     lock = FileLock(file)
     try:

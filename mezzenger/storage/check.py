@@ -18,7 +18,7 @@ from mezzenger.storage.files import Files, reading
 from mezzenger.storage.report import Finding
 from mezzenger.storage.schema import APPLICATION_ID, TABLES, VERSION
 from mezzenger.storage.snapshot import snapshot
-from mezzenger.storage.verify import Progress, Verified, no_progress, verify
+from mezzenger.storage.verify import Progress, Verified, no_progress, unfinished_repair, verify
 from mezzenger.storage.wal import NO_LOG
 
 MAX_FINDINGS: Final = 1000
@@ -59,7 +59,7 @@ def check(file: Path, progress: Progress = no_progress) -> Report:
     files = Files.of(file)
     verified = verify(files, progress)
     _refuse_strangers(file, files, verified)
-    findings = list(verified.findings)
+    findings = unfinished_repair(files) + verified.findings
     frames: dict[str, int] = {}
     if files.database.exists() and files.database.stat().st_size:
         found = contents(files, verified, progress)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ class Files(NamedTuple):
         """Return the paths; whoever comes by way of a link finds the same ones, as with SQLite."""
         real = Path(os.path.realpath(file))
         return cls(real, beside(real, "-wal"), beside(real, ".seal"))
+
+    def repaired(self) -> "Files":
+        """Return where a repair makes what will take the place of this store; that is whole once it has its seal."""
+        return Files.of(beside(self.database, ".repairing"))
 
 
 def beside(file: Path, ending: str) -> Path:
@@ -80,3 +85,15 @@ def write_durably(file: Path, content: bytes | bytearray) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def copy_durably(file: Path, other: Path) -> None:
+    """Copy a file, and sync it, before it has its name."""
+    new = beside(other, ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    with file.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+        shutil.copyfileobj(source, target)
+        target.flush()
+        os.fsync(descriptor)
+    shutil.copystat(file, new)
+    new.replace(other)

@@ -1,11 +1,11 @@
 """Makes a sound store of a damaged one. Nothing is deleted: the damaged files stay, under other names.
 
-The steps are in such an order that, wherever they are interrupted, the server refuses the file, and the command can be
-run again.
+The new store is made beside the damaged one, its seal at last, and the last step of all takes that seal to its place.
+As long as it lies there, the server refuses the file, and the command, when it is run again, does what is left to do.
 """
 
+import filecmp
 import os
-import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mezzenger.errors import StorageError
 from mezzenger.storage.check import check, is_ours
-from mezzenger.storage.files import Files, beside, reading, size_of, sync_folder
+from mezzenger.storage.files import Files, beside, copy_durably, reading, size_of, sync_folder
 from mezzenger.storage.page_rows import FRAME_TABLES
 from mezzenger.storage.pages import Image
 from mezzenger.storage.rebuild import NewStore
@@ -56,16 +56,15 @@ def repair(file: Path, progress: Progress = no_progress) -> Outcome:
         StorageError: Nothing can be rescued, or the new file cannot be written.
     """
     files = Files.of(file)
-    new = Files.of(beside(files.database, ".repairing"))
+    new = files.repaired()
     try:
         report = check(file, progress)
         if report.is_sound:
             return Outcome([], [], 0, 0, "", None)
+        if _is_made(files, new):
+            return Outcome(report.findings, [], 0, 0, "", _swap(files, new, _kept_name(files, new)))
         if not size_of(files.database):
             raise StorageError(f"{file}: is empty or missing; there is nothing to be rescued from it")
-        interrupted = _interrupted(files, new)
-        if interrupted is not None:
-            return Outcome(report.findings, [], 0, 0, "", _swap(files, new, interrupted))
         return _rebuilt(files, new, report.findings, progress)
     except OSError as error:
         raise StorageError(f"{file}: cannot be repaired: {error}") from None
@@ -74,7 +73,7 @@ def repair(file: Path, progress: Progress = no_progress) -> Outcome:
 
 
 def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Progress) -> Outcome:
-    for path in new:
+    for path in reversed(new):
         path.unlink(missing_ok=True)
     store = NewStore(new.database)
     try:
@@ -90,7 +89,7 @@ def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Pr
         new.database.unlink()
         raise
     make_seal(new)
-    kept_as = _swap(files, new, _free_name(files))
+    kept_as = _swap(files, new, _names(files)[-1])
     return _outcome(findings, store, rescue, lost, kept_as)
 
 
@@ -119,41 +118,63 @@ def _outcome(
     return Outcome(findings, names, rescue.uncertain, len(evidence.publishers), evidence.publishers_lost, kept_as)
 
 
-def _free_name(files: Files) -> Path:
-    """Return a name under which nothing is kept yet."""
-    number = 1
-    while True:
-        name = beside(files.database, ".damaged" if number == 1 else f".damaged-{number}")
-        if not any(path.exists() for path in Files.of(name)):
+def _names(files: Files) -> list[Path]:
+    """Return the names under which damaged files are kept, and one more, which is free."""
+    names: list[Path] = []
+    while not names or any(path.exists() for path in Files.of(names[-1])):
+        names.append(beside(files.database, f".damaged-{len(names) + 1}" if names else ".damaged"))
+    return names
+
+
+def _is_made(files: Files, new: Files) -> bool:
+    """Whether an earlier repair has made all of the new store, and was interrupted then.
+
+    Raises:
+        StorageError: It has, but that is damaged now, and what it was made of is not in its place any more.
+    """
+    if not new.seal.exists():
+        return False
+    if not verify(new if new.database.exists() else new._replace(database=files.database)).findings:
+        return True
+    kept_as = _kept_name(files, new)
+    if not new.database.exists() or (Files.of(kept_as).wal.exists() and not files.wal.exists()):
+        raise StorageError(
+            f"{new.database}: what an interrupted repair has made is damaged; remove {new.database}*, put a copy of"
+            f" {kept_as}, and of what is called so with -wal and .seal behind it, in the place of {files.database},"
+            " and repair that"
+        )
+    return False
+
+
+def _kept_name(files: Files, new: Files) -> Path:
+    """Return the name under which an interrupted repair has begun to keep the files; a free one if it had not."""
+    *used, free = _names(files)
+    is_replaced = not new.database.exists()
+    for name in used:
+        pairs = list(zip(files, Files.of(name), strict=True))[is_replaced:]
+        there = [(path, other) for path, other in pairs if path.exists() and other.exists()]
+        if there and all(path.samefile(other) or filecmp.cmp(path, other, shallow=False) for path, other in there):
             return name
-        number += 1
-
-
-def _interrupted(files: Files, new: Files) -> Path | None:
-    """Return the name under which an earlier repair kept the file, if it was cut off between that and the end."""
-    if not (new.database.exists() and new.seal.exists()) or verify(new).findings:
-        return None
-    pattern = f"{files.database.name}.damaged*"
-    kept = (path for path in files.database.parent.glob(pattern) if path.samefile(files.database))
-    return next(kept, None)
+    return used[-1] if used and is_replaced else free
 
 
 def _swap(files: Files, new: Files, kept_as: Path) -> Path:
     """Put the new store in the place of the damaged one."""
-    kept = Files.of(beside(kept_as, ""))
-    for path, other in zip(files, kept, strict=True):
-        if path.exists() and not other.exists():
-            _keep(path, other)
-    sync_folder(files.database)
-    # SQLite would apply it to the new file.
-    files.wal.unlink(missing_ok=True)
-    sync_folder(files.database)
-    new.database.replace(files.database)
-    new.seal.replace(files.seal)
+    if new.database.exists():
+        for path, other in zip(files, Files.of(kept_as), strict=True):
+            if path.exists() and not other.exists():
+                _keep(path, other)
+        sync_folder(files.database)
+        # SQLite would apply it to the new file.
+        files.wal.unlink(missing_ok=True)
+        sync_folder(files.database)
+        new.database.replace(files.database)
     for ending in ("-shm", "-journal"):
         left = beside(files.database, ending)
         if left.exists():
             left.replace(beside(kept_as, ending))
+    sync_folder(files.database)
+    new.seal.replace(files.seal)
     sync_folder(files.database)
     return kept_as
 
@@ -163,4 +184,4 @@ def _keep(path: Path, other: Path) -> None:
     try:
         os.link(path, other)
     except OSError:
-        shutil.copy2(path, other)
+        copy_durably(path, other)

@@ -13,7 +13,7 @@ from mezzenger.storage.files import Files, size_of
 from mezzenger.storage.report import Finding, summary
 from mezzenger.storage.schema import make_or_check, prepare
 from mezzenger.storage.seal import Seal, make_seal
-from mezzenger.storage.verify import Verified, verify
+from mezzenger.storage.verify import Verified, unfinished_repair, verify
 
 _LONG_SECONDS: Final = 1.0
 
@@ -32,7 +32,7 @@ def sealed(file: Path) -> Seal:
     files = Files.of(file)
     began = time.monotonic()
     verified = verify(files)
-    refuse(file, verified.findings)
+    refuse(file, unfinished_repair(files) + verified.findings)
     if verified.note is None:
         make_or_check(file)
         if size_of(files.database) and is_ours(files):

@@ -56,6 +56,14 @@ def verify(files: Files, progress: Progress = no_progress) -> Verified:
     return Verified(note, log, findings, frozenset(damaged))
 
 
+def unfinished_repair(files: Files) -> list[Finding]:
+    """Look whether a repair was interrupted when it had all that is to take the place of these files."""
+    made = files.repaired().seal
+    if not made.exists():
+        return []
+    return [Finding("a repair of it", f"was interrupted, as {made.name} shows", "run it again, and it is finished")]
+
+
 def _note(sealed: int, findings: list[Finding]) -> Note | None:
     try:
         return decode_note(os.pread(sealed, NOTE_SIZE, 0))

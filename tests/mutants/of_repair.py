@@ -6,6 +6,7 @@ from tests.mutants.mutant import Mutant
 
 _REPAIR: Final = "storage/test_repair.py"
 _ONCE: Final = (f"{_REPAIR}::test_what_was_lost_once",)
+_INTERRUPTED: Final = ("storage/test_interrupted_repair.py::test_a_repair_may_be_interrupted",)
 
 MUTANTS: Final = (
     Mutant(
@@ -52,5 +53,23 @@ MUTANTS: Final = (
         '        return indexed is None or indexed == row.values.get("name")\n',
         "        return True\n",
         _ONCE,
+    ),
+    Mutant(
+        "interrupted-repair-served",
+        "P2",
+        "a server takes what an interrupted repair has left, without the log",
+        "storage/start.py",
+        "unfinished_repair(files) + verified.findings",
+        "verified.findings",
+        _INTERRUPTED,
+    ),
+    Mutant(
+        "interrupted-repair-begun-anew",
+        "P2",
+        "a repair that is run again does not know of the log that the first one had read",
+        "storage/repair.py",
+        "        if _is_made(files, new):\n",
+        "        if False:\n",
+        _INTERRUPTED,
     ),
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mezzenger.errors import StorageError
-from mezzenger.storage import repair as repairs
 from mezzenger.storage.check import check
 from mezzenger.storage.evidence import gather
 from mezzenger.storage.files import Files, reading
@@ -192,40 +191,6 @@ def test_an_empty_file_cannot_be_repaired(sample: Sample, tmp_path: Path) -> Non
     write_files(file, sample.files | {"": b""})
     with pytest.raises(StorageError, match="nothing to be rescued"):
         repair(file)
-
-
-@pytest.mark.parametrize("step", ["link", "unlink", "replace 1", "replace 2"])
-def test_a_repair_may_be_interrupted(file: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between any two of its last steps the server refuses the file, and a second repair finishes it."""
-    calls = 0
-
-    def interrupted(count: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        if step == "link":
-            patch.setattr(repairs, "_keep", lambda *_: interrupted(1))
-        elif step == "unlink":
-            patch.setattr(repairs, "sync_folder", lambda _: interrupted(1))
-        else:
-            replace = Path.replace
-            count = 2 if step == "replace 1" else 3
-
-            def replaced(path: Path, other: Path) -> Path:
-                interrupted(count)
-                return replace(path, other)
-
-            patch.setattr(Path, "replace", replaced)
-        with pytest.raises(KeyboardInterrupt):
-            repair(file)
-    with pytest.raises(StorageError, match="is damaged"):
-        reopened(file)
-    assert repair(file).kept_as is not None
-    assert check(file).is_sound
-    assert not Files.of(file.with_name("store.db.repairing")).database.exists()
 
 
 @pytest.mark.parametrize("content", [b"These are my notes." * 1000, bytes(20_000)])
