@@ -117,7 +117,7 @@ class Deliveries:
             self._effects.append(Offered(queue, number))
         group = self._routing.find_group(queue)
         if group is not None:
-            group.ready.clear()
+            group.clear()
 
     def evict_of(self, name: str) -> None:
         """Forget what is in memory of a name, for its subscribers and groups, where nobody is served."""
@@ -246,9 +246,10 @@ class Deliveries:
         self._note_member(peer, nack.delivery, members)
         entry = self._taken_from(peer, nack.delivery)
         if entry is not None:
-            # A subscriber's word counts as long as an attempt is under way, a member's if it is its attempt.
-            counts = peer.id in entry.holders if is_group(entry.queue) else entry.due is not None
             entry.holders.discard(peer.id)
+            # A subscriber's word counts as long as an attempt is under way; a member's if it is the one of its members
+            # whose attempt that is, or was while nobody else was given it.
+            counts = bool(members) and not entry.holders if is_group(entry.queue) else entry.due is not None
             self._counters.nacked += 1
             entry.error = nack.failures[0].error
             if entry.failed is not None:
@@ -271,7 +272,7 @@ class Deliveries:
         if has_expired(entry, now):
             self._drop(entry, "expired", now)
         elif self.fates.is_exhausted(entry):
-            self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
+            self._give_up(entry, now)
         elif is_group(entry.queue):
             self._members.offer(entry, now)
         else:
@@ -328,8 +329,7 @@ class Deliveries:
         if not self.fates.narrow(entry, failed):
             self._acknowledge(entry, now)
             return
-        if counts and self.fates.is_exhausted(entry):
-            self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
+        if counts and self.fates.is_exhausted(entry) and self._give_up(entry, now):
             return
         if counts and not entry.holders:
             entry.paused = now + self.fates.pause(entry)
@@ -343,6 +343,13 @@ class Deliveries:
         if is_group(entry.queue):
             self._members.withdraw(entry, now)
         self._load(entry.queue)
+
+    def _give_up(self, entry: Entry, now: float) -> bool:
+        """Bury an entry that is exhausted, unless a member is busy with it that has had it for too long."""
+        if is_group(entry.queue) and self._members.have(entry):
+            return False
+        self._bury(entry, now, "max_attempts", entry.error or "no subscriber has acknowledged it")
+        return True
 
     def _drop(self, entry: Entry, reason: str, now: float) -> None:
         self.fates.dropped(entry, reason)

@@ -23,7 +23,7 @@ class Entry:
     error: str = ""
     """Why the last attempt failed, as far as that is known."""
     holders: set[bytes] = field(default_factory=set)
-    """The peers that have it in hand."""
+    """The peers that have it in hand; of a group's members, those that have not had it for too long."""
     late: set[bytes] = field(default_factory=set)
     """The peers that had it in hand when they unsubscribed, and may still acknowledge it."""
     paused: float = 0.0

@@ -1,5 +1,6 @@
 """Groups: of each message one member gets it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_intdigest
@@ -25,6 +26,8 @@ class Group:
     """Peers and their requests that wait until the store knows the group; None if it does."""
     is_leaving: bool = False
     """Whether it is being dropped."""
+    others: set[int] = field(default_factory=set)
+    """Numbers of what some have had for too long, and who else is there has no credit for."""
 
     def add(self, member: Member) -> None:
         """Take in a member."""
@@ -44,10 +47,35 @@ class Group:
         for number in member.stalled:
             self.ready.put(number, self.ready.key(number))
         member.stalled.clear()
+        if self.others:
+            self._free_others(self.others - member.in_hand)
+
+    def done(self, number: int) -> None:
+        """Give a frame to nobody any more."""
+        self.others.discard(number)
+        self.ready.done(number)
+
+    def clear(self) -> None:
+        """Forget what is to be given out."""
+        self.others.clear()
+        self.ready.clear()
+
+    def taker(self, best: Member, number: int, key: str | None) -> Member | None:
+        """Return the member that is to be given a frame: the best one, or that of the key; None if all have it in hand.
+
+        Who has it in hand has had it for too long, and is not given it once more.
+        """
+        member = best if key is None else self.owner(key)
+        if number not in member.in_hand:
+            return member
+        rest = [other for other in self.members.values() if number not in other.in_hand]
+        if not rest:
+            return None
+        return max(rest, key=_claim) if key is None else _owner(rest, key)
 
     def next_member(self) -> Member | None:
         """Return the member with the most credit, of those the one that was given least; None if none has any."""
-        best = max(self.members.values(), key=lambda member: (member.credit, -member.given), default=None)
+        best = max(self.members.values(), key=_claim, default=None)
         return best if best is not None and best.credit > 0 else None
 
     def least_given(self) -> Member:
@@ -59,13 +87,28 @@ class Group:
 
         When one comes or goes, only the keys of that one change their member (rendezvous hashing).
         """
-        raw = key.encode()
-        return max(self.members.values(), key=lambda member: _weight(member, raw))
+        return _owner(self.members.values(), key)
 
     def _resettle(self) -> None:
-        """Think again about what only one member might have."""
+        """Think again about what only some members might have."""
         for member in self.members.values():
             self.free(member)
+        self._free_others(set(self.others))
+
+    def _free_others(self, numbers: set[int]) -> None:
+        self.others -= numbers
+        for number in numbers:
+            self.ready.put(number, self.ready.key(number))
+
+
+def _claim(member: Member) -> tuple[int, int]:
+    """Return what decides who is given a frame without a key: the greatest is."""
+    return member.credit, -member.given
+
+
+def _owner(members: Iterable[Member], key: str) -> Member:
+    raw = key.encode()
+    return max(members, key=lambda member: _weight(member, raw))
 
 
 def _weight(member: Member, key: bytes) -> int:

@@ -70,16 +70,21 @@ class Members:
 
     @staticmethod
     def overdue(entry: Entry) -> None:
-        """Take an entry from who has had it for too long.
+        """Take an entry from who has had it for too long, so that another member may have it, if there is one.
 
-        That member is busy until it answers, so its credit it gets back then; and if it acknowledges, that is fine.
+        The first one is busy until it answers, so its credit it gets back then; and if it acknowledges, that is fine.
         """
         entry.holders.clear()
+
+    def have(self, entry: Entry) -> bool:
+        """Whether some member has an entry in hand, be it for too long."""
+        members = self._routing.group(entry.queue).members.values()
+        return any(entry.number in member.in_hand for member in members)
 
     def withdraw(self, entry: Entry, now: float) -> None:
         """Give an entry to nobody any more, and what waits behind it to the next."""
         group = self._routing.group(entry.queue)
-        group.ready.done(entry.number)
+        group.done(entry.number)
         self._give_out(group, now)
 
     def broadcast(self, group: Group, frame: bytes, messages: int) -> bool:
@@ -96,12 +101,14 @@ class Members:
         while group.ready and (best := group.next_member()) is not None:
             number = group.ready.pop()
             entry = self._pending.get(number)
-            if entry is None or has_expired(entry, now):
-                continue  # settled meanwhile, or the sweeper will take it out
+            if entry is None or entry.holders or entry.due is not None or has_expired(entry, now):
+                continue  # settled, given out or paused meanwhile; or the sweeper will take it out
             key = group.ready.key(number)
-            member = best if key is None else group.owner(key)
-            if member.credit > 0:
+            member = group.taker(best, number, key)
+            if member is not None and member.credit > 0:
                 self._give(member, entry, now)
+            elif member is None or key is None:
+                group.others.add(number)
             else:
                 member.stalled.append(number)
 

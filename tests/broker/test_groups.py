@@ -1,5 +1,6 @@
 """Groups: one member gets each message, as long as it lives, and the group keeps what nobody has taken."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +21,12 @@ def grouped(*members: bytes, publisher: bytes = C, **options: Any) -> Driver:
         driver.member(peer, **join)
     driver.join(publisher)
     return driver
+
+
+def value_of(driver: Driver, peer: bytes) -> str:
+    """Return a value of a header, which is a member's if its group keeps order by that."""
+    group = driver.broker._routing.group("a|g")
+    return next(value for value in map(str, range(100)) if group.owner(value).peer.id == peer)
 
 
 def has_group(driver: Driver, queue: str = "a|g") -> bool:
@@ -327,6 +334,97 @@ class TestLiving:
         driver.nack(A, first, 0)
         assert driver.all_sent() == {}
         assert driver.next_round == driver.now + 10.0
+
+    @pytest.mark.parametrize("prefetch", [1, 5])
+    @pytest.mark.parametrize("order_by", [None, "k"])
+    def test_max_runtime_leaves_out_who_has_it(self, prefetch: int, order_by: str | None) -> None:
+        """Even if it would be the next one for it: the one with the most credit, or the one for its value."""
+        driver = grouped(A, prefetch=prefetch, max_runtime=10.0, order_by=order_by)
+        driver.member(B, prefetch=1, max_runtime=10.0, order_by=order_by)
+        driver.publish(C, 1, headers={"k": value_of(driver, A)})
+        (number,) = (store.number for store in driver.commit())
+        driver.sent(C)
+        assert driver.all_sent() == {A: [Deliver(number, 1, None, "a|g")]}
+        driver.wait(10.0)
+        assert driver.all_sent() == {B: [Deliver(number, 2, None, "a|g")]}
+
+    @pytest.mark.parametrize("order_by", [None, "k"])
+    def test_max_runtime_waits_for_credit_of_another(self, order_by: str | None) -> None:
+        """Of the first that has some, and neither the one that has it in hand nor anybody else waits with it."""
+        driver = grouped(A, B, prefetch=2, max_runtime=10.0, order_by=order_by)
+        of_a, of_b = value_of(driver, A), value_of(driver, B)
+        driver.leave_group(B)
+        driver.member(B, prefetch=1, order_by=order_by)
+        for sequence, value in ((1, of_a), (2, of_b)):
+            driver.publish(C, sequence, headers={"k": value})
+        first, second = (store.number for store in driver.commit())
+        driver.sent(C)
+        assert driver.all_sent() == {
+            A: [Deliver(first, 1, None, "a|g")],
+            B: [Deliver(second, 1, None, "a|g")],
+        }
+        driver.wait(10.0)
+        assert driver.all_sent() == {}
+        driver.publish(C, 3)
+        (third,) = (store.number for store in driver.commit())
+        driver.sent(C)
+        assert driver.delivered(A) == [third]
+        driver.ack(B, second)
+        assert driver.attempts(B) == [(first, 2)]
+
+    def test_max_runtime_without_another_member(self) -> None:
+        """Who is alone keeps it, and it counts as one attempt; who joins is given it at once."""
+        driver = grouped(A, prefetch=3, max_runtime=10.0, max_attempts=2)
+        (number,) = driver.stored(C, 1)
+        driver.delivered(A)
+        for _ in range(5):
+            driver.wait(10.0)
+        assert driver.all_sent() == {}
+        assert driver.next_round is None
+        driver.member(B)
+        assert driver.attempts(B) == [(number, 2)]
+        driver.ack(A, number)
+        driver.look()
+        assert driver.settled == [number]
+
+    def test_who_was_alone_for_too_long_gives_it_back(self) -> None:
+        """What it could not handle comes again after the pause, and what it had when it left at once."""
+        driver = grouped(A, prefetch=3, max_runtime=10.0)
+        first, second = driver.stored(C, 1, 2)
+        driver.delivered(A)
+        driver.wait(10.0)
+        driver.nack(A, first, 0)
+        assert driver.all_sent() == {}
+        driver.wait(0.9)
+        assert driver.all_sent() == {}
+        driver.wait(0.2)
+        assert driver.attempts(A) == [(first, 2)]
+        driver.leave_group(A)
+        driver.member(B, prefetch=3)
+        assert driver.attempts(B) == [(first, 3), (second, 2)]
+
+    @pytest.mark.parametrize("answer", [Driver.ack, Driver.nack, Driver.sink])
+    def test_what_a_member_is_busy_with_is_not_buried(self, answer: Callable[..., None]) -> None:
+        """Whatever the others made of it: what the first one says in the end counts, or that it is gone."""
+        driver = grouped(A, B, prefetch=1, max_runtime=10.0, max_attempts=2)
+        (number,) = driver.stored(C, 1)
+        driver.delivered(A)
+        driver.wait(10.0)
+        assert driver.attempts(B) == [(number, 2)]
+        driver.wait(10.0)
+        driver.wait(10.0)
+        driver.nack(B, number, 0)
+        driver.wait(100.0)
+        stats = driver.broker.stats()
+        assert (stats.pending, stats.buried) == (1, 0)
+        assert driver.all_sent() == {}
+        if answer == Driver.nack:
+            answer(driver, A, number, 0)
+        else:
+            answer(driver, A, *([number] if answer == Driver.ack else []))
+        driver.look()
+        assert driver.broker.stats().buried == (answer != Driver.ack)
+        assert driver.broker.stats().pending == 0
 
     def test_a_server_that_ends(self) -> None:
         """What one member has in hand goes to no other; the next server has it."""

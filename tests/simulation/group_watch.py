@@ -4,12 +4,16 @@ Both are taken from what the broker has been given and what it sends, not from w
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from mezzenger.protocol.commands import Ack, Command, Declined, Deliver, Join, Leave, Nack
 from mezzenger.queues import queue_of, split_queue
 from tests.simulation.clock import Clock
 from tests.simulation.ledger import Ledger, Life
-from tests.simulation.policies import ORDERED, matches
+from tests.simulation.policies import ORDERED, RULES, matches
+
+SLACK: Final = 0.2
+"""Seconds within which what is due is done."""
 
 
 class GroupWatch:
@@ -27,6 +31,8 @@ class GroupWatch:
         """By peer and queue, as what it joined."""
         self._hands: dict[int, dict[bytes, float]] = {}
         """Who has what in hand, since when, by number."""
+        self._lives: dict[int, tuple[Life, int]] = {}
+        """Of what is in somebody's hands, and which attempt that is."""
         self._joining: tuple[bytes, Join] | None = None
 
     def given(self, peer: bytes, command: Command) -> None:
@@ -94,11 +100,40 @@ class GroupWatch:
             assert self.is_overdue(other, number, queue, now), f"at {now}: in two hands: {life}"
             self._clock.tell("taken from who is too slow", queue, number)
         hands[peer] = now
-        in_hand = sum(peer in who for one, who in self._hands.items() if self._queue_of(one) == queue)
-        prefetch = self.members[peer, queue].prefetch
-        assert in_hand <= prefetch, f"{in_hand} in hand, where {prefetch} may be: {life}"
+        self._lives[number] = life, deliver.attempt
+        credit = self._credit(peer, queue)
+        assert credit >= 0, f"{-credit} more in hand than may be: {life}"
         if queue in ORDERED and life.key is not None:
             self._check_order(life)
+
+    def is_attempt_of(self, peer: bytes, number: int, queue: str, now: float) -> bool:
+        """Whether what a member says of what it has in hand is what comes of the attempt."""
+        others = self._hands[number].keys() - {peer}
+        return all(self.is_overdue(other, number, queue, now) for other in others)
+
+    def check(self, now: float) -> None:
+        """Check that what a member has had for too long is given to another one that may have it."""
+        for number, hands in self._hands.items():
+            life, attempt = self._lives[number]
+            if all(self.is_overdue(peer, number, life.queue, now - SLACK) for peer in hands):
+                self._check_moved(number, attempt, life, now)
+
+    def _check_moved(self, number: int, attempt: int, life: Life, now: float) -> None:
+        is_due = self._ledger.place_of(life) == "pending" and (life.expires is None or life.expires > now)
+        is_paused = life.pause is not None and life.pause[1] > now - SLACK
+        if not is_due or is_paused or attempt >= RULES[life.name].max_attempts:
+            return
+        others = [peer for peer in self.members_of(life.queue) if peer not in self._hands[number]]
+        free = [peer for peer in others if self._credit(peer, life.queue) > 0]
+        # Where order is kept it is for one of them alone, which may be any.
+        is_stuck = free and (free == others or life.queue not in ORDERED or life.key is None)
+        assert not is_stuck, f"at {now}: not given to another member: {life}"
+        if not others:
+            self._clock.tell("kept by who is too slow", life.queue, number)
+
+    def _credit(self, peer: bytes, queue: str) -> int:
+        in_hand = sum(peer in who for one, who in self._hands.items() if self._queue_of(one) == queue)
+        return self.members[peer, queue].prefetch - in_hand
 
     def _check_order(self, life: Life) -> None:
         lane = [one for one in self._ledger.pending_in(life.queue) if one.key == life.key and one is not life]
@@ -120,7 +155,7 @@ class GroupWatch:
         if hands is not None:
             hands.pop(peer, None)
             if not hands:
-                del self._hands[number]
+                del self._hands[number], self._lives[number]
 
     def _queue_of(self, number: int) -> str | None:
         return self._ledger.queue_of_number.get(number)

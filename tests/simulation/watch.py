@@ -183,6 +183,7 @@ class Watch:
     def check(self, now: float) -> None:
         """Check what must hold at any time."""
         self._requests.check(now)
+        self._groups.check(now)
         for one in self._broker._deliveries.pending._backlogs.values():
             late = sum(1 for entry in one.window.values() if entry.late)
             limit = backlog.WINDOW_FRAMES + backlog.LOAD_FRAMES + late
@@ -206,9 +207,8 @@ class Watch:
         self._clock.tell("nacked", number)
         life = self._numbers[number]
         if is_group(life.queue):
-            # Who has had it for too long has no say.
-            queue = life.queue
-            was_held = self._groups.holds(peer, number) and not self._groups.is_overdue(peer, number, queue, now)
+            # Who has had it for too long has no say, once another one has it.
+            was_held = self._groups.holds(peer, number) and self._groups.is_attempt_of(peer, number, life.queue, now)
             holders = set()
         entry = self._broker._deliveries.pending.get(number)
         if was_held and not holders and entry is not None:
