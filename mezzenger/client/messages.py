@@ -126,8 +126,10 @@ class Messages(Generic[T]):
         self._waiting: deque[MessageInHand[T]] = deque()
         self._outcomes: set[asyncio.Future[object]] = set()
         """Of what is in hand, or waits to be. Not the messages: one that everybody has forgotten is to be nacked."""
-        self._arrived: asyncio.Future[None] | None = None
+        self._arrived = asyncio.Event()
+        """Set when there may be something for those who wait; several tasks may ask for messages."""
         self._consumer: asyncio.Task[Any] | None = None
+        """Who was given a message last; with ``"auto"`` nobody else has one in hand."""
         self._is_subscribed = False
         self._is_over = False
 
@@ -160,7 +162,7 @@ class Messages(Generic[T]):
         self._is_over = True
         while self._waiting:
             self._waiting.popleft().fail(LeftOut("nobody asks for messages any more"))
-        self._tell()
+        self._arrived.set()
 
     def stop(self) -> None:
         """Do the same; a message is waited for only if another task is at work with it, and will ask for the next."""
@@ -177,7 +179,7 @@ class Messages(Generic[T]):
         outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting.append(MessageInHand(message, outcome))
         self._outcomes.add(outcome)
-        self._tell()
+        self._arrived.set()
         try:
             return await outcome
         finally:
@@ -197,17 +199,13 @@ class Messages(Generic[T]):
                     await message.ack()
 
     async def _next(self) -> MessageInHand[T] | None:
-        self._consumer = asyncio.current_task()
         while True:
             while self._waiting:
                 message = self._waiting.popleft()
                 if not message.is_settled:  # the client may be stopping
+                    self._consumer = asyncio.current_task()
                     return message
             if self._is_over:
                 return None
-            self._arrived = asyncio.get_running_loop().create_future()
-            await self._arrived
-
-    def _tell(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
+            self._arrived.clear()
+            await self._arrived.wait()

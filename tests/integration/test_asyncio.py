@@ -30,6 +30,7 @@ from mezzenger import (
     UsedAfterFork,
 )
 from mezzenger.client.extras import SendOptions
+from mezzenger.client.messages import Messages
 from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
 
 SECONDS: Final = 30.0
@@ -431,6 +432,55 @@ class TestMessages:
                         break
                 await mc.flush()
                 await until(lambda: server.stats().pending == 0)
+
+        asyncio.run(work())
+
+    def test_several_tasks(self, server: MezzengerServer) -> None:
+        """They share the messages: who is free takes the next one. One that is cancelled hinders no other; all end."""
+
+        async def work() -> None:
+            taken: Counter[int] = Counter()
+
+            async def consume(messages: Messages[int], me: int) -> None:
+                async for msg in messages:
+                    taken[me] += 1
+                    await asyncio.sleep(0.001)
+                    await msg.ack()
+
+            async with client(server) as mc:
+                async with mc.messages("jobs", ack="manual") as messages:
+                    tasks = [asyncio.create_task(consume(messages, me)) for me in range(4)]
+                    await asyncio.sleep(0)
+                    tasks.pop().cancel()
+                    await mc.send_messages("jobs", range(60), ack=1)
+                    await until(lambda: taken.total() == 60)
+                    assert sorted(taken) == [0, 1, 2]
+                    # All wait again by now, and for a single one.
+                    await asyncio.sleep(0.01)
+                    await mc.send_message("jobs", 60, ack=1)
+                    await until(lambda: taken.total() == 61)
+                async with asyncio.timeout(SECONDS):
+                    await asyncio.gather(*tasks)
+            await until(lambda: server.stats().pending == 0)
+
+        asyncio.run(work())
+
+    def test_one_of_several_tasks_stops(self, server: MezzengerServer) -> None:
+        """It need not wait for itself, whoever has asked for a message last; what it has in hand comes again."""
+
+        async def work() -> None:
+            async def consume(mc: AsyncMezzenger, messages: Messages[int]) -> None:
+                async for _ in messages:
+                    await asyncio.sleep(0)
+                    await mc.stop()
+
+            async with client(server) as mc, mc.messages("jobs") as messages:
+                tasks = [asyncio.create_task(consume(mc, messages)) for _ in range(2)]
+                await asyncio.sleep(0.01)
+                await mc.send_message("jobs", 1, ack=1)
+                async with asyncio.timeout(SECONDS):
+                    await asyncio.gather(*tasks)
+            assert server.stats().pending == 1
 
         asyncio.run(work())
 

@@ -62,4 +62,13 @@ MUTANTS: Final = (
         "                pass\n",
         ("integration/test_client.py::test_send_messages_counts_what_has_left",),
     ),
+    Mutant(
+        "only-one-task-is-told",
+        "P3",
+        "of several tasks that ask for messages, only one is ever given any, and the others wait for ever",
+        "client/messages.py",
+        "            self._arrived.clear()\n",
+        "            self._arrived = asyncio.Event()\n",
+        (f"{_ASYNCIO}::TestMessages::test_several_tasks",),
+    ),
 )
