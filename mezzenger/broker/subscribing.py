@@ -7,6 +7,7 @@ from mezzenger.broker.peers import Peer
 from mezzenger.errors import InvalidName, ProtocolError
 from mezzenger.patterns import check_pattern
 from mezzenger.protocol.commands import Declined, Join, Leave, Subscribe, Unsubscribe
+from mezzenger.queues import queue_of
 
 
 class Subscribing:
@@ -51,7 +52,9 @@ class Subscribing:
             except InvalidName as error:
                 raise ProtocolError("name", str(error)) from None
         limit = self._max_names
-        if len(peer.names) + len(command.names) > limit or len(peer.sync_tokens) >= limit:
+        # What it has already it may ask for again, as a client does that has missed a mark.
+        new = set(command.names) - peer.names
+        if len(peer.names) + len(new) > limit or len(peer.sync_tokens) >= limit:
             text = f"a client may subscribe to {limit} names at most (the server's setting server.max_names)"
             self._connections.dismiss(peer, "names", text, now, retry=False)
             raise ProtocolError("names", f"a peer that subscribes to more than {limit} names")
@@ -63,7 +66,7 @@ class Subscribing:
 
     def _join(self, peer: Peer, join: Join, now: float) -> None:
         limit = self._max_names
-        if len(peer.members) >= limit:
+        if queue_of(join.name, join.group) not in peer.members and len(peer.members) >= limit:
             text = f"a client may join {limit} groups at most (the server's setting server.max_names)"
             self._connections.answer(peer.id, Declined(join.request, "names", text))
         else:

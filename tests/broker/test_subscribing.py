@@ -2,8 +2,8 @@
 
 import pytest
 
-from mezzenger.protocol.commands import Linked, Subscribed, Unsubscribe
-from tests.broker.broker_driver import A, B, C, joined, link_token, token_of
+from mezzenger.protocol.commands import Declined, Linked, Subscribed, Unsubscribe
+from tests.broker.broker_driver import A, B, C, Driver, joined, link_token, token_of
 
 
 class TestSubscribe:
@@ -87,6 +87,28 @@ class TestSubscribe:
         assert driver.goodbye(A) == ("names", False)
         assert driver.malformed == {"names": 1}
         assert (driver.broker.stats().peers, driver.broker.stats().names) == (0, 0)
+
+    def test_again_at_the_limit(self) -> None:
+        """Names that a peer has already do not count again, nor does a name that it says twice."""
+        driver = joined(A, names=["1", "2"], max_names=3)
+        driver.subscribe(A, "1", "3", "3", token=token_of("more"))
+        driver.subscribe(A, "1", "2", "3", request=2, token=token_of("all"))
+        driver.broker.surfaced(token_of("more"), driver.now)
+        driver.broker.surfaced(token_of("all"), driver.now)
+        assert driver.sent(A) == [Subscribed(1), Subscribed(2)]
+        driver.subscribe(A, "1", "4")
+        assert driver.goodbye(A) == ("names", False)
+
+    def test_a_group_again_at_the_limit(self) -> None:
+        """Nor do the groups that it is in."""
+        driver = Driver(max_names=1)
+        driver.member(A, "a", "g")
+        driver.join_group(A, "a", "g", request=2)
+        driver.join_group(A, "a", "h", request=3)
+        again, other = driver.sent(A)
+        assert again == Subscribed(2)
+        assert isinstance(other, Declined)
+        assert (other.request, other.reason) == (3, "names")
 
     def test_too_many_requests(self) -> None:
         """Requests whose tokens never surface are limited too; those that were answered do not count."""

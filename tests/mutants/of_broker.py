@@ -13,6 +13,15 @@ _TIME: Final = "broker/test_time_and_attempts.py"
 
 MUTANTS: Final = (
     Mutant(
+        "limit-counts-what-is-there",
+        "P6",
+        "a client with as many names as it may have is sent away for good when it asks for one of them again",
+        "broker/subscribing.py",
+        "        new = set(command.names) - peer.names\n",
+        "        new = set(command.names)\n",
+        (_SUBSCRIBING,),
+    ),
+    Mutant(
         "ack-by-a-stranger",
         "P2",
         "a message is settled by who was never sent it",
