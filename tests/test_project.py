@@ -20,6 +20,14 @@ def test_shipped_settings_load(path: Path) -> None:
     Settings.load(path)
 
 
+def test_it_says_where_it_runs() -> None:
+    """The package is offered for the systems that README names, and for no others."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    systems = {text.rpartition(" :: ")[2] for text in project["classifiers"] if text.startswith("Operating System ::")}
+    assert systems == {"Linux", "MacOS"}
+    assert "server and clients run on Linux and macOS." in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_versions_agree() -> None:
     """``mezzenger.__version__`` is the version that is packaged."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -3,7 +3,6 @@
 import select
 import signal
 import socket
-import sys
 from contextlib import suppress
 from types import FrameType
 from typing import Final
@@ -48,9 +47,6 @@ class StopSignals:
         Returns:
             Whether ``output`` is such a pipe.
         """
-        if sys.platform == "win32":
-            select.select([self._reader], [], [], seconds)
-            return False
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         if output is not None:
@@ -59,7 +55,7 @@ class StopSignals:
 
     def wait_for_input(self, descriptor: int) -> bool:
         """Wait until something can be read; False if a signal came first."""
-        if sys.platform != "win32" and self.received is None:
+        if self.received is None:
             # Not poll: on macOS it does not know terminals.
             select.select([descriptor, self._reader.fileno()], [], [])
         return self.received is None

@@ -63,8 +63,7 @@ def _tell_copies() -> None:
         copy.forked()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_tell_copies)
+os.register_at_fork(after_in_child=_tell_copies)
 
 # The callback threads are no daemons, so Python waits for them anyway; but there a Ctrl-C would print a traceback that
 # nobody can prevent. What concurrent.futures uses for the same purpose is called before that.

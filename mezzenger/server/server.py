@@ -4,12 +4,13 @@ import asyncio
 import logging
 import random
 import signal
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import uvloop
 
 from mezzenger.broker.core import Broker
 from mezzenger.broker.stats import BrokerStats
@@ -126,7 +127,7 @@ class MezzengerServer:
     def _run(self, *, with_signals: bool) -> None:
         sockets = bind_server(options.socket_options(self.settings))
         self.pub_port, self.recv_port = sockets.pub_port, sockets.recv_port
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=uvloop.Loop) as runner:
             runner.run(self._serve(sockets, options.storage(self.settings), with_signals=with_signals))
 
     async def _serve(self, sockets: ServerSockets, storage: Storage, *, with_signals: bool) -> None:
@@ -154,11 +155,3 @@ class MezzengerServer:
 
 async def _stats(loop: ServerLoop) -> BrokerStats:
     return loop.stats()
-
-
-def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
-    if sys.platform == "win32":
-        return asyncio.SelectorEventLoop
-    import uvloop
-
-    return uvloop.Loop
