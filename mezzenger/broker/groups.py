@@ -1,6 +1,7 @@
 """Groups: of each message one member gets it."""
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_intdigest
@@ -39,16 +40,29 @@ class Group:
     def remove(self, member: Member) -> None:
         """Let a member go."""
         del self.members[member.peer.id]
-        self.free(member)
+        self._free_stalled(member, len(member.stalled))
         self._resettle()
 
+    def stall(self, member: Member | None, number: int) -> None:
+        """Let a frame wait until a member has credit: the one that alone may have it, or any that does not have it."""
+        if member is None:
+            self.others.add(number)
+        else:
+            heapq.heappush(member.stalled, number)
+
     def free(self, member: Member) -> None:
-        """Have what a member had no credit for given out when it can be."""
-        for number in member.stalled:
-            self.ready.put(number, self.ready.key(number))
-        member.stalled.clear()
+        """Have given out what waited for a member's credit, the oldest first, as much as it has credit for."""
+        self._free_stalled(member, member.credit)
         if self.others:
-            self._free_others(self.others - member.in_hand)
+            self._free_others(heapq.nsmallest(member.credit, self.others - member.in_hand))
+
+    def refill(self) -> bool:
+        """Free more, where a member has credit left since what was freed was of no use any more; return if there is."""
+        if self.others or self.order_by is not None:
+            for member in self.members.values():
+                if member.credit > 0 and (member.stalled or not self.others <= member.in_hand):
+                    self.free(member)
+        return bool(self.ready)
 
     def done(self, number: int) -> None:
         """Give a frame to nobody any more."""
@@ -92,11 +106,19 @@ class Group:
     def _resettle(self) -> None:
         """Think again about what only some members might have."""
         for member in self.members.values():
-            self.free(member)
-        self._free_others(set(self.others))
+            self._free_stalled(member, len(member.stalled))
+        self._free_others(list(self.others))
 
-    def _free_others(self, numbers: set[int]) -> None:
-        self.others -= numbers
+    def _free_stalled(self, member: Member, frames: int) -> None:
+        while frames > 0 and member.stalled:
+            number = heapq.heappop(member.stalled)
+            key = self.ready.key(number)
+            if key is not None:
+                self.ready.put(number, key)
+                frames -= 1
+
+    def _free_others(self, numbers: Sequence[int]) -> None:
+        self.others.difference_update(numbers)
         for number in numbers:
             self.ready.put(number, self.ready.key(number))
 

@@ -98,7 +98,7 @@ class Members:
         return True
 
     def _give_out(self, group: Group, now: float) -> None:
-        while group.ready and (best := group.next_member()) is not None:
+        while (group.ready or group.refill()) and (best := group.next_member()) is not None:
             number = group.ready.pop()
             entry = self._pending.get(number)
             if entry is None or entry.holders or entry.due is not None or has_expired(entry, now):
@@ -107,10 +107,8 @@ class Members:
             member = group.taker(best, number, key)
             if member is not None and member.credit > 0:
                 self._give(member, entry, now)
-            elif member is None or key is None:
-                group.others.add(number)
             else:
-                member.stalled.append(number)
+                group.stall(None if key is None else member, number)
 
     def _give(self, member: Member, entry: Entry, now: float) -> None:
         self._fates.attempt(entry)

@@ -68,7 +68,7 @@ class Member:
     given: int = 0
     """Messages that it was given so far, those included that it would have been given had it always been there."""
     stalled: list[int] = field(default_factory=list)
-    """Numbers of what only this member may have, and has no credit for."""
+    """Numbers of what only this member may have, and has no credit for; a heap. Some may be settled."""
 
     @property
     def credit(self) -> int:

@@ -1,6 +1,9 @@
 """Groups: one member gets each message, as long as it lives, and the group keeps what nobody has taken."""
 
+import sys
 from collections.abc import Callable
+from itertools import islice
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,10 +26,46 @@ def grouped(*members: bytes, publisher: bytes = C, **options: Any) -> Driver:
     return driver
 
 
+def is_for(driver: Driver, peer: bytes, value: str) -> bool:
+    """Whether a value is a member's if the group keeps order by that."""
+    return driver.broker._routing.group("a|g").owner(value).peer.id == peer
+
+
 def value_of(driver: Driver, peer: bytes) -> str:
-    """Return a value of a header, which is a member's if its group keeps order by that."""
-    group = driver.broker._routing.group("a|g")
-    return next(value for value in map(str, range(100)) if group.owner(value).peer.id == peer)
+    """Return such a value."""
+    return next(value for value in map(str, range(100)) if is_for(driver, peer, value))
+
+
+def stalled_for(peer: bytes, count: int) -> Driver:
+    """Return a driver in which so many frames, each of a value of its own, wait for the credit of one member."""
+    driver = Driver()
+    driver.member(peer, prefetch=1, order_by="k")
+    driver.member(C, prefetch=1000, order_by="k")
+    driver.join(A)
+    values = (value for value in map(str, range(10 * count)) if is_for(driver, peer, value))
+    for sequence, value in enumerate(islice(values, count), 1):
+        driver.publish(A, sequence, headers={"k": value})
+    driver.commit()
+    driver.sent(A)
+    return driver
+
+
+def steps_of_acks(driver: Driver) -> int:
+    """Return how often anything is called while B acknowledges one after the other what it is given."""
+    steps = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal steps
+        steps += event in {"call", "c_call"}
+
+    for _ in range(10):
+        (number,) = driver.delivered(B)
+        sys.setprofile(count)
+        try:
+            driver.ack(B, number)
+        finally:
+            sys.setprofile(None)
+    return steps
 
 
 def has_group(driver: Driver, queue: str = "a|g") -> bool:
@@ -562,6 +601,36 @@ class TestOrder:
         assert driver.attempts(B) == [(second, 2)]
         driver.ack(B, second)
         assert driver.attempts(B) == [(third, 1)]
+
+    def test_many_wait_for_one_member(self) -> None:
+        """What follows from an ack of a member does not grow with what waits for its credit."""
+        assert steps_of_acks(stalled_for(B, 2000)) < 1.2 * steps_of_acks(stalled_for(B, 500))
+
+    def test_what_waits_for_one_member_goes_to_others(self) -> None:
+        """When that one leaves, all of it."""
+        driver = stalled_for(B, 100)
+        driver.delivered(B)
+        waiting = {number for number in driver.broker._deliveries.pending._entries if number not in driver.settled}
+        driver.leave_group(B)
+        assert set(driver.delivered(C)) == waiting
+
+    @pytest.mark.parametrize("is_noticed", [True, False])
+    def test_what_expires_while_it_waits_for_one_member(self, *, is_noticed: bool) -> None:
+        """The next one that is of use is given out instead, whether it was noticed already what has expired or not."""
+        driver = grouped(A, B, prefetch=1, order_by="k")
+        values = [value for value in map(str, range(50)) if is_for(driver, A, value)]
+        for sequence, value in enumerate(values[:4], 1):
+            driver.publish(C, sequence, headers={"k": value}, ttl=5.0 if 1 < sequence < 4 else None)
+        first, _, _, last = (store.number for store in driver.commit())
+        driver.sent(C)
+        assert driver.delivered(A) == [first]
+        driver.now += 6.0
+        if is_noticed:
+            driver.wait(0.0)
+            driver.look()
+            assert driver.dropped == {"expired": 2}
+        driver.ack(A, first)
+        assert driver.delivered(A) == [last]
 
     def test_a_pause_outlasts_a_restart(self) -> None:
         """What failed last before a crash still comes before what was behind it."""
