@@ -211,7 +211,7 @@ class TestLink:
         [
             lambda driver: driver.sink(A),
             lambda driver: driver.broker.unreachable(A, driver.now),
-            lambda driver: driver.subscribe(A, *["x"] * 200, token=token_of("many")),
+            lambda driver: driver.subscribe(A, *map(str, range(200)), token=token_of("many")),
         ],
         ids=["sunk", "unreachable", "dismissed"],
     )
