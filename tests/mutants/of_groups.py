@@ -70,7 +70,7 @@ MUTANTS: Final = (
         "groups",
         "what another member is to have and has no credit for is forgotten until it is settled",
         "broker/groups.py",
-        "            self._free_others(self.others - member.in_hand)\n",
+        "            self._free_others(heapq.nsmallest(member.credit, self.others - member.in_hand))\n",
         "            pass\n",
         (f"{_GROUPS}::TestLiving",),
     ),

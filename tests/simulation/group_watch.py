@@ -96,6 +96,7 @@ class GroupWatch:
         assert self._ledger.place_of(life) == "pending", f"given to a member though settled: {life}"
         assert (peer, queue) in self.members, f"given to somebody who is no member: {life}"
         hands = self._hands.setdefault(number, {})
+        assert peer not in hands, f"at {now}: given once more to a member that has it in hand: {life}"
         for other in hands:
             assert self.is_overdue(other, number, queue, now), f"at {now}: in two hands: {life}"
             self._clock.tell("taken from who is too slow", queue, number)
