@@ -100,9 +100,9 @@ class Dispatcher:
         """Take in the handler of a subscription."""
         self.handlers.add(queue, handler)
 
-    def remove(self, queue: str) -> None:
-        """Take out the handler of a subscription, if it is there."""
-        self.handlers.remove(queue)
+    def remove(self, queue: str, handler: Handler | None = None) -> bool:
+        """Take out the handler of a subscription, as ``Handlers.remove`` does."""
+        return self.handlers.remove(queue, handler)
 
     def is_kept_from_answering(self, _name: str) -> bool:
         """Whether a callback is asking: while that waits, no other one runs."""

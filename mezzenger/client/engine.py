@@ -137,23 +137,30 @@ class Engine(ABC):
 
     async def subscribe(self, name: str, handler: Handler, membership: Membership | None = None) -> None:
         """Subscribe, and wait until the subscription is active; if it fails, nothing is subscribed."""
-        queue = queue_of(name, membership and membership.group)
+        group = membership and membership.group
+        queue = queue_of(name, group)
 
         def request(session: ClientSession, now: float) -> int:
             ticket = session.subscribe(name, now + self.patience, membership)
             self._receiver.add(queue, handler)
             return ticket
 
+        def undo(session: ClientSession, _now: float) -> None:
+            # Somebody may have unsubscribed meanwhile, and have subscribed anew.
+            if self._receiver.remove(queue, handler):
+                session.unsubscribe(name, group)
+
         waiter = self._submit(request)
         self._subscribed()
         try:
             await waiter.wait()
         except BaseException:
-            self._receiver.remove(queue)
             if waiter.is_done and waiter.error is None:
-                # It is active, but the wait was broken off.
+                # The wait was broken off, and it may be active.
                 with suppress(MezzengerError):
-                    self._runner.run(lambda session, _now: session.unsubscribe(name, membership and membership.group))
+                    self._runner.run(undo)
+            else:
+                self._receiver.remove(queue, handler)
             raise
 
     def unsubscribe(self, name: str, group: str | None = None) -> None:

@@ -85,16 +85,23 @@ class Handlers(Generic[H]):
                 self._by_pattern[queue] = handler
             self.version += 1
 
-    def remove(self, queue: str) -> None:
-        """Take out the handler of a subscription, if it is there."""
+    def remove(self, queue: str, handler: H | None = None) -> bool:
+        """Take out the handler of a subscription, if there is one, and no other than the one given, if one is.
+
+        Returns:
+            Whether it was there.
+        """
         with self._lock:
-            self._all.discard(split_queue(queue)[0], queue)
-            if is_group(queue):
-                self._of_groups.pop(queue, None)
-            else:
-                self._of_names.discard(queue, queue)
-                self._by_pattern.pop(queue, None)
+            by_queue = self._of_groups if is_group(queue) else self._by_pattern
+            found = by_queue.get(queue)
+            if found is None or (handler is not None and handler is not found):
+                return False
+            del by_queue[queue]
+            self._all.remove(split_queue(queue)[0], queue)
+            if not is_group(queue):
+                self._of_names.remove(queue, queue)
             self.version += 1
+            return True
 
     def of(self, name: str, group: str | None, wanted: Sequence[str] | None = None) -> Sequence[H]:
         """Return what handles a message: of a group's queue its handler, else those of all patterns that match.

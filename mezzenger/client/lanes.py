@@ -252,21 +252,25 @@ class Lanes:
         return self._counts.dropped
 
     def add(self, queue: str, handler: Handler) -> None:
-        """Take in the handler of a subscription."""
+        """Take in the handler of a subscription, in place of one that has failed and was not taken out yet."""
+        self.remove(queue)
         lane = self._lanes[queue] = Lane(handler, self._payloads, self._responder, self._counts)
         self._handlers.add(queue, lane)
         if self._is_running:
             lane.start()
 
-    def remove(self, queue: str) -> None:
-        """Take out the handler of a subscription, if it is there; calls that run are finished."""
+    def remove(self, queue: str, handler: Handler | None = None) -> bool:
+        """Take out the handler of a subscription, as ``Handlers.remove`` does; calls that run are finished."""
+        lane = self._lanes.get(queue)
+        if lane is None or (handler is not None and handler is not lane.handler):
+            return False
+        del self._lanes[queue]
         self._handlers.remove(queue)
-        lane = self._lanes.pop(queue, None)
-        if lane is not None:
-            for task in lane.tasks:
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
-            lane.give_up()
+        for task in lane.tasks:
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        lane.give_up()
+        return True
 
     def is_kept_from_answering(self, name: str) -> bool:
         """Whether a callback is asking that would have to answer itself."""

@@ -23,8 +23,12 @@ class Receiver(Protocol):
     def add(self, queue: str, handler: Handler, /) -> None:
         """Take in the handler of a subscription."""
 
-    def remove(self, queue: str, /) -> None:
-        """Take out the handler of a subscription, if it is there."""
+    def remove(self, queue: str, handler: Handler | None = None, /) -> bool:
+        """Take out the handler of a subscription, if there is one, and no other than the one given, if one is.
+
+        Returns:
+            Whether it was there.
+        """
 
     def is_kept_from_answering(self, name: str, /) -> bool:
         """Whether who is asking keeps this client from answering a request of that name while it waits."""

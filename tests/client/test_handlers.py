@@ -47,6 +47,21 @@ def test_removing() -> None:
     assert handlers.responder("a.b") is None
 
 
+def test_removing_one_that_was_replaced() -> None:
+    """Who removes a handler of its own leaves that of another one alone, and is told."""
+    handlers = Handlers[Handler]()
+    first, second = handler(), handler()
+    for queue in ("a.*", "a.*|g"):
+        handlers.add(queue, first)
+        handlers.add(queue, second)
+        assert not handlers.remove(queue, first)
+        assert handlers.responder("a.b") is second
+        assert handlers.remove(queue, second)
+        assert not handlers.remove(queue, second)
+        assert not handlers.remove(queue)
+        assert handlers.responder("a.b") is None
+
+
 def test_the_version_tells_of_changes() -> None:
     """Whoever has remembered the callbacks of a name knows whether to look again."""
     handlers = Handlers[Handler]()

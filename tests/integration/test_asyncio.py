@@ -203,6 +203,33 @@ def test_subscribe_then_publish(server: MezzengerServer) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize("is_active", [False, True])
+def test_a_subscription_in_place_of_another(server: MezzengerServer, is_active: bool, is_cancelled: bool) -> None:
+    """Who unsubscribes what is being subscribed, and subscribes anew, has the new callback, whatever the first did."""
+
+    async def work() -> None:
+        arrived: list[str] = []
+        async with client(server) as mc:
+            first = asyncio.create_task(mc.subscribe("name", lambda _payload, _msg: arrived.append("first")))
+            await asyncio.sleep(0)
+            [waiter] = mc._engine._pump._waiting.values()
+            # It is known one turn before the task knows.
+            while is_active and not waiter.is_done:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            if is_cancelled:
+                first.cancel()
+            await mc.unsubscribe("name")
+            await mc.subscribe("name", lambda _payload, _msg: arrived.append("second"))
+            await asyncio.wait([first])
+            assert first.cancelled() if is_cancelled else bool(first.exception()) != is_active
+            await mc.send_message("name", 1, ack=1)
+            await until(lambda: arrived)
+            assert arrived == ["second"]
+
+    asyncio.run(work())
+
+
 def test_at_once(server: MezzengerServer) -> None:
     """With concurrency=5, five messages of a subscription are handled at once, and no sixth; others go on beside it."""
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mezzenger import (
     Message,
     Mezzenger,
     MezzengerServer,
+    NotSubscribed,
     PayloadNotEncodable,
     ResendSettings,
     ServerSettings,
@@ -455,6 +457,33 @@ def test_a_subscription_during_a_break_becomes_active(connect: Connect, server: 
         client.send_message("name", 1)
         wait_for(lambda: arrived == [1])
         client.stop()
+
+
+@only_threads
+def test_a_subscription_in_place_of_another(connect: Connect) -> None:
+    """Who unsubscribes what another thread subscribes, and subscribes anew, has the new callback from then on."""
+    client = connect()
+
+    def subscribe(name: str) -> None:
+        with suppress(NotSubscribed):
+            client.subscribe(name, lambda _payload, _msg: None)
+
+    def unsubscribe(name: str) -> None:
+        while True:
+            try:
+                return client.unsubscribe(name)
+            except NotSubscribed:
+                continue
+
+    for number in range(20):
+        name, arrived = f"name.{number}", threading.Event()
+        first = threading.Thread(target=subscribe, args=(name,))
+        first.start()
+        unsubscribe(name)
+        client.subscribe(name, lambda _payload, _msg, arrived=arrived: arrived.set())  # type: ignore[misc]  # a default
+        first.join()
+        client.send_message(name, 1)
+        assert arrived.wait(5)
 
 
 def test_unsubscribe_ends_the_calls(server: MezzengerServer, connect: Connect) -> None:

@@ -71,4 +71,13 @@ MUTANTS: Final = (
         "            self._arrived = asyncio.Event()\n",
         (f"{_ASYNCIO}::TestMessages::test_several_tasks",),
     ),
+    Mutant(
+        "failed-subscription-takes-the-next-lane-with-it",
+        "P5",
+        "a subscription that has failed takes out the callback of the one that was made in its place",
+        "client/lanes.py",
+        "if lane is None or (handler is not None and handler is not lane.handler):",
+        "if lane is None:",
+        (f"{_ASYNCIO}::test_a_subscription_in_place_of_another",),
+    ),
 )

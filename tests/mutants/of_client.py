@@ -325,4 +325,13 @@ MUTANTS: Final = (
         "",
         ("protocol/test_session.py::test_the_hello_names_the_oldest_sequence",),
     ),
+    Mutant(
+        "failed-subscription-takes-the-next-one-with-it",
+        "P5",
+        "a subscription that has failed takes out the callback of the one that was made in its place",
+        "client/handlers.py",
+        "if found is None or (handler is not None and handler is not found):",
+        "if found is None:",
+        ("client/test_handlers.py", "integration/test_client.py::test_a_subscription_in_place_of_another"),
+    ),
 )
