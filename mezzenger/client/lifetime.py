@@ -61,6 +61,8 @@ def _stop_all() -> None:
 def _tell_copies() -> None:
     for copy in list(_running):
         copy.forked()
+    # The end of this process must not end them: what they have open they share with the parent.
+    _running.clear()
 
 
 os.register_at_fork(after_in_child=_tell_copies)

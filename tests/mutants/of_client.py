@@ -10,6 +10,15 @@ _DISPATCH: Final = "client/test_dispatch.py"
 
 MUTANTS: Final = (
     Mutant(
+        "a-fork-stops-the-parents-clients",
+        "P6",
+        "a forked child that ends takes its parent's clients with it",
+        "client/lifetime.py",
+        "    _running.clear()\n",
+        "",
+        ("integration/test_forks.py",),
+    ),
+    Mutant(
         "digest-not-verified",
         "P2",
         "a frame that was damaged on its way is handed to the callback",
