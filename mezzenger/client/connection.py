@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import zmq
+
 from mezzenger.protocol.events import Action, Connect, Disconnect, Ignore, Listen, Send
 from mezzenger.protocol.session import ClientSession
 from mezzenger.transport.sockets import (
@@ -169,7 +171,7 @@ class Connection:
                 if isinstance(action, Send):
                     self.send(action.frame)
                 else:
-                    self._do(action)
+                    self._do(action, now)
             if self._unsent:
                 self._send_unsent(now)
 
@@ -182,10 +184,10 @@ class Connection:
             self._unsent.append(frame)
             self._session.blocked()
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action, now: float) -> None:
         match action:
             case Connect():
-                self._open(action.token)
+                self._open(action.token, now)
             case Disconnect():
                 self._close()
             case Listen() if self._sockets is not None:
@@ -205,8 +207,13 @@ class Connection:
             self._unsent.popleft()
         self._session.unblocked(now)
 
-    def _open(self, token: bytes) -> None:
-        self._sockets = ClientSockets(self._options, token)
+    def _open(self, token: bytes, now: float) -> None:
+        try:
+            self._sockets = ClientSockets(self._options, token)
+        except zmq.ZMQError as error:
+            # The system may have no descriptor to spare now; that passes.
+            self._session.lost(f"no socket can be made: {error}", now)
+            return
         dealer, sub = self._sockets.dealer, self._sockets.sub
         self._askable = (Readable(), Readable(dealer), Readable(sub), Readable(dealer, sub))
         self.doubt_all()

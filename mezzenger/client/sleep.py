@@ -77,12 +77,19 @@ class Sleep:
         """Watch these descriptors from now on, if their generation is another one."""
         if generation == self.generation:
             return
-        if self._watched is not None:
-            self._watched.close()
+        former = self._watched
+        try:
+            self._watched = _watch()
+        except OSError:
+            if former is None:
+                raise
+            # No descriptor is free now: the former one can be woken, at least, and next time this is tried again.
+            return
         self.generation = generation
-        self._watched = _watch()
         for descriptor in (*descriptors(), self._descriptor):
             self._watched.register(descriptor, _READABLE)
+        if former is not None:
+            former.close()
 
     def until_signalled(self, seconds: float) -> Sequence[int]:
         """Sleep for so long, or until woken; return the descriptors that are readable."""

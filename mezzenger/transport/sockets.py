@@ -278,30 +278,40 @@ class ClientSockets:
 
     They never connect again by themselves: what was in their queues would travel to a server that did not ask for it.
     For the next connection a new pair is made.
+
+    Raises:
+        zmq.ZMQError: They cannot be made: no file descriptor is free, for example.
     """
 
     def __init__(self, options: ClientSocketOptions, token: bytes) -> None:
-        context = shared_context()
-        self.dealer = context.socket(zmq.DEALER)
-        self.sub = context.socket(zmq.SUB)
+        self._sockets: list[Socket] = []
         self.monitors: list[Socket] = []
-        for socket in (self.dealer, self.sub):
-            socket.linger = 0
-            socket.set(zmq.RECONNECT_IVL, -1)
-            socket.set(zmq.CONNECT_TIMEOUT, max(round(options.connect_timeout * 1000), 1))
-            socket.set(zmq.HANDSHAKE_IVL, max(round(options.connect_timeout * 1000), 1))
-            socket.set(zmq.IPV6, ":" in options.server_address)
-            _set_heartbeat(socket, options.heartbeat_interval, options.heartbeat_timeout)
-            self.monitors.append(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED))
-        self.dealer.set(zmq.SNDHWM, _DEALER_QUEUE)
-        self.dealer.set(zmq.RCVHWM, 0)  # the server's credit bounds it
-        self.sub.set(zmq.RCVHWM, options.receive_queue)
-        self.sub.subscribe(token)
-        self.dealer.connect(tcp_address(options.server_address, options.send_port))
-        self.sub.connect(tcp_address(options.server_address, options.sub_port))
-
-        self.by_descriptor = {socket.fileno(): socket for socket in (self.dealer, self.sub)}
+        try:
+            self.dealer = self._new_socket(zmq.DEALER, options)
+            self.sub = self._new_socket(zmq.SUB, options)
+            self.dealer.set(zmq.SNDHWM, _DEALER_QUEUE)
+            self.dealer.set(zmq.RCVHWM, 0)  # the server's credit bounds it
+            self.sub.set(zmq.RCVHWM, options.receive_queue)
+            self.sub.subscribe(token)
+            self.dealer.connect(tcp_address(options.server_address, options.send_port))
+            self.sub.connect(tcp_address(options.server_address, options.sub_port))
+        except BaseException:
+            self.close()
+            raise
+        self.by_descriptor = {socket.fileno(): socket for socket in self._sockets}
         self.monitor_descriptors = frozenset(monitor.fileno() for monitor in self.monitors)
+
+    def _new_socket(self, kind: int, options: ClientSocketOptions) -> Socket:
+        socket = shared_context().socket(kind)
+        self._sockets.append(socket)
+        socket.linger = 0
+        socket.set(zmq.RECONNECT_IVL, -1)
+        socket.set(zmq.CONNECT_TIMEOUT, max(round(options.connect_timeout * 1000), 1))
+        socket.set(zmq.HANDSHAKE_IVL, max(round(options.connect_timeout * 1000), 1))
+        socket.set(zmq.IPV6, ":" in options.server_address)
+        _set_heartbeat(socket, options.heartbeat_interval, options.heartbeat_timeout)
+        self.monitors.append(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED))
+        return socket
 
     def descriptors(self) -> list[int]:
         """Return the file descriptors of all that can become readable."""
@@ -317,7 +327,7 @@ class ClientSockets:
 
     def close(self) -> None:
         """Close all; what was not sent is dropped."""
-        for socket in (self.dealer, self.sub):
+        for socket in self._sockets:
             socket.disable_monitor()
             socket.close()
         for monitor in self.monitors:
