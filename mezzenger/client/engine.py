@@ -253,7 +253,8 @@ class Engine(ABC):
     def _on_ended(self, ended: Ended) -> None:
         self._receiver.remove(ended.queue)
         name, group = split_queue(ended.queue)
-        logger.error("the server does not take this client back into group %r of %r: %s", group, name, ended.error)
+        text = "the server does not take this client back into group %r of %r: %s"
+        self._runner.log(logging.ERROR, text, group, name, ended.error)
 
     def _on_ignored(self, delivery: Delivery) -> None:
         self._runner.run(lambda session, _now: session.inbox.dropped(delivery))

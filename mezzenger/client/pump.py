@@ -9,7 +9,10 @@ when that is busy for long, or something is to be sent meanwhile.
 import logging
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 from mezzenger.client.line import Line
@@ -62,7 +65,8 @@ class Blocked(Waiter):
 class Pump(Runner):
     """Runs a session with threads; all that it calls is called with the lock held, ``before_sleep`` excepted.
 
-    The lock is no reentrant one, and who waits lets go of it.
+    The lock is no reentrant one, and who waits lets go of it. Who leads gives up the lead, too, to tell the log
+    something: a handler of the log may use the client to send it on, and wait for the server.
 
     Args:
         session: To be used through this object only.
@@ -84,6 +88,8 @@ class Pump(Runner):
         self._is_stand_in_needed = False
         self._turns = 0
         """How often somebody has begun to lead."""
+        self._untold: deque[Callable[[], None]] = deque()
+        """What tells the log something; called without the lock, by who does not lead."""
         self._leader_deadline: float | None = None
         """When the leader will look by itself; None if there is no leader."""
         self._sleep = sleep
@@ -208,7 +214,9 @@ class Pump(Runner):
                     self._is_stand_in_needed = False
                     if leads:
                         self._lead(lambda: self._callbacks in self._followers or self.session.state is State.CLOSED)
+                        self._is_stand_in_needed = bool(self._untold)
                         self._pass_lead_on()
+                self._tell()
                 if not leads:
                     self._stand_in.event.wait(None if self._is_stand_in_asleep else _BUSY)
                     self._stand_in.event.clear()
@@ -223,6 +231,16 @@ class Pump(Runner):
             self._sleep.wake()
             self._stand_in.event.set()
             self._pass_lead_on()
+        self._tell()
+
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something as soon as somebody neither has the lock nor leads."""
+        self._untold.append(partial(logger.log, level, text, *values))
+        if self._leader_deadline:
+            self._sleep.wake()
+        elif self._leader_deadline is None:
+            self._is_stand_in_needed = True
+            self._stand_in.event.set()
 
     def _fail(self, error: Exception) -> None:
         """See to it that whoever waits gets an error if the one who waits for all fails."""
@@ -231,15 +249,29 @@ class Pump(Runner):
 
     def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], object]) -> None:
         """Wait until it is over; what tells that is asked with the lock held."""
+        while not self._is_over(waiter, is_over):
+            self._tell()
+
+    def _is_over(self, waiter: Blocked, is_over: Callable[[], object]) -> bool:
+        """Wait until it is over, or the leader has something to tell; return whether it is over."""
         with self._lock:
             try:
                 while not is_over():
+                    if self._untold:
+                        return False
                     if self._takes_lead():
                         self._lead(is_over)
-                        return
-                    self._follow(waiter)
+                    else:
+                        self._follow(waiter)
+                return True
             finally:
                 self._pass_lead_on()
+
+    def _tell(self) -> None:
+        """Tell the log what it has not been told yet."""
+        with suppress(IndexError):  # others do the same
+            while self._untold:
+                self._untold.popleft()()
 
     # With the lock held; who waits lets go of it meanwhile.
 
@@ -254,9 +286,9 @@ class Pump(Runner):
             del self._followers[waiter]
 
     def _lead(self, is_over: Callable[[], object]) -> None:
-        """Take in what arrives until it is over; to be called by who takes the lead."""
+        """Take in what arrives until it is over, or the log is to be told something; for who takes the lead."""
         try:
-            while not is_over():
+            while not (is_over() or self._untold):
                 self._take_in_more()
         finally:
             self._leader_deadline = None

@@ -96,6 +96,7 @@ class Runner(ABC):
         self._due = 0.0
         """When the session has to be told the time, if nothing happens before."""
         self._state = session.state
+        self._was_open = False
         self.arrived: Callable[[Sequence[Delivery | Bundled]], None] = lambda _: None
         """Is given what comes for callbacks; must not wait."""
         self.ended: Callable[[Ended], None] = lambda _: None
@@ -125,6 +126,10 @@ class Runner(ABC):
     @abstractmethod
     def wake_by(self, deadline: float) -> None:
         """See to it that ``before_sleep`` is called at that time."""
+
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something, now or when the handlers of the log may do what they like."""
+        logger.log(level, text, *values)
 
     # For who inherits.
 
@@ -176,7 +181,12 @@ class Runner(ABC):
         self._state = state
         if state is before:
             return
-        if before is State.OPEN and state is not State.CLOSED:
-            logger.warning("the connection is lost (%s); trying to connect again", self.session.reason)
-        elif state is State.OPEN:
-            logger.info("connected")
+        if state is State.OPEN:
+            self._was_open = True
+            self.log(logging.INFO, "connected")
+        elif state is State.CLOSED:
+            # Before the first connection it is raised; now there may be nobody who calls anything.
+            if self._was_open and self.session.error is not None:
+                self.log(logging.ERROR, "this client is closed: %s", self.session.error)
+        elif before is State.OPEN:
+            self.log(logging.WARNING, "the connection is lost (%s); trying to connect again", self.session.reason)

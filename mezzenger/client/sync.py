@@ -26,7 +26,8 @@ class Mezzenger(Client):
     """A connection to the server, for sending and subscribing. Any thread may use it; a forked process may not.
 
     Call ``stop()`` at the end, or use it as a context manager. After that every method that needs the server raises
-    ``ClientStopped``; in a forked process they raise ``UsedAfterFork``.
+    ``ClientStopped``; in a forked process they raise ``UsedAfterFork``. No signal handler may use it, for it may have
+    interrupted it: there raise ``SystemExit``, or set an event for which another thread waits.
 
     Args:
         server_address: Host name or address of the server.

@@ -71,6 +71,8 @@ class ClientSession:
         self.requests = Requests(self._subscriptions, self.inbox.malformed, self._send, self._done)
         self._liveness = Liveness(options, jitter)
         self._is_blocked = False
+        self.error: MezzengerError | None = None
+        """Why it was closed, if not because its user wanted that."""
         self.reason = "no connection was made yet"
 
     # What the application asks for.
@@ -205,6 +207,7 @@ class ClientSession:
         if self.state is State.CLOSED:
             return
         self.state = TRANSITIONS[self.state, "close"]
+        self.error = error
         self._subscribing.disconnected()
         self.requests.close()
         self._actions.append(Disconnect())

@@ -62,10 +62,12 @@ class MemoryPump(Pump):
     def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], object]) -> None:  # noqa: ARG002  # nobody follows
         while not is_over():
             self._step()
+            self._tell()
 
     def _take_in_now(self) -> None:
         with self._lock:
             self._receive(self.clock())
+        self._tell()
 
 
 class MemoryDispatcher(Dispatcher):

@@ -40,7 +40,10 @@ OTHER_WORDS: Final[dict[str, list[tuple[str, str]]]] = {
             """,
         ),
         (
-            "they raise ``UsedAfterFork``.",
+            """
+            they raise ``UsedAfterFork``. No signal handler may use it, for it may have interrupted it: there raise
+            ``SystemExit``, or set an event for which another thread waits.
+            """,
             """
             they raise ``UsedAfterFork``. Whatever is cancelled has a note at its ``CancelledError`` that says what
             came of it. A message with ``ack=1`` that was sent is waited for all the same, until the server has

@@ -391,6 +391,15 @@ class TestFaults:
         with pytest.raises(ServerUnreachable, match="may be lost"):
             mezzenger_memory_client.flush()
 
+    def test_the_log_tells_of_it(
+        self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A client says when its connection is lost, and when it has another one."""
+        caplog.set_level("INFO", "mezzenger.client")
+        mezzenger_memory.cut(mezzenger_memory_client, "1m")
+        mezzenger_memory.advance("2m")
+        assert [text.split(" (")[0] for text in caplog.messages] == ["the connection is lost", "connected"]
+
     def test_a_client_is_cut_off_for_long(self, mezzenger_memory: Link) -> None:
         """It raises when its patience is at an end, by the clock; afterwards it is served again."""
         client = mezzenger_memory.client(send_timeout=2, connection_retries=5)

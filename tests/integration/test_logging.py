@@ -1,0 +1,89 @@
+"""What the log tells, and what its handlers may do: send what they are told with the client that tells it."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mezzenger import Mezzenger, MezzengerError, MezzengerServer, ServerSettings
+from tests.integration.processes import free_ports, server_process, wait_for
+
+LOGGER = logging.getLogger("mezzenger.client")
+
+
+class Sending(logging.Handler):
+    """A handler that sends each record, and waits until the server has it, or until that takes too long."""
+
+    def __init__(self, client: Mezzenger) -> None:
+        super().__init__(logging.INFO)
+        self._client = client
+        self.outcomes: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send it."""
+        outcome = "sent"
+        try:
+            self._client.send_message("logs", record.getMessage(), ack=1)
+        except MezzengerError as error:
+            outcome = type(error).__name__
+        self.outcomes.append((record.getMessage(), outcome))
+
+
+@contextmanager
+def handled_by(handler: logging.Handler) -> Iterator[None]:
+    """Give the clients' log this handler until the end of the block."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+
+
+def subscribed(client: Mezzenger) -> None:
+    """Have a callback thread that leads."""
+    client.subscribe("a", lambda _payload, _message: None)
+
+
+@pytest.mark.parametrize("prepare", [subscribed, lambda _client: None], ids=["callback thread", "I/O thread"])
+def test_a_handler_may_send(tmp_path: Path, prepare: Callable[[Mezzenger], None]) -> None:
+    """A handler that sends what it is told, and waits for the server, holds up nobody but who tells it."""
+    ports = free_ports()
+    with server_process(ports, tmp_path / "log") as server:
+        client = Mezzenger(send_port=ports.send_port, sub_port=ports.sub_port, send_timeout=0.3, connection_retries=1)
+        prepare(client)
+        handler = Sending(client)
+        with handled_by(handler):
+            server.kill()
+            wait_for(lambda: handler.outcomes, 20)
+            text, outcome = handler.outcomes[0]
+            assert text.startswith("the connection is lost")
+            assert outcome == "ServerUnreachable"
+            with server_process(ports, tmp_path / "log"):
+                wait_for(lambda: ("connected", "sent") in handler.outcomes, 20)
+                stopping = threading.Thread(target=client.stop, daemon=True)
+                stopping.start()
+                stopping.join(20)
+                assert not stopping.is_alive()
+
+
+def test_a_client_that_is_refused_for_good_tells_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscriber that no server will have again says so: nobody may ever call anything that could raise."""
+    server = MezzengerServer(ServerSettings(pub_port=0, recv_port=0))
+    server.start()
+    ports = server.recv_port, server.pub_port
+    with Mezzenger(send_port=ports[0], sub_port=ports[1]) as client:
+        subscribed(client)
+        server.stop()
+        monkeypatch.setattr("mezzenger.broker.connections.PROTOCOL_VERSION", 99)  # of a server of another version
+        with MezzengerServer(ServerSettings(recv_port=ports[0], pub_port=ports[1])):
+            wait_for(lambda: client.state == "closed", 20)
+            wait_for(lambda: "this client is closed" in caplog.text, 20)
+    assert "version" in caplog.text
