@@ -71,8 +71,7 @@ class ClientSession:
         self.requests = Requests(self._subscriptions, self.inbox.malformed, self._send, self._done)
         self._liveness = Liveness(options, jitter)
         self._is_blocked = False
-        self.error: MezzengerError | None = None
-        """Why it was closed, if not because its user wanted that."""
+        self.error: MezzengerError | None = None  # with which it was closed
         self.reason = "no connection was made yet"
 
     # What the application asks for.
