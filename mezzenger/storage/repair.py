@@ -63,7 +63,7 @@ def repair(file: Path, progress: Progress = no_progress) -> Outcome:
             return Outcome([], [], 0, 0, "", None)
         if _is_made(files, new):
             return Outcome(report.findings, [], 0, 0, "", _swap(files, new, _kept_name(files, new)))
-        if not size_of(files.database):
+        if not (size_of(files.database) or size_of(files.wal)):
             raise StorageError(f"{file}: is empty or missing; there is nothing to be rescued from it")
         return _rebuilt(files, new, report.findings, progress)
     except OSError as error:
@@ -75,10 +75,12 @@ def repair(file: Path, progress: Progress = no_progress) -> Outcome:
 def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Progress) -> Outcome:
     for path in reversed(new):
         path.unlink(missing_ok=True)
+    # All may be in the log. With nothing in it the server refuses the file as it did without one.
+    files.database.touch(0o600)
     store = NewStore(new.database)
     try:
         with reading(files.database) as database, reading(files.wal) as logged, reading(files.seal) as sealed:
-            assert database is not None  # noqa: S101  # it was there when it was checked
+            assert database is not None  # noqa: S101  # just made, if it was not there
             image = Image(database, logged, sealed, verify(files))
             rescue = Rescue(image, store.add, progress)
             lost = rescue.run()
@@ -94,8 +96,9 @@ def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Pr
 
 
 def _refuse_nothing(files: Files, store: NewStore, rescue: Rescue) -> None:
-    """See to it that no empty store takes the place of a file that never was one."""
-    if not (store.frames or rescue.evidence.publishers or is_ours(files) or size_of(files.seal)):
+    """See to it that no empty store takes the place of a file that never was one, or has nothing any more."""
+    had_seal = size_of(files.database) and size_of(files.seal)
+    if not (store.frames or rescue.evidence.publishers or is_ours(files) or had_seal):
         raise StorageError(f"{files.database}: nothing in it looks like a store of Mezzenger")
 
 

@@ -42,10 +42,11 @@ def verify(files: Files, progress: Progress = no_progress) -> Verified:
     with reading(files.database) as database, reading(files.wal) as log_file, reading(files.seal) as sealed:
         note = None if sealed is None else _note(sealed, findings)
         log = _log(log_file, database, note)
-        if database is None or not os.fstat(database).st_size:
-            findings += _missing(files, is_there=database is not None)
-            return Verified(note, log, findings, frozenset())
         findings += _log_findings(log, note)
+        if database is None or not os.fstat(database).st_size:
+            findings[:0] = _missing(files, log, is_there=database is not None)
+            pages = log.pages or (0 if note is None else note.pages)
+            return Verified(note, log, findings, frozenset(range(1, pages + 1)) - log.latest.keys())
         if note is None or sealed is None:
             return Verified(note, log, findings, frozenset())
         damaged = _damaged_pages(database, sealed, note, log, progress)
@@ -78,12 +79,13 @@ def _log(log_file: int | None, database: int | None, note: Note | None) -> Log:
     return read_log(log_file, 0 if database is None else seal.page_size_of(os.pread(database, 2, 16)))
 
 
-def _missing(files: Files, *, is_there: bool) -> list[Finding]:
+def _missing(files: Files, log: Log, *, is_there: bool) -> list[Finding]:
     others = [path.name for path in (files.wal, files.seal) if size_of(path)]
     if not others:
         return []
-    problem = "is empty" if is_there else "is missing"
-    return [Finding("the file", f"{problem}, though {' and '.join(others)} has content", "what was in it is lost")]
+    problem = f"is {'empty' if is_there else 'missing'}, though {' and '.join(others)} has content"
+    lost = "what the log does not have of it is lost" if log.committed else "what was in it is lost"
+    return [Finding("the file", problem, lost)]
 
 
 def _log_findings(log: Log, note: Note | None) -> list[Finding]:

@@ -72,4 +72,13 @@ MUTANTS: Final = (
         "        if False:\n",
         _INTERRUPTED,
     ),
+    Mutant(
+        "log-alone-not-read",
+        "P2",
+        "if the file is gone, nothing is rescued from its log",
+        "storage/repair.py",
+        "not (size_of(files.database) or size_of(files.wal))",
+        "not size_of(files.database)",
+        (f"{_REPAIR}::test_an_empty_or_missing_file_is_rescued_from_its_log",),
+    ),
 )

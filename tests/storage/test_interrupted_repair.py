@@ -53,7 +53,6 @@ def files(tmp_path: Path) -> dict[str, bytes]:
     """Those of a server that was killed; the midst of the log is damaged."""
     with sqlite(tmp_path / "made.db") as driver:
         driver.commit(know(), *(store(number, payloads=[b"x" * 3000]) for number in range(1, 20)))
-        driver.storage._seal._checkpoint(driver.storage._database)  # type: ignore[attr-defined]
         for number in range(20, 40):
             driver.commit(store(number, payloads=[b"x" * 3000]))
         files = read_files(tmp_path / "made.db")
@@ -70,13 +69,15 @@ def no_links(*_: object) -> None:
     raise PermissionError(1, "Operation not permitted")
 
 
-@pytest.mark.parametrize("form", ["usual", "no seal", "no links"])
+@pytest.mark.parametrize("form", ["usual", "no seal", "no file", "no links"])
 def test_a_repair_may_be_interrupted(
     tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """At any step; with and without a seal, and where a file has one name only."""
-    if form == "no seal":
+    """At any step; with the log alone, too, and where a file has one name only."""
+    if form in {"no seal", "no file"}:
         del files[".seal"]
+    if form == "no file":
+        del files[""]
     if form == "no links":
         monkeypatch.setattr(os, "link", no_links)
     file = tmp_path / "whole" / NAME
@@ -97,7 +98,7 @@ def test_a_repair_may_be_interrupted(
             assert repair(file).kept_as == file.with_name(f"{NAME}.damaged"), step
         assert check(file).is_sound, step
         assert numbers(file) == rescued, step
-        assert read_files(file.with_name(f"{NAME}.damaged")) == files, step
+        assert read_files(file.with_name(f"{NAME}.damaged")) == {"": b""} | files, step
         assert not any(path.exists() for path in Files.of(file).repaired()), step
         step += 1
     assert step > 12

@@ -28,7 +28,7 @@ from tests.storage.damage import (
     truncations,
     write_files,
 )
-from tests.storage.driver import reopened
+from tests.storage.driver import know, reopened, sqlite, store
 
 FLIPS = 20
 STEP = 60_013
@@ -185,12 +185,58 @@ def test_what_is_lost_is_named(sample: Sample, file: Path) -> None:
     assert told == hit
 
 
-def test_an_empty_file_cannot_be_repaired(sample: Sample, tmp_path: Path) -> None:
-    """There is nothing in it; its seal tells that there was."""
+@pytest.mark.parametrize("left", [{}, {"": b""}])
+@pytest.mark.parametrize("with_seal", [True, False])
+def test_an_empty_or_missing_file_is_rescued_from_its_log(
+    tmp_path: Path, left: dict[str, bytes], with_seal: bool
+) -> None:
+    """A server that was killed may have all in it."""
+    with sqlite(tmp_path / "made.db") as driver:
+        driver.commit(know(), *(store(number, payloads=[bytes(1000)]) for number in range(1, 40)))
+        files = read_files(tmp_path / "made.db")
+    del files[""]
+    if not with_seal:
+        del files[".seal"]
     file = tmp_path / "store.db"
-    write_files(file, sample.files | {"": b""})
-    with pytest.raises(StorageError, match="nothing to be rescued"):
+    write_files(file, files | left)
+    assert [finding.meaning for finding in check(file).findings] == ["what the log does not have of it is lost"]
+    outcome = repair(file)
+    assert [(row.frames, row.lost) for row in outcome.names] == [(39, [])]
+    assert outcome.uncertain == 0
+    assert read_files(file.with_name("store.db.damaged")) == {"": b""} | files
+    assert file.stat().st_mode & 0o777 == 0o600
+    with sqlite(file) as driver:
+        assert driver.numbers() == list(range(1, 40))
+
+
+def test_of_a_missing_file_there_is_what_the_log_has(samples: dict[str, Sample], tmp_path: Path) -> None:
+    """Of every kind; the rest, which no later commit has changed, was in the file alone."""
+    file = tmp_path / "store.db"
+    write_files(file, samples["killed"].files)
+    file.unlink()
+    repair(file)
+    assert check(file).is_sound
+    rescued = {row[0] for table in TABLES for row in contents_of(file, tmp_path / "copy")[table]}
+    assert samples["killed"].frames.keys() <= rescued
+    with sqlite(tmp_path / "made.db") as driver:
+        driver.commit(know(), *(store(number, payloads=[bytes(1000)]) for number in range(1, 40)))
+        driver.storage._seal._checkpoint(driver.storage._database)  # type: ignore[attr-defined]
+        driver.commit(*(store(number, payloads=[bytes(1000)]) for number in range(40, 60)))
+        write_files(file, read_files(tmp_path / "made.db") | {"": b""})
+    repair(file)
+    with sqlite(file) as driver:
+        assert {*range(40, 60)} <= {*driver.numbers()} < {*range(1, 60)}
+
+
+@pytest.mark.parametrize("left", [{"": b""}, {"": b"", "-wal": b"x" * 10_000}, {"-wal": bytes(10_000)}])
+def test_an_empty_file_cannot_be_repaired(sample: Sample, tmp_path: Path, left: dict[str, bytes]) -> None:
+    """If there is nothing in its log; its seal tells that there was."""
+    file = tmp_path / "store.db"
+    write_files(file, {".seal": sample.files[".seal"]} | left)
+    with pytest.raises(StorageError, match=r"nothing to be rescued|nothing in it looks like a store"):
         repair(file)
+    with pytest.raises(StorageError, match="is damaged"):
+        reopened(file)
 
 
 @pytest.mark.parametrize("content", [b"These are my notes." * 1000, bytes(20_000)])
