@@ -4,9 +4,10 @@ The store has all of it, in order of its numbers; the window has the oldest part
 next to be. Without a subscriber there is no window.
 """
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from mezzenger.broker.effects import Load
@@ -17,6 +18,8 @@ WINDOW_FRAMES: Final = 16_384
 WINDOW_SIZE: Final = 32 * 2**20
 LOAD_FRAMES: Final = 4096
 LOAD_SIZE: Final = 8 * 2**20
+
+_NUMBER: Final = attrgetter("number")
 
 
 @dataclass(slots=True, eq=False)
@@ -124,14 +127,14 @@ class Backlog:
         self.last = 0
         self.load = None
 
-    def oldest(self) -> Entry | None:
-        """Return the oldest frame, if it is in memory; what was not read may be older than what is there."""
-        first = next(iter(self.window.values()), None)
-        is_first = first is not None and first.number <= self.last
-        if not is_first and self.frames > len(self.window) + len(self.kept):
-            return None
-        entries = [*islice(self.window.values(), 1), *islice(self.kept.values(), 1)]
-        return min(entries, key=lambda entry: entry.number, default=None)
+    def oldest_first(self) -> Iterator[Entry]:
+        """Yield the oldest frames, as far as they are in memory; what was not read may be older than what is there."""
+        is_whole = self.frames == len(self.window) + len(self.kept)
+        kept = sorted(self.kept.values(), key=_NUMBER)
+        for entry in heapq.merge(self.window.values(), kept, key=_NUMBER):
+            if not is_whole and entry.number > self.last:
+                return
+            yield entry
 
     def settle(self, entry: Entry) -> None:
         """Take a frame out of memory and the store."""

@@ -124,32 +124,17 @@ class Deliveries:
         for queue in self._routing.queues(name):
             self.evict(queue)
 
-    def give_up_oldest(self, queue: str, now: float, error: str | None) -> bool:
-        """Take out the oldest frame of a queue, to make room; have it read if it is not in memory.
+    def read_oldest(self, queue: str) -> bool:
+        """Have the next frames of a queue read, if they are not in memory; return whether some are being read."""
+        self.fates.load(queue)
+        return self.pending.reads(queue)
 
-        Args:
-            queue: Of the frame.
-            now: The time.
-            error: It becomes a dead letter with this error; without one it is dropped, and counted.
-
-        Returns:
-            Whether something was taken out.
-        """
-        entry = self.pending.oldest(queue)
-        if entry is None:
-            self.fates.load(queue)
-            return False
+    def give_up(self, entry: Entry, now: float, error: str | None) -> None:
+        """Take out a frame, to make room: with an error it becomes a dead letter, else it is dropped, and counted."""
         if error is None:
             self._drop(entry, "overflow", now)
-            return True
-        if not self.fates.has_room_for_dead():
-            return False
-        self._bury(entry, now, "overflow", error)
-        return True
-
-    def reads(self, queue: str) -> bool:
-        """Whether frames of a queue are being read from the store."""
-        return self.pending.reads(queue)
+        else:
+            self._bury(entry, now, "overflow", error)
 
     # Who comes and goes.
 

@@ -70,7 +70,7 @@ class Fates:
     def is_exhausted(self, entry: Entry) -> bool:
         """Whether an entry is not to be delivered any more; it is, as long as somebody is busy with it."""
         is_last = entry.attempts >= self._options.policies.of(entry.name).max_attempts
-        return is_last and not entry.holders and self.has_room_for_dead()
+        return is_last and not entry.holders and self.room_for_dead() > 0
 
     def narrow(self, entry: Entry, failed: set[int]) -> bool:
         """Keep of an entry what has failed; return False if nothing of what was left did."""
@@ -106,9 +106,9 @@ class Fates:
         self.pending.dead.add(1, size)
         self.pending.settle(entry)
 
-    def has_room_for_dead(self) -> bool:
-        """Whether one more frame may become a dead letter."""
-        return self.pending.dead.frames < self._options.max_dead_letters
+    def room_for_dead(self) -> int:
+        """Return how many more frames may become dead letters; below 0 if the limit was higher before a restart."""
+        return self._options.max_dead_letters - self.pending.dead.frames
 
     def load(self, queue: str) -> None:
         """Have the next frames of a queue read, if there are some that are not in memory, and room for them."""

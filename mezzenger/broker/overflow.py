@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from mezzenger.broker.deliveries import Deliveries
+from mezzenger.broker.leaving import Leaving
 from mezzenger.broker.room import Copy, Lack, Room
 from mezzenger.protocol import wire
 
@@ -96,31 +97,46 @@ class Overflow:
     def _is_done(self, publication: Publication, now: float) -> bool:
         """Store a frame or refuse it; return False if it must wait."""
         copies = self._copies(publication)
-        lack = self._lack(publication, copies)
-        if lack is None:
+        lacks = self._lacks(publication, copies)
+        if not lacks:
             self._store(publication, copies)
             return True
         overflow = self._room.policies.of(publication.header.name).overflow
-        if overflow == "reject" or lack.is_final or (overflow == "dead_letter" and not lack.burying_helps):
-            self._refuse(publication, lack.text)
+        hopeless = next((lack for lack in lacks if overflow not in lack.cures), None)
+        if hopeless is not None:
+            self._refuse(publication, hopeless.text)
             return True
-        if overflow == "block":
-            return False
-        return self._make_room(publication, copies, now, is_buried=overflow == "dead_letter")
+        return overflow != "block" and self._make_room(publication, copies, now, is_buried=overflow == "dead_letter")
 
     def _make_room(self, publication: Publication, copies: list[Copy], now: float, *, is_buried: bool) -> bool:
-        """Have the oldest frames of a full queue leave; return False if they must be stored or read first."""
-        while (lack := self._lack(publication, copies)) is not None:
-            if not self._deliveries.give_up_oldest(lack.queue, now, lack.text if is_buried else None):
-                if self._deliveries.reads(lack.queue) or self._room.is_filling(lack.queue):
-                    return False
+        """Have the oldest frames of full queues leave; return False if they must be stored or read first.
+
+        They leave when it is known that there is room without them, so that a publish that is refused costs nothing.
+        """
+        leaving = Leaving(self._deliveries.pending)
+        most = self._deliveries.fates.room_for_dead() if is_buried else None
+        while lacks := self._lacks(publication, copies, leaving):
+            lack = lacks[0]
+            if most is not None and len(leaving.entries) >= most:
                 self._refuse(publication, lack.text)
                 return True
+            if leaving.add_oldest(lack.queue, lack.text):
+                continue
+            if self._deliveries.read_oldest(lack.queue) or self._room.is_filling(lack.queue):
+                return False
+            # More must go than is in memory at a time; these are the oldest.
+            self._give_up(leaving, now, is_buried=is_buried)
+            return False
+        self._give_up(leaving, now, is_buried=is_buried)
         self._store(publication, copies)
         return True
 
-    def _lack(self, publication: Publication, copies: Sequence[Copy]) -> Lack | None:
-        return self._room.lack(publication.header.name, publication.header.messages, copies)
+    def _give_up(self, leaving: Leaving, now: float, *, is_buried: bool) -> None:
+        for entry, why in leaving.entries:
+            self._deliveries.give_up(entry, now, why if is_buried else None)
+
+    def _lacks(self, publication: Publication, copies: Sequence[Copy], leaving: Leaving | None = None) -> list[Lack]:
+        return self._room.lacks(publication.header.name, publication.header.messages, copies, leaving)
 
 
 def _key(publication: Publication) -> tuple[int, int]:

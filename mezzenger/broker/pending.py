@@ -1,7 +1,7 @@
 """The pending table: what is stored and not yet acknowledged, and when it is due to be sent again."""
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,10 +72,10 @@ class Pending:
         backlog = self._backlogs.get(name)
         return 0 if backlog is None else backlog.frames
 
-    def oldest(self, name: str) -> Entry | None:
-        """Return the oldest entry of a name, if it is in memory."""
+    def oldest_first(self, name: str) -> Iterator[Entry]:
+        """Return the oldest entries of a name, as far as they are in memory."""
         backlog = self._backlogs.get(name)
-        return None if backlog is None else backlog.oldest()
+        return iter(()) if backlog is None else backlog.oldest_first()
 
     def reads(self, name: str) -> bool:
         """Whether frames of a name are being read."""

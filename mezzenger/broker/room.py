@@ -1,13 +1,18 @@
 """How much may be stored, in all and of each name, and what is missing where there is no room."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from mezzenger.broker.leaving import Leaving
 from mezzenger.broker.pending import Pending
-from mezzenger.policy import Policies, Policy
+from mezzenger.policy import Overflow, Policies, Policy
 
 _NOTHING: Final = (0, 0)
+_NONE: Final[frozenset[Overflow]] = frozenset()
+_WAITING: Final[frozenset[Overflow]] = frozenset({"block"})
+_DROPPING: Final[frozenset[Overflow]] = frozenset({"block", "drop_oldest"})
+_ALL: Final[frozenset[Overflow]] = frozenset({"block", "drop_oldest", "dead_letter"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,8 @@ class Lack(NamedTuple):
     queue: str
     """Where there would have to be less."""
     text: str
-    is_final: bool
-    """Whether there would be none if nothing else were stored."""
-    burying_helps: bool = True
-    """Whether there would be more room if something became a dead letter."""
+    cures: frozenset[Overflow]
+    """What there can be room by: none if it is too much even where nothing else is stored."""
 
 
 class Room:
@@ -55,6 +58,7 @@ class Room:
         self._options = options
         self.policies = options.policies
         self._pending = pending
+        self._nothing = Leaving(pending)
         self._size = 0
         self._storing = 0
         self._under_way: dict[str, tuple[int, int]] = {}
@@ -79,43 +83,71 @@ class Room:
         """Whether frames of a name are on their way to the store."""
         return name in self._under_way
 
-    def lack(self, name: str, messages: int, copies: Sequence[Copy]) -> Lack | None:
-        """Return why there is no room for so many messages of a name, if there is none."""
-        policy = self._options.policies.of(name)
-        for copy in copies:
-            lack = self._lack_of_queue(policy, copy, messages)
-            if lack is not None:
-                return lack
-        return self._lack_of_all(copies, messages)
+    def lacks(self, name: str, messages: int, copies: Sequence[Copy], leaving: Leaving | None = None) -> list[Lack]:
+        """Return why there is no room for so many messages of a name, if there is none.
 
-    def _lack_of_queue(self, policy: Policy, copy: Copy, messages: int) -> Lack | None:
+        Args:
+            name: Of the messages.
+            messages: How many.
+            copies: What is to be stored of them.
+            leaving: What is to be taken out before; it counts no more.
+        """
+        policy = self._options.policies.of(name)
+        leaving = self._nothing if leaving is None else leaving
+        lacks = []
+        if policy.max_pending is not None or policy.max_pending_size is not None:
+            lacks = [lack for copy in copies for lack in self._lacks_of_queue(policy, copy, messages, leaving)]
+        return lacks + self._lacks_of_all(copies, messages, leaving)
+
+    def _lacks_of_queue(self, policy: Policy, copy: Copy, messages: int, leaving: Leaving) -> Iterator[Lack]:
         queue, size = copy.queue, copy.size
-        pending, pending_size = self._pending.of(queue)
-        storing, storing_size = self._under_way.get(queue, _NOTHING)
-        waiting, limit = pending + storing, policy.max_pending
+        waiting, waiting_size = self._in_queue(queue, leaving)
+        limit = policy.max_pending
         if limit is not None and waiting + messages > limit:
             what = f"{waiting} messages of {queue!r} wait to be acknowledged, and {messages} more"
-            return Lack(queue, _text(what, limit, "max_pending in channels"), messages > limit)
-        waiting, limit = pending_size + storing_size, policy.max_pending_size
-        if limit is not None and waiting + size > limit:
-            what = f"{waiting} bytes of {queue!r} wait to be acknowledged, and {size} more"
-            return Lack(queue, _text(what, limit, "max_pending_size in channels"), size > limit)
-        return None
+            yield Lack(queue, _text(what, limit, "max_pending in channels"), _NONE if messages > limit else _ALL)
+        limit = policy.max_pending_size
+        if limit is not None and waiting_size + size > limit:
+            what = f"{waiting_size} bytes of {queue!r} wait to be acknowledged, and {size} more"
+            yield Lack(queue, _text(what, limit, "max_pending_size in channels"), _NONE if size > limit else _ALL)
 
-    def _lack_of_all(self, copies: Sequence[Copy], messages: int) -> Lack | None:
+    def _lacks_of_all(self, copies: Sequence[Copy], messages: int, leaving: Leaving) -> list[Lack]:
         messages, size = messages * len(copies), sum(copy.size for copy in copies)
-        waiting, limit = self._pending.messages + self._storing, self._options.max_pending
+        lacks = []
+        waiting, limit = self._pending.messages + self._storing - leaving.messages, self._options.max_pending
         if limit is not None and waiting + messages > limit:
             what = f"{waiting} messages wait to be acknowledged, and {messages} more"
-            return Lack(self._largest(copies), _text(what, limit, "server.max_pending"), messages > limit)
-        limit = self._options.max_pending_size
-        if self._pending.whole_size + self._size + size > limit:
-            return Lack(self._largest(copies), self._size_text(size), size > limit, burying_helps=False)
-        return None
+            own, _ = self._own(copies, leaving)
+            helps = _ALL if waiting - own + messages <= limit else _WAITING
+            cures = _NONE if messages > limit else helps
+            lacks.append(Lack(self._largest(copies, leaving), _text(what, limit, "server.max_pending"), cures))
+        waiting, limit = self._pending.whole_size + self._size - leaving.size, self._options.max_pending_size
+        if waiting + size > limit:
+            _, own = self._own(copies, leaving)
+            helps = _DROPPING if waiting - own + size <= limit else _WAITING
+            cures = _NONE if size > limit else helps
+            lacks.append(Lack(self._largest(copies, leaving), self._size_text(size), cures))
+        return lacks
 
-    def _largest(self, copies: Sequence[Copy]) -> str:
-        """Return in which of the queues the most bytes wait."""
-        return max((copy.queue for copy in copies), key=lambda queue: self._pending.of(queue)[1])
+    def _in_queue(self, queue: str, leaving: Leaving) -> tuple[int, int]:
+        """Return how many messages are in a queue, or on their way there, and how many bytes."""
+        pending, pending_size = self._pending.of(queue)
+        storing, storing_size = self._under_way.get(queue, _NOTHING)
+        gone, gone_size = leaving.of(queue)
+        return pending + storing - gone, pending_size + storing_size - gone_size
+
+    def _own(self, copies: Sequence[Copy], leaving: Leaving) -> tuple[int, int]:
+        """Return the same of all queues of a publish: what could make way for it."""
+        queues = [self._in_queue(copy.queue, leaving) for copy in copies]
+        return sum(messages for messages, _ in queues), sum(size for _, size in queues)
+
+    def _largest(self, copies: Sequence[Copy], leaving: Leaving) -> str:
+        """Return in which of the queues the most bytes wait; if none do, in which the most will."""
+
+        def sizes(queue: str) -> tuple[int, int]:
+            return self._pending.of(queue)[1] - leaving.of(queue)[1], self._in_queue(queue, leaving)[1]
+
+        return max((copy.queue for copy in copies), key=sizes)
 
     def _size_text(self, size: int) -> str:
         pending = self._pending

@@ -190,18 +190,18 @@ def test_what_is_adopted_and_not_read_yet_is_older() -> None:
     assert filled.storing("a|g", 9, 1, is_wanted=True)
     assert filled.stored(newest)
     filled.adopt("a", "a|g")
-    assert filled.oldest("a|g") is None
+    assert list(filled.oldest_first("a|g")) == []
     load = filled.next_load("a|g")
     assert load is not None
     (first,) = filled.loaded(load, [Stored(1, "a|g", 1, b"x")])
-    assert filled.oldest("a|g") is first
+    assert list(filled.oldest_first("a|g")) == [first]
     filled.settle(first)
-    assert filled.oldest("a|g") is None
+    assert list(filled.oldest_first("a|g")) == []
     load = filled.next_load("a|g")
     assert load is not None
     for entry in filled.loaded(load, [Stored(number, "a|g", 1, b"x") for number in (2, 3, 9)]):
         filled.settle(entry)
-    assert filled.oldest("a|g") is newest
+    assert list(filled.oldest_first("a|g")) == [newest]
 
 
 def test_nothing_is_quiet_while_the_store_is_looked_through() -> None:

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 _PUBLISHERS: Final = "broker/test_publishers.py"
 _RESTART: Final = "broker/test_restart.py"
 _OVERFLOW: Final = "broker/test_overflow.py"
+_MAKING_ROOM: Final = "broker/test_making_room.py"
 _LIMIT: Final = "broker/test_limit.py"
 _TIME: Final = "broker/test_time_and_attempts.py"
 
@@ -179,17 +180,44 @@ MUTANTS: Final = (
         "P2",
         "drop_oldest drops the newest",
         "broker/backlog.py",
-        "[*islice(self.window.values(), 1), *islice(self.kept.values(), 1)]",
-        "[*islice(reversed(self.window.values()), 1)]",
+        "heapq.merge(self.window.values(), kept, key=_NUMBER)",
+        "reversed(self.window.values())",
         (f"{_OVERFLOW}::TestDropOldest",),
+    ),
+    Mutant(
+        "dropped-in-vain",
+        "P2",
+        "messages are dropped for one that finds no room without them either",
+        "broker/room.py",
+        "_DROPPING if waiting - own + size <= limit else _WAITING",
+        "_DROPPING",
+        (f"{_MAKING_ROOM}::TestNothingIsLost",),
+    ),
+    Mutant(
+        "buried-in-vain",
+        "P2",
+        "messages become dead letters for one that is refused, as there may not be as many as would be needed",
+        "broker/overflow.py",
+        "len(leaving.entries) >= most",
+        "most <= 0",
+        (f"{_MAKING_ROOM}::TestNothingIsLost",),
+    ),
+    Mutant(
+        "buried-for-bytes",
+        "P2",
+        "messages become dead letters where that makes no room",
+        "broker/room.py",
+        'frozenset({"block", "drop_oldest"})',
+        'frozenset({"block", "drop_oldest", "dead_letter"})',
+        (f"{_MAKING_ROOM}::TestNothingIsLost",),
     ),
     Mutant(
         "storing-takes-no-room",
         "P8",
         "the limit of bytes does not count what is being stored",
         "broker/room.py",
-        "self._pending.whole_size + self._size + size > limit",
-        "self._pending.whole_size + size > limit",
+        "self._pending.whole_size + self._size - leaving.size",
+        "self._pending.whole_size - leaving.size",
         (_LIMIT,),
     ),
     Mutant(
@@ -197,8 +225,8 @@ MUTANTS: Final = (
         "P8",
         "the limit of messages of one name does not count what is being stored",
         "broker/room.py",
-        "pending + storing, policy.max_pending",
-        "pending, policy.max_pending",
+        "return pending + storing - gone,",
+        "return pending - gone,",
         (_OVERFLOW,),
     ),
     Mutant(

@@ -1,6 +1,6 @@
 """A broker or store that breaks a promise is caught by the simulation, and the error tells how to replay that."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import pytest
@@ -89,10 +89,11 @@ def attempt_once_more(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_the_newest(patch: pytest.MonkeyPatch) -> None:
-    def newest(self: Backlog) -> Entry | None:
-        return max([*self.window.values(), *self.kept.values()], key=lambda entry: entry.number, default=None)
+    def newest_first(self: Backlog) -> Iterator[Entry]:
+        entries = [*self.window.values(), *self.kept.values()]
+        return iter(sorted(entries, key=lambda entry: -entry.number))
 
-    patch.setattr(Backlog, "oldest", newest)
+    patch.setattr(Backlog, "oldest_first", newest_first)
 
 
 def forget_pauses(patch: pytest.MonkeyPatch) -> None:
