@@ -76,12 +76,17 @@ class Backlog:
         self.promised_size -= size
         return True
 
-    def next_load(self) -> Load | None:
-        """Return what is to be read now, if there is something and half of the window is free for it."""
+    def next_load(self, frames: int | None = None) -> Load | None:
+        """Return what is to be read now, if there is something and half of the window is free for it.
+
+        Args:
+            frames: How many are needed; None for as many as are read at a time.
+        """
         is_free = len(self.window) <= WINDOW_FRAMES // 2 and self.window_size <= WINDOW_SIZE // 2
         if self.load is not None or self.frames == len(self.window) or not is_free:
             return None
-        self.load = Load(self.name, self.last, LOAD_FRAMES, LOAD_SIZE)
+        frames = LOAD_FRAMES if frames is None else min(frames, LOAD_FRAMES)
+        self.load = Load(self.name, self.last, frames, LOAD_SIZE)
         return self.load
 
     def take(self, row: Stored) -> Entry:

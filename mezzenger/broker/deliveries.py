@@ -124,9 +124,9 @@ class Deliveries:
         for queue in self._routing.queues(name):
             self.evict(queue)
 
-    def read_oldest(self, queue: str) -> bool:
-        """Have the next frames of a queue read, if they are not in memory; return whether some are being read."""
-        self.fates.load(queue)
+    def read_oldest(self, queue: str, frames: int) -> bool:
+        """Have so many more of a queue's frames read, if they are not in memory; return whether some are being read."""
+        self.fates.load(queue, frames)
         return self.pending.reads(queue)
 
     def give_up(self, entry: Entry, now: float, error: str | None) -> None:

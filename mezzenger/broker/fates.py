@@ -110,9 +110,9 @@ class Fates:
         """Return how many more frames may become dead letters; below 0 if the limit was higher before a restart."""
         return self._options.max_dead_letters - self.pending.dead.frames
 
-    def load(self, queue: str) -> None:
+    def load(self, queue: str, frames: int | None = None) -> None:
         """Have the next frames of a queue read, if there are some that are not in memory, and room for them."""
-        load = self.pending.next_load(queue)
+        load = self.pending.next_load(queue, frames)
         if load is not None:
             self.effects.append(load)
 

@@ -122,7 +122,8 @@ class Overflow:
                 return True
             if leaving.add_oldest(lack.queue, lack.text):
                 continue
-            if self._deliveries.read_oldest(lack.queue) or self._room.is_filling(lack.queue):
+            frames = self._wanted(publication) + len(leaving.entries)
+            if self._deliveries.read_oldest(lack.queue, frames) or self._room.is_filling(lack.queue):
                 return False
             # More must go than is in memory at a time; these are the oldest.
             self._give_up(leaving, now, is_buried=is_buried)
@@ -130,6 +131,11 @@ class Overflow:
         self._give_up(leaving, now, is_buried=is_buried)
         self._store(publication, copies)
         return True
+
+    def _wanted(self, publication: Publication) -> int:
+        """Return how many frames are to leave, if not more: one for each message of a name that waits for that."""
+        held = self._held.get(publication.header.name, [publication])
+        return sum(one.header.messages for one in held)
 
     def _give_up(self, leaving: Leaving, now: float, *, is_buried: bool) -> None:
         for entry, why in leaving.entries:

@@ -149,10 +149,10 @@ class Pending:
         """Return the names that a pattern matches of which something is, or will be, in the queue of subscribers."""
         return [name for name in self._names.matching(pattern) if not is_group(name)]
 
-    def next_load(self, name: str) -> Load | None:
-        """Return what is to be read of a name now, if it is needed and there is room for it."""
+    def next_load(self, name: str, frames: int | None = None) -> Load | None:
+        """Return what is to be read of a name now, if it is needed and there is room for it; see ``Backlog``."""
         backlog = self._backlogs.get(name)
-        return None if backlog is None else backlog.next_load()
+        return None if backlog is None else backlog.next_load(frames)
 
     def loaded(self, load: Load, rows: Sequence[Stored]) -> list[Entry]:
         """Take in what was read; return what is new to the present subscribers, in order.

@@ -8,6 +8,7 @@ _PUBLISHERS: Final = "broker/test_publishers.py"
 _RESTART: Final = "broker/test_restart.py"
 _OVERFLOW: Final = "broker/test_overflow.py"
 _MAKING_ROOM: Final = "broker/test_making_room.py"
+_COST_OF_ROOM: Final = "broker/test_cost_of_room.py"
 _LIMIT: Final = "broker/test_limit.py"
 _TIME: Final = "broker/test_time_and_attempts.py"
 
@@ -201,6 +202,15 @@ MUTANTS: Final = (
         "len(leaving.entries) >= most",
         "most <= 0",
         (f"{_MAKING_ROOM}::TestNothingIsLost",),
+    ),
+    Mutant(
+        "all-is-read-to-drop-one",
+        "P8",
+        "thousands of frames are read, and forgotten again, for each publish beyond a limit",
+        "broker/backlog.py",
+        "LOAD_FRAMES if frames is None else min(frames, LOAD_FRAMES)",
+        "LOAD_FRAMES",
+        (f"{_COST_OF_ROOM}::TestWhatNobodyIsServedFrom",),
     ),
     Mutant(
         "buried-for-bytes",

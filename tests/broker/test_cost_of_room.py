@@ -1,0 +1,83 @@
+"""What it costs to make room, and to wait for it: steps are counted, not time."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+
+from mezzenger.broker import backlog
+from mezzenger.broker.effects import Load
+from mezzenger.policy import Overflow
+from tests.broker.broker_driver import POLICY, A, Driver
+from tests.broker.test_overflow import SIZE, waiting
+
+
+def steps_of(act: Callable[[], object]) -> int:
+    """Return how often anything is called while something is done."""
+    steps = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal steps
+        steps += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return steps
+
+
+def full(how: Overflow, length: int, **limits: int) -> Driver:
+    """Return a driver that has so many frames of ``a``, for nobody, with these limits."""
+    policy = replace(POLICY, overflow=how, max_pending=limits.get("max_pending"))
+    driver = Driver(rules=[("a", replace(policy, max_pending_size=limits.get("max_pending_size")))])
+    driver.join(A)
+    driver.stored(A, *range(1, length + 1))
+    return driver
+
+
+class TestWhatNobodyIsServedFrom:
+    """Its oldest frames must be read before they can make way."""
+
+    def test_one_publish(self) -> None:
+        """What it costs to store one more does not depend on how many wait."""
+
+        def steps(length: int) -> int:
+            driver = full("drop_oldest", length, max_pending=length)
+            driver.stored(A, length + 1)
+            return steps_of(lambda: driver.stored(A, length + 2))
+
+        assert steps(2000) < 1.1 * steps(200)
+
+    def test_as_many_are_read_as_are_wanted(self) -> None:
+        """One for one; for all that waits together, as many; and nothing is left in memory."""
+        driver = full("drop_oldest", 20, max_pending=20)
+        driver.holds_loads = True
+        driver.publish(A, 21)
+        driver.look()
+        assert driver.loads == [Load("a", 0, 1, backlog.LOAD_SIZE)]
+        for sequence in range(22, 26):
+            driver.publish(A, sequence)
+        driver.publish(A, 26, payloads=[b"1", b"2", b"3"])
+        driver.load()
+        assert driver.loads == [Load("a", 1, 7, backlog.LOAD_SIZE)]
+        driver.load()
+        assert driver.loads == []
+        driver.commit()
+        assert waiting(driver) == [*range(9, 21), *range(21, 27)]
+        assert list(driver.broker._deliveries.pending.named("a")) == []
+
+    def test_many_small_ones_for_a_large_one(self) -> None:
+        """What is read grows with what was not enough: it takes few reads to find many."""
+        driver = full("drop_oldest", 100, max_pending_size=100 * SIZE)
+        driver.holds_loads = True
+        driver.publish(A, 101, payloads=[b"x" * (90 * SIZE)])
+        driver.look()
+        reads = 0
+        while driver.loads:
+            driver.load()
+            reads += 1
+        assert reads < 9
+        driver.commit()
+        assert len(waiting(driver)) == 10
