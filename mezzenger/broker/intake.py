@@ -77,7 +77,7 @@ class Intake:
 
     def left(self, client: int) -> None:
         """Take note that a client is not connected any more."""
-        self._publishers.of(client).peer = None
+        self._publishers.left(client)
         self._overflow.left(client)
 
     def publish(self, client: int, peer_id: bytes, header: wire.Header, frame: bytes, now: float) -> None:

@@ -81,6 +81,11 @@ class Publishers:
         self._forget_oldest()
         return publisher if publisher.key == key else None
 
+    def left(self, client: int) -> None:
+        """Take note that a client is not connected any more; until now it has been seen."""
+        self._by_client[client].peer = None
+        self._by_client.move_to_end(client)
+
     def take_forgotten(self) -> list[int]:
         """Return the clients that the store knows and that were forgotten since this was asked last."""
         forgotten, self._forgotten = self._forgotten, []

@@ -168,11 +168,13 @@ def _store(database: sqlite3.Connection, stores: Sequence[Store], names: dict[st
     sequences: dict[int, int] = {}
     for store in stores:
         sequences[store.client] = max(store.sequence, sequences.get(store.client, 0))
+    number = stores[-1].number
+    # Who is connected all the time says Hello once; the row is written anyway.
     database.executemany(
-        "UPDATE publisher SET stored = max(stored, ?) WHERE client = ?",
-        ((signed(sequence), signed(client)) for client, sequence in sequences.items()),
+        "UPDATE publisher SET stored = max(stored, ?), seen = ? WHERE client = ?",
+        ((signed(sequence), number, signed(client)) for client, sequence in sequences.items()),
     )
-    add_number(database, stores[-1].number)
+    add_number(database, number)
 
 
 def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue]) -> None:

@@ -77,7 +77,7 @@ INSERT INTO last_number VALUES (0);
 not look at the messages. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
 is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``retained`` has the last message of a name,
 as a frame of its own, with the number of the stored frame that it was in, if it was in one. ``publisher.seen`` is the
-last number when the client came, so that the clients can be put in order."""
+last number when the client came, or when something of it was stored last, so that the clients can be put in order."""
 
 
 _PRAGMAS: Final = """

@@ -64,7 +64,7 @@ class DurableStorage(MemoryStorage):
                 case Store():
                     assert change.number > self.last_number
                     self.last_number = change.number
-                    known = self.publishers[change.client]
+                    known = self.publishers.pop(change.client)
                     self.publishers[change.client] = known._replace(stored=max(known.stored, change.sequence))
                 case Requeue():
                     assert change.number > self.last_number

@@ -288,6 +288,19 @@ class TestPublishers:
         assert known.greet(1, b"wrong") is known.greet(3, b"wrong") is None
         assert known.greet(2, b"another") is not None
 
+    def test_who_left_last_is_forgotten_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However long ago it said Hello; its connection may have broken just now."""
+        monkeypatch.setattr(publishers, "MAX_PUBLISHERS", 2)
+        driver = joined(A, names=())
+        driver.join(B)
+        driver.stored(A, 1)
+        driver.sink(B)
+        driver.sink(A)
+        driver.join(C)
+        driver.join(A)
+        driver.publish(A, 1)
+        assert driver.sent(A) == [Confirm([1])]
+
     def test_the_connected_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Clients that are connected, or for which something is being stored, are kept while others come and go."""
         monkeypatch.setattr(publishers, "MAX_PUBLISHERS", 4)
@@ -309,7 +322,7 @@ class TestPublishers:
             publisher.peer = bytes([client])
         assert len(known._by_client) == 5
         for client in range(5):
-            known.of(client).peer = None
+            known.left(client)
         self.greet(known, 4)
         assert list(known._by_client)[-1] == 4
         assert len(known._by_client) == 2

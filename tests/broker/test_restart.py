@@ -219,6 +219,24 @@ class TestPublishers:
         driver.look()
         assert driver.storage.publishers.keys() == {65}
 
+    def test_who_stays_is_not_forgotten_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A client that has been connected all the time has been seen when something of it was stored last."""
+        monkeypatch.setattr(publishers, "MAX_PUBLISHERS", 2)
+        driver = joined(A, names=())
+        driver.stored(A, 1)
+        driver.join(B)
+        driver.stored(B, 1)
+        driver.sink(B)
+        driver.publish(A, 2)
+        driver.commit()
+        driver.restart()
+        driver.join(C)
+        driver.join(A)
+        driver.publish(A, 2)
+        driver.look()
+        assert driver.sent(A) == [Confirm([2])]
+        assert driver.storing == []
+
 
 def test_nothing_left() -> None:
     """A broker that starts with an empty store is as any new one."""

@@ -130,6 +130,13 @@ class TestPublishers:
         commit(file, know(7))
         assert [known.client for known in reopened(file).publishers] == [2**64 - 1, 3, 7]
 
+    def test_seen_when_something_was_stored(self, file: Path) -> None:
+        """A client that stays has said Hello long ago; nothing of it comes without being noted."""
+        commit(file, know(7), store(1, client=7))
+        commit(file, know(3), store(2, client=3))
+        commit(file, store(3, client=7, sequence=2))
+        assert [known.client for known in reopened(file).publishers] == [3, 7]
+
     def test_seen_again_it_keeps_what_was_stored(self, file: Path) -> None:
         """And its key."""
         commit(file, know(), store(1, sequence=5))
