@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,9 +76,36 @@ def sync_folder(file: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(file: Path, content: bytes | bytearray) -> None:
-    """Write a file for nobody but its owner, and sync it."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+def create(file: Path, like: Path) -> int:
+    """Make a file that belongs to whom another one belongs, as far as we may, and to nobody else; return a descriptor.
+
+    Root looks after files of users that could not open those of root.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        _give(descriptor, like)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _give(descriptor: int, like: Path) -> None:
+    if sys.platform == "win32":
+        return
+    known = like.stat()
+    mode = stat.S_IMODE(known.st_mode) & 0o660 if stat.S_ISREG(known.st_mode) else 0o600
+    try:
+        os.fchown(descriptor, known.st_uid if os.geteuid() == 0 else -1, known.st_gid)
+    except PermissionError:
+        mode &= 0o600
+    os.fchmod(descriptor, mode)
+
+
+def write_durably(file: Path, content: bytes | bytearray, like: Path) -> None:
+    """Write a file that belongs to whom another one belongs, and sync it."""
+    file.unlink(missing_ok=True)
+    descriptor = create(file, like)
     try:
         view = memoryview(content)
         while view:
@@ -90,10 +118,10 @@ def write_durably(file: Path, content: bytes | bytearray) -> None:
 def copy_durably(file: Path, other: Path) -> None:
     """Copy a file, and sync it, before it has its name."""
     new = beside(other, ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    new.unlink(missing_ok=True)
+    descriptor = create(new, file)
     with file.open("rb") as source, os.fdopen(descriptor, "wb") as target:
         shutil.copyfileobj(source, target)
         target.flush()
         os.fsync(descriptor)
-    shutil.copystat(file, new)
     new.replace(other)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from mezzenger.errors import StorageError
+from mezzenger.storage.files import create
 
 if sys.platform != "win32":
     import fcntl
@@ -22,7 +23,7 @@ class FileLock:
         # Whoever comes by way of a link must find the same lock.
         path = Path(os.path.realpath(file) + ".lock")
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = _opened(path, Path(os.path.realpath(file)))
         except OSError as error:
             raise StorageError(f"{path}: cannot be opened: {error.strerror}") from None
         try:
@@ -46,3 +47,13 @@ class FileLock:
         # Where there is no flock, SQLite's exclusive lock refuses a second process, without naming the first.
         if sys.platform != "win32":
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _opened(path: Path, file: Path) -> int:
+    """Open the lock of a file, and make it if it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDWR)
+    with contextlib.suppress(FileExistsError):
+        # The file may be gone, or not be there yet.
+        return create(path, file if file.exists() else file.parent)
+    return os.open(path, os.O_RDWR)

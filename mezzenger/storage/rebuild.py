@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mezzenger.storage.evidence import Evidence
+from mezzenger.storage.files import create
 from mezzenger.storage.page_rows import RETAINED, Row, Value
 from mezzenger.storage.schema import APPLICATION_ID, TABLES, VERSION
 
@@ -26,15 +27,16 @@ class NewStore:
 
     Args:
         file: Where; it is not there yet.
+        like: Whom this file belongs to, the new one belongs to as well.
 
     Raises:
-        sqlite3.Error: It cannot be written.
+        OSError, sqlite3.Error: It cannot be written.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, like: Path) -> None:
         self._file = file
-        # Only its owner may read it; SQLite would ask the umask.
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        # SQLite would ask the umask who may read it.
+        os.close(create(file, like))
         self._database = sqlite3.connect(file, isolation_level=None)
         # If this is interrupted, it is begun anew.
         self._database.executescript(

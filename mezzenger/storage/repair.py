@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mezzenger.errors import StorageError
 from mezzenger.storage.check import check, is_ours
-from mezzenger.storage.files import Files, beside, copy_durably, reading, size_of, sync_folder
+from mezzenger.storage.files import Files, beside, copy_durably, create, reading, size_of, sync_folder
 from mezzenger.storage.page_rows import FRAME_TABLES
 from mezzenger.storage.pages import Image
 from mezzenger.storage.rebuild import NewStore
@@ -76,8 +76,9 @@ def _rebuilt(files: Files, new: Files, findings: Sequence[Finding], progress: Pr
     for path in reversed(new):
         path.unlink(missing_ok=True)
     # All may be in the log. With nothing in it the server refuses the file as it did without one.
-    files.database.touch(0o600)
-    store = NewStore(new.database)
+    if not files.database.exists():
+        os.close(create(files.database, files.wal))
+    store = NewStore(new.database, files.database)
     try:
         with reading(files.database) as database, reading(files.wal) as logged, reading(files.seal) as sealed:
             assert database is not None  # noqa: S101  # just made, if it was not there

@@ -112,7 +112,7 @@ def make_seal(files: Files) -> None:
             number += 1
     note = Note(page_size, number - 1, bytes(8), 0, (0, 0), log_may_go=True)
     new = beside(files.seal, ".new")
-    write_durably(new, encode_note(note) + digests)
+    write_durably(new, encode_note(note) + digests, like=files.database)
     new.replace(files.seal)
     sync_folder(files.seal)
 
