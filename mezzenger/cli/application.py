@@ -1,12 +1,13 @@
 """What both commands have in common as typer applications."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import mezzenger
-from mezzenger.cli.exits import is_terminal
+from mezzenger.cli.exits import CannotPrint, ExitCode, failed, is_terminal
+from mezzenger.cli.stdout import guard_stdout
 
 Config = Annotated[
     str | None,
@@ -24,6 +25,23 @@ def new_application(*, is_group: bool = False) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=is_group,
     )
+
+
+def run(application: typer.Typer, command: str) -> NoReturn:
+    """Run a command to its end; that is when what it printed is written."""
+    guard_stdout()
+    code: int | str | None = ExitCode.FINE
+    try:
+        try:
+            application(prog_name=command)
+        except SystemExit as end:
+            code = end.code
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except CannotPrint as error:
+        failure = failed(command, error)
+        code = code or failure
+    sys.exit(code)
 
 
 def _print_version(is_asked: bool) -> None:

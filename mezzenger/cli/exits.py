@@ -1,5 +1,6 @@
 """How a command ends: the exit codes, and one line on stderr for each thing that went wrong."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,18 @@ class BadInput(MezzengerError):
     """Arguments or input that the command cannot use."""
 
 
+class CannotPrint(MezzengerError):
+    """Stdout does not take what is written to it.
+
+    Attributes:
+        is_unread: It is a pipe that nobody reads any more.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write to stdout: {error.strerror}")
+        self.is_unread = isinstance(error, BrokenPipeError)
+
+
 class Incomplete(MezzengerError):
     """Says what was done before the error that is its cause."""
 
@@ -61,10 +74,18 @@ def reported(command: str) -> Iterator[None]:
     try:
         yield
     except MezzengerError as error:
-        lines = error.problems if isinstance(error, ConfigurationError) else [str(error)]
-        for line in lines:
-            complain(command, f"error: {line}")
-        raise typer.Exit(_code_of(error)) from None
+        raise typer.Exit(failed(command, error)) from None
+
+
+def failed(command: str, error: MezzengerError) -> int:
+    """Tell on stderr what went wrong; return the exit code."""
+    if isinstance(error, CannotPrint) and error.is_unread:
+        # What the signal would have done, which Python ignores; who closed the pipe needs no telling.
+        return ExitCode.SIGNAL + signal.SIGPIPE
+    lines = error.problems if isinstance(error, ConfigurationError) else [str(error)]
+    for line in lines:
+        complain(command, f"error: {line}")
+    return _code_of(error)
 
 
 def complain(command: str, text: str) -> None:

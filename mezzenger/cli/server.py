@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 import mezzenger
-from mezzenger.cli.application import Config, Version, new_application
+from mezzenger.cli.application import Config, Version, new_application, run
 from mezzenger.cli.check import show
 from mezzenger.cli.exits import reported
 from mezzenger.cli.logs import log_to_stderr
@@ -22,7 +22,7 @@ def main() -> None:
     """Run the command ``mezzenger-server``."""
     application = new_application()
     application.command()(_serve)
-    application(prog_name=_COMMAND)
+    run(application, _COMMAND)
 
 
 def _serve(

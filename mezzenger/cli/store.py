@@ -73,7 +73,11 @@ def _locked(file: Path) -> Iterator[None]:
     from mezzenger.storage.lock import FileLock  # noqa: PLC0415
 
     files = Files.of(file)
-    if not any(path.is_file() for path in (*files, files.repaired().seal)):
+    try:
+        is_there = any(path.is_file() for path in (*files, files.repaired().seal))
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    if not is_there:
         raise BadInput(f"{file}: no such file")
     lock = FileLock(file)
     try:

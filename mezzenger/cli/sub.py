@@ -9,13 +9,12 @@ import typer
 
 from mezzenger.cli.application import Config
 from mezzenger.cli.connection import Retries, SendPort, Server, SubPort, Timeout, connection_settings
-from mezzenger.cli.exits import BadInput, is_terminal, reported
+from mezzenger.cli.exits import BadInput, CannotPrint, is_terminal, reported
 from mezzenger.cli.logs import NotPrinted
 from mezzenger.cli.payloads import json_of, open_stdout, repr_of, text_of
 from mezzenger.cli.signals import StopSignals
 from mezzenger.client.memberships import DEFAULT_PREFETCH
 from mezzenger.client.sync import Mezzenger
-from mezzenger.errors import MezzengerError
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern, is_wild
 from mezzenger.protocol.commands import MAX_PREFETCH
@@ -68,11 +67,8 @@ def sub(
                 _print_until_stopped(client, names, printer, signals)
         except KeyboardInterrupt:
             pass
-        finally:
-            if printer.error is not None:
-                _abandon_stdout()
-        if printer.error is not None and not isinstance(printer.error, BrokenPipeError):
-            raise MezzengerError(f"cannot write to stdout: {printer.error.strerror}")
+        if printer.error is not None and not printer.error.is_unread:
+            raise printer.error
 
 
 class _Printer:
@@ -83,7 +79,7 @@ class _Printer:
         self._left = limit
         self._on_over = on_over
         self.is_over = False
-        self.error: OSError | None = None
+        self.error: CannotPrint | None = None
 
     def __call__(self, _payload: object, message: Message[Any]) -> None:
         """Print a message."""
@@ -92,7 +88,7 @@ class _Printer:
         try:
             sys.stdout.write(self._form(message) + "\n")
             sys.stdout.flush()
-        except OSError as error:
+        except CannotPrint as error:
             self.error = error
             self._end()
             raise NotPrinted from None
@@ -120,11 +116,6 @@ def _print_until_stopped(client: Mezzenger, names: list[str], printer: _Printer,
 def _may_differ(names: list[str]) -> bool:
     """Whether messages of several names may come."""
     return len(names) > 1 or is_wild(names[0])
-
-
-def _abandon_stdout() -> None:
-    """Have Python not try once more, at its end, to write what could not be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _as_text(with_name: bool) -> Callable[[Message[Any]], str]:

@@ -5,7 +5,7 @@ from typing import Final
 from typer import Typer
 
 from mezzenger.cli import bench, dead, group, retained
-from mezzenger.cli.application import Version, new_application
+from mezzenger.cli.application import Version, new_application, run
 from mezzenger.cli.asyncapi import asyncapi
 from mezzenger.cli.pub import pub
 from mezzenger.cli.request import request
@@ -28,7 +28,7 @@ def main() -> None:
     application.add_typer(store, name="store", short_help="Check and repair a server's file.")
     application.command(short_help="Describe the channels of a module.")(asyncapi)
     application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
-    application(prog_name=_COMMAND)
+    run(application, _COMMAND)
 
 
 def _dead() -> Typer:

@@ -26,13 +26,19 @@ class Commands:
         self._environ.pop("NO_COLOR", None)
 
     def run(
-        self, module: str, *arguments: object, text: str | None = None, environ: Mapping[str, str] | None = None
+        self,
+        module: str,
+        *arguments: object,
+        text: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        stdout: int = subprocess.PIPE,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; ``text`` is its stdin."""
         return subprocess.run(
             command_line(module, arguments),
             input=text or "",
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=SECONDS,
             check=False,

@@ -66,6 +66,15 @@ def test_json(commands: Commands, damaged: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["check", "repair"])
+def test_a_file_that_cannot_be_looked_for(commands: Commands, word: str) -> None:
+    """Whatever the system says is told in one line, such as that a folder is not ours; root needs a longer name."""
+    file = commands.folder / ("x" * 300)
+    result = commands.run(TOOL, "store", word, file)
+    assert (result.returncode, result.stdout) == (4, "")
+    assert result.stderr == f"mezzenger: error: {file}: cannot be read: File name too long\n"
+
+
+@pytest.mark.parametrize("word", ["check", "repair"])
 def test_a_name_that_is_no_text(commands: Commands, file: Path, word: str) -> None:
     """The bytes that stdout cannot write are escaped."""
     odd = file.rename(file.with_name(os.fsdecode(b"caf\xe9.db")))
