@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StorageError,
         UntrustedPayload,
         UsedAfterFork,
+        UsedInAnotherLoop,
     )
     from mezzenger.message import Message
     from mezzenger.protocol.states import State
@@ -124,6 +125,7 @@ __all__ = [
     "StorageError",
     "UntrustedPayload",
     "UsedAfterFork",
+    "UsedInAnotherLoop",
     "__version__",
 ]
 

@@ -25,6 +25,7 @@ MezzengerError
 ├── Rejected                  the server answered, and refused; ``reason`` says why
 ├── ClientStopped             the client was stopped
 ├── UsedAfterFork             the client belongs to the parent process
+├── UsedInAnotherLoop         the client belongs to another asyncio loop
 ├── ProtocolError             bytes from the other end that are not Mezzenger's protocol
 ├── BindError                 the server cannot listen on its address
 └── StorageError              the server cannot keep what it was asked to keep
@@ -163,6 +164,10 @@ class ClientStopped(MezzengerError):
 
 class UsedAfterFork(MezzengerError):
     """The client was made before ``fork()``; the child process must make its own."""
+
+
+class UsedInAnotherLoop(MezzengerError):
+    """The client was connected in another asyncio loop; nothing was sent. Each loop must make its own."""
 
 
 class ProtocolError(MezzengerError):

@@ -30,7 +30,7 @@ class AsyncMezzenger(AsyncSender):
 
     It connects when it is awaited, or entered as a context manager: ``async with AsyncMezzenger() as mc``. Call
     ``stop()`` at the end, if it is not used as one. After that every method that needs the server raises
-    ``ClientStopped``; in a forked process they raise ``UsedAfterFork``.
+    ``ClientStopped``; in a forked process they raise ``UsedAfterFork``, in another loop ``UsedInAnotherLoop``.
 
     Whatever is cancelled has a note at its ``CancelledError`` that says what came of it. A message with ``ack=1`` that
     was sent is waited for all the same, until the server has stored it, and no longer than without; one that was not

@@ -62,18 +62,20 @@ class AsyncEngine(Engine):
             MezzengerError: It is not connected yet.
             ClientStopped: ``stop()`` was called.
             UsedAfterFork: This process did not make the client.
+            UsedInAnotherLoop: It was connected in another loop.
         """
         super().check_usable()
         if not self._is_connected:
             raise MezzengerError("this client is not connected yet: use it in an 'async with', or await it first")
+        self._pump.check_loop()
 
     async def connect(self) -> None:
         """Wait until the server has answered; if it does not, the engine has stopped. Does nothing if it has."""
         super().check_usable()
+        self._pump.open()
         async with self._connecting:
             if self._is_connected:
                 return
-            self._pump.open()
             lifetime.began(self)
             try:
                 self._pump.run(lambda session, now: session.start(now))
@@ -110,9 +112,17 @@ class AsyncEngine(Engine):
         """Finish the callbacks that run, send what is still to be sent, and disconnect; from a callback: soon.
 
         If this is cancelled, what is not done by then is cancelled, too.
+
+        Raises:
+            UsedInAnotherLoop: The client's own loop is another one, and not closed.
         """
         if os.getpid() != self._pid:
             return
+        if self._pump.is_deserted:
+            self.stop()
+            return
+        if self._is_connected:
+            self._pump.check_loop()
         self.is_stopping = True
         self.gather = self._ask_first
         if not self._is_connected:

@@ -7,12 +7,13 @@ until the socket is used the next time; so after each use, ``Line.has_more`` is 
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
 from typing import Final, TypeVar
 
 from mezzenger.client.line import Line
 from mezzenger.client.runner import Runner, Waiter
-from mezzenger.errors import MezzengerError
+from mezzenger.errors import MezzengerError, UsedInAnotherLoop
 from mezzenger.protocol.events import Fate
 from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
@@ -94,6 +95,35 @@ class Suspended(Waiter):
             self._pump.forget(self)
 
 
+class OwnLoop(AbstractContextManager[None]):
+    """Lets in who runs in the loop that it is told. No other lock is needed there: nobody else runs meanwhile."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def __enter__(self) -> None:
+        """Do nothing in that loop.
+
+        Raises:
+            UsedInAnotherLoop: This is another one.
+        """
+        if asyncio._get_running_loop() is not self.loop:  # noqa: SLF001  # the public one raises if there is none
+            state = "is closed" if self.is_over else "is not this one"
+            raise UsedInAnotherLoop(
+                f"this client belongs to the loop that it was connected in, which {state}; "
+                "make a new one in this loop, and stop each in its own"
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Do nothing."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever run in the loop again."""
+        return self.loop is not None and self.loop.is_closed()
+
+
 class AsyncPump(Runner):
     """Runs a session in a loop; all tasks of that loop may use it.
 
@@ -108,7 +138,7 @@ class AsyncPump(Runner):
         super().__init__(session, line)
         self._line.wake = self._wake
         self._line.before_close = self._unwatch
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.lock = self._own = OwnLoop()
         self._watched: Sequence[int] = ()
         self._generation = -1
         """Of the descriptors that are watched."""
@@ -119,8 +149,30 @@ class AsyncPump(Runner):
         """Whether something was done since the loop had its last turn; who sends on and on must let it have one."""
 
     def open(self) -> None:
-        """Take the loop that runs; to be called before all else."""
-        self._loop = asyncio.get_running_loop()
+        """Take the loop that runs; to be called before all else, and again only in that loop.
+
+        Raises:
+            UsedInAnotherLoop: It was called in another one before.
+        """
+        if self._own.loop is None:
+            self._own.loop = asyncio.get_running_loop()
+        self.check_loop()
+
+    def check_loop(self) -> None:
+        """Do nothing in the loop that was taken; if that is closed, let go of the connection.
+
+        Raises:
+            UsedInAnotherLoop: This is another one.
+        """
+        if self.is_deserted:
+            self.close()
+        with self._own:
+            pass
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether the loop was closed; all that is left to do then is to close this, too."""
+        return self._own.is_over
 
     def new_future(self) -> asyncio.Future[None]:
         """Return something that a task can wait for."""
@@ -179,6 +231,8 @@ class AsyncPump(Runner):
         """Close the session; whoever waits gets an error."""
         self.session.close(error)
         self._line.perform(self.clock())
+        if self.is_deserted:
+            return  # whoever waits was a task of it
         self._pass_on()
         self._log_state()
         if self._timer is not None:
@@ -189,9 +243,9 @@ class AsyncPump(Runner):
 
     @property
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
+        if self._own.loop is None:
             raise TypeError("this was not opened")
-        return self._loop
+        return self._own.loop
 
     def _suspended(self, ticket: int, *, is_shared: bool = False) -> Suspended:
         waiter = self._waiting[ticket] = Suspended(self, ticket, is_shared=is_shared)
@@ -267,6 +321,8 @@ class AsyncPump(Runner):
 
     def _unwatch(self) -> None:
         """Watch nothing any more, as long as the descriptors are what they were."""
+        if self.is_deserted:
+            return
         for descriptor in self._watched:
             self._running_loop.remove_reader(descriptor)
         self._watched = ()

@@ -1,6 +1,5 @@
 """Sends ``ack=0`` messages, those of a burst together."""
 
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, time
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from mezzenger.channel import Channel
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.runner import Runner, Waiter
-from mezzenger.errors import MezzengerError
+from mezzenger.errors import MezzengerError, UsedInAnotherLoop
 from mezzenger.protocol.gathering import LONGEST, MAX_PAYLOAD, MIN_FRAME, Gathering, Item, Outlet, draft_of_one
 from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.states import State
@@ -35,8 +34,7 @@ class Gatherer:
         self._gathering = Gathering()
         self._due: float | None = None
         """When what waits must have left, by the clock that never jumps; None if nothing does."""
-        # Held while a frame is handed over: frames must not overtake each other.
-        self._lock = threading.Lock()
+        self._lock = runner.lock
         self._held: Sequence[Waiter] = ()
         """Of frames that left by themselves and found no server; the next call waits for it."""
         self._error: MezzengerError | None = None
@@ -87,14 +85,18 @@ class Gatherer:
 
     def _wait_or_leave(self, now: float) -> Awaitable[None] | None:
         """Have what was put at this time wait, if it is one of a burst; else, or if it has waited, send all."""
-        with self._lock:
-            if self._gathering.is_burst(now):
-                if self._due is None:
-                    self._due = monotonic() + LONGEST
-                    self._runner.wake_by(self._due)
-                return None
-            waiters = self._leave()
-            self._gathering.sent(time())
+        try:
+            with self._lock:
+                if self._gathering.is_burst(now):
+                    if self._due is None:
+                        self._due = monotonic() + LONGEST
+                        self._runner.wake_by(self._due)
+                    return None
+                waiters = self._leave()
+                self._gathering.sent(time())
+        except UsedInAnotherLoop:
+            self._gathering.take_back(now)
+            raise
         return self._settle(waiters) if waiters or self._error else None
 
     def resumed(self) -> None:

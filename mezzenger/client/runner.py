@@ -2,9 +2,10 @@
 
 import logging
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mezzenger.client.line import Line
 from mezzenger.errors import MezzengerError
@@ -14,6 +15,9 @@ from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.states import State
 from mezzenger.protocol.wire import Contents
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 _ARRIVALS: Final = (Delivery, Bundled)
 _FRESH: Final = 0.1
@@ -91,6 +95,8 @@ class Runner(ABC):
         self._line = line
         self.clock = line.clock
         """Tells the time by which the session lives."""
+        self.lock: AbstractContextManager[object] = threading.Lock()
+        """Held by whoever hands over frames, which must not overtake each other."""
         self._waiting: dict[int, Waiter] = {}
         self._received = 0.0
         self._due = 0.0

@@ -74,6 +74,13 @@ class Gathering:
         """Take note that the call which had to send has done so; it may have taken longer than a gap."""
         self._last = now
 
+    def take_back(self, created: float) -> None:
+        """Forget what was put with that very object as its time, if it still waits; whoever put it may not."""
+        for put in self._waiting:
+            if put[1][0] is created:
+                self._waiting.remove(put)
+                return
+
     def take_all(self, limit: int) -> Sequence[Draft | MixedDraft]:
         """Return, and forget, all that waits, in order, in frames of at most ``limit`` bytes."""
         self.deadline = _NOTHING_WAITS

@@ -59,7 +59,7 @@ class MemoryAsyncPump(AsyncPump):
 
     def _take_in_soon(self) -> None:
         """Take in what has arrived: at once, if this is the thread of the loop."""
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # the public one raises
+        if asyncio._get_running_loop() is self._own.loop:  # noqa: SLF001  # the public one raises
             self._take_in_now()
         else:
             self._running_loop.call_soon_threadsafe(self._take_in_now)

@@ -45,10 +45,10 @@ OTHER_WORDS: Final[dict[str, list[tuple[str, str]]]] = {
             ``SystemExit``, or set an event for which another thread waits.
             """,
             """
-            they raise ``UsedAfterFork``. Whatever is cancelled has a note at its ``CancelledError`` that says what
-            came of it. A message with ``ack=1`` that was sent is waited for all the same, until the server has
-            stored it, and no longer than without; one that was not sent is not sent any more. Cancelled twice, it
-            is given up.
+            they raise ``UsedAfterFork``, in another loop ``UsedInAnotherLoop``. Whatever is cancelled has a note at
+            its ``CancelledError`` that says what came of it. A message with ``ack=1`` that was sent is waited for
+            all the same, until the server has stored it, and no longer than without; one that was not sent is not
+            sent any more. Cancelled twice, it is given up.
             """,
         ),
         (

@@ -28,6 +28,7 @@ from mezzenger import (
     ServerSettings,
     ServerUnreachable,
     UsedAfterFork,
+    UsedInAnotherLoop,
 )
 from mezzenger.client.extras import SendOptions
 from mezzenger.client.messages import Messages
@@ -367,6 +368,68 @@ def test_not_connected(server: MezzengerServer) -> None:
             await mc
 
     asyncio.run(work())
+
+
+class TestAnotherLoop:
+    """A client refuses whatever is asked in another loop than its own, and nothing is sent."""
+
+    @pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
+    def test_after_its_own(self, server: MezzengerServer, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """The loop is closed, and the client was not stopped: the group that it was in has no member any more."""
+        came: list[int] = []
+
+        async def connect() -> AsyncMezzenger:
+            mc = await client(server)
+            await mc.subscribe("jobs", lambda payload, _: came.append(payload), group="workers")
+            await mc.send_message("numbers", 1)
+            return mc
+
+        async def misuse(mc: AsyncMezzenger) -> None:
+            for ack in 0, 1, 0:
+                with pytest.raises(UsedInAnotherLoop, match="which is closed; make a new one in this loop"):
+                    await mc.send_message("numbers", 2, ack=ack)
+            with pytest.raises(UsedInAnotherLoop):
+                await mc
+            async with client(server) as other:
+                await other.send_message("jobs", 3, ack=1)
+                await other.subscribe("jobs", lambda payload, _: came.append(payload), group="workers")
+                await until(lambda: came)
+            await mc.stop()
+            with pytest.raises(ClientStopped):
+                await mc.send_message("numbers", 2)
+
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            mc = runner.run(connect())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(misuse(mc))
+        assert came == [3]
+        assert server.stats().pending == 0
+
+    def test_beside_its_own(self, server: MezzengerServer) -> None:
+        """The loop runs in another thread, and goes on with what its own tasks have sent."""
+        came: list[int] = []
+
+        async def misuse(mc: AsyncMezzenger) -> None:
+            for ack in 0, 1:
+                with pytest.raises(UsedInAnotherLoop, match="which is not this one; make a new one in this loop"):
+                    await mc.send_message("numbers", 1, ack=ack)
+            with pytest.raises(UsedInAnotherLoop):
+                await mc.send_message("numbers", 1, headers={"of": "another"})
+            with pytest.raises(UsedInAnotherLoop):
+                await mc.request("numbers", 1)
+            with pytest.raises(UsedInAnotherLoop):
+                await mc.stop()
+
+        async def work() -> None:
+            async with client(server) as mc:
+                await mc.subscribe("numbers", lambda payload, _: came.append(payload))
+                await mc.send_message("numbers", 2)
+                await asyncio.to_thread(asyncio.run, misuse(mc))
+                await mc.send_message("numbers", 3)
+                await until(lambda: 3 in came)
+
+        asyncio.run(work())
+        assert came == [2, 3]
 
 
 def test_a_fork(server: MezzengerServer) -> None:
