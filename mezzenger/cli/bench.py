@@ -124,8 +124,9 @@ def sub(
                     break
                 signals.wait(_GLANCE)
         handled = _handled(counters)
-        first = min((counter.first for counter in counters if counter.messages), default=0.0)
-        seconds = max(counter.last for counter in counters) - first
+        # Without a message no time has run.
+        last = max(counter.last for counter in counters)
+        seconds = last - min((counter.first for counter in counters if counter.messages), default=last)
         size = sum(counter.bytes for counter in counters) // max(1, handled)
         _print(_rates("handled", handled, size, seconds) | {"missing": max(0, expected - handled)}, as_json)
         if handled < expected and signals.received is None:

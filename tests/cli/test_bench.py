@@ -54,6 +54,17 @@ def test_sub_ends_with_a_signal(commands: Commands, server: MezzengerServer) -> 
     assert json.loads(output)["missing"] >= 3
 
 
+def test_sub_without_a_message(commands: Commands, server: MezzengerServer) -> None:
+    """Without a first message no time has run."""
+    with commands.started(TOOL, "bench", "sub", "--count", 5, "--json", *to(server)) as subscriber:
+        wait_for(lambda: server.stats().names == 1)
+        subscriber.send_signal(signal.SIGINT)
+        output, _ = subscriber.communicate(timeout=60)
+    assert subscriber.returncode == 0
+    found = json.loads(output)
+    assert (found["messages"], found["missing"], found["seconds"], found["per_second"]) == (0, 5, 0, 0)
+
+
 def test_echo(commands: Commands, server: MezzengerServer) -> None:
     """Percentiles of the way there and back, in their order."""
     found = measured(commands, "echo", "--count", 50, *to(server))
