@@ -3,13 +3,16 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from mezzenger.cli.exits import is_terminal
 from mezzenger.cli.payloads import open_stdout
 from mezzenger.cli.table import print_table
 
 T = TypeVar("T")
+
+# Control characters: a tab in a text would shift the columns, and others are orders to a terminal.
+_ESCAPED: Final = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 class Listing(NamedTuple):
@@ -45,11 +48,15 @@ def show(
         for thing in things:
             print(json.dumps(fields(thing), ensure_ascii=False))
     elif is_terminal(sys.stdout):
-        rows = list(map(cells, things))
+        rows = [_escaped(cells(thing)) for thing in things]
         if rows:
             print_table(listing.columns, rows)
         else:
             print(listing.nothing)
     else:
         for thing in things:
-            print("\t".join(cells(thing)))
+            print("\t".join(_escaped(cells(thing))))
+
+
+def _escaped(texts: Sequence[str]) -> Sequence[str]:
+    return [text.translate(_ESCAPED) for text in texts]

@@ -73,6 +73,20 @@ def test_letters_that_stdout_does_not_have(
     assert r"bitte sp\xe4ter \U0001f600" in result.stdout
 
 
+def test_ls_keeps_its_columns(commands: Commands, server: MezzengerServer, client: Mezzenger) -> None:
+    """What would shift or hide columns in a callback's error is escaped."""
+
+    def fail(_payload: object, _message: object) -> None:
+        raise ValueError("a\tb\x1b[1mc\u0085 d\nsecond line")
+
+    client.unsubscribe(NAME)
+    client.subscribe(NAME, fail)
+    bury(client, server, 1)
+    result = commands.run(TOOL, "dead", "ls", *to(server))
+    (line,) = result.stdout.splitlines()
+    assert (len(line.split("\t")), line.split("\t")[-1]) == (8, r"ValueError: a\tb\x1b[1mc")
+
+
 def test_ls_json_is_utf8(commands: Commands, server: MezzengerServer, client: Mezzenger) -> None:
     """Whatever the locale says: programs read JSON as UTF-8."""
     bury(client, server, 1)
