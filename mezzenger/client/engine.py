@@ -105,7 +105,8 @@ class Engine(ABC):
 
     async def send_batches(self, name: str, payloads: Iterable[bytes], codec: int, ack: int, extra: Extra) -> int:
         """Send encoded payloads in batches, behind all that waits; return how many messages that were."""
-        await self._gatherer.flush()
+        self._gatherer.leave()
+        await self._gatherer.settle()
         max_bytes = max_batch_bytes(self.session.outgoing.max_message_size)
 
         def publish(batch: list[Item]) -> Waiter | None:
@@ -114,9 +115,11 @@ class Engine(ABC):
         return await send_all(batches(payloads, time.time, max_bytes), publish, self._give_turn)
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Wait until the server has all that was sent before."""
-        await self._gatherer.flush()
+        """Wait until the server has all that was sent before, and no longer than ``timeout``."""
+        self._gatherer.leave()
         await self._flush_session(self.patience if timeout is None else timeout)
+        # What was sent before has arrived by now, or never will.
+        await self._gatherer.check()
 
     async def ask(self, question: Callable[[int], Question]) -> Answer:
         """Ask the server the question that is made with a number, and return its answer."""
@@ -126,7 +129,7 @@ class Engine(ABC):
 
     async def request(self, name: str, item: Item, codec: int, extra: Extra, timeout: float | None) -> Contents:
         """Ask one subscriber, behind all that was sent before, and return what its callback returned."""
-        await self._gatherer.flush()
+        self._gatherer.leave()
         draft = self._draft(name, [item], codec, extra=extra)
         patience = self.patience if timeout is None else timeout
         elsewhere = self._receiver.is_kept_from_answering(name)

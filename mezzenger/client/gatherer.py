@@ -103,15 +103,31 @@ class Gatherer:
         """Take note that who has sent could not send more until now."""
         self._gathering.sent(time())
 
-    async def flush(self) -> None:
-        """Send all that waits.
+    def leave(self) -> None:
+        """Send all that waits, as soon as that can be; ``settle`` and ``check`` tell what came of it.
 
         Raises:
             MezzengerError: It cannot be sent.
         """
         with self._lock:
-            waiters = self._leave()
-        await self._settle(waiters)
+            self._held = self._leave()
+
+    async def settle(self) -> None:
+        """Wait until all that has left has been sent.
+
+        Raises:
+            MezzengerError: It cannot be sent.
+        """
+        with self._lock:
+            held, self._held = self._held, ()
+        await self._settle(held)
+
+    async def check(self) -> None:
+        """Do the same without waiting for what is not known yet."""
+        with self._lock:
+            done = [waiter for waiter in self._held if waiter.is_done]
+            self._held = [waiter for waiter in self._held if not waiter.is_done]
+        await self._settle(done)
 
     async def _settle(self, waiters: Sequence[Waiter]) -> None:
         """Wait for what could not be sent at once.

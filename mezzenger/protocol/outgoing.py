@@ -200,7 +200,15 @@ class Outgoing:
         """The lowest sequence that may still be sent, or sent again."""
         for sequence in self.unconfirmed:
             return sequence
+        return self.next_held()
+
+    def next_held(self) -> int:
+        """The sequence of the frame that is held first; if none is, of the next one."""
         return self.held[0].sequence if self.held else self._sequence
+
+    def last_held_unstored(self) -> int:
+        """The sequence of the frame with ``ack=0`` that is held last; 0 if there is none."""
+        return next((parcel.sequence for parcel in reversed(self.held) if not parcel.ack), 0)
 
     def flush(self, ticket: int) -> None:
         """Begin to wait until all that was packed so far has arrived."""

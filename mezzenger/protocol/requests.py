@@ -48,6 +48,8 @@ class Asked:
     """How long an answer might take, from the beginning."""
     elsewhere: bool
     """Whether another client must answer."""
+    behind: int = 0
+    """The sequence of the frame that must leave before."""
 
 
 class Requests:
@@ -87,12 +89,12 @@ class Requests:
         """Take in a request that is to be sent."""
         self._held[ticket] = asked
 
-    def send_held(self, now: float) -> None:
-        """Send what was held back; it can be sent now."""
+    def send_held(self, now: float, next_frame: int) -> None:
+        """Send what was held back; it can be sent now, unless it is behind a frame with this sequence, or later."""
         if not self._held or self._is_postponed:
             return
         for ticket, asked in list(self._held.items()):
-            if asked.deadline > now:
+            if asked.deadline > now and asked.behind < next_frame:
                 self._sent[ticket] = self._held.pop(ticket)
                 self._send(Request(ticket, asked.deadline - now, asked.elsewhere, asked.frame))
 

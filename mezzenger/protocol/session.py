@@ -117,7 +117,8 @@ class ClientSession:
     def request(self, draft: Draft, now: float, deadline: float, *, elsewhere: bool = False) -> int:
         """Ask one subscriber of a name; the ticket is done when what its callback returned is here.
 
-        It is a message with ``ack=0``; ``elsewhere`` means: not this client, for its callbacks wait for this.
+        It is a message with ``ack=0``, and overtakes none that is held; ``elsewhere`` means: not this client, for its
+        callbacks wait for this.
 
         Raises:
             MessageTooLarge: It is above the server's limit; nothing was sent.
@@ -126,7 +127,8 @@ class ClientSession:
         self._tickets.require_open()
         frame = self.outgoing.pack(draft).frame
         ticket = self._tickets.issue(deadline)
-        self.requests.ask(ticket, Asked(draft.name, frame, deadline, deadline - now, elsewhere))
+        behind = self.outgoing.last_held_unstored()
+        self.requests.ask(ticket, Asked(draft.name, frame, deadline, deadline - now, elsewhere, behind))
         self._send_held(now)
         return ticket
 
@@ -373,7 +375,7 @@ class ClientSession:
             self._actions.append(Send(parcel.frame))
             if not parcel.ack:
                 self._done(parcel.ticket)
-        self.requests.send_held(now)
+        self.requests.send_held(now, self.outgoing.next_held())
         for flush in self.outgoing.ready_flushes():
             flush.ping = self._ping(now)
 

@@ -109,5 +109,6 @@ def test_who_sends_what_is_too_large_is_told() -> None:
         gatherer.send("a", number)
     with pytest.raises(MessageTooLarge):
         gatherer.send("a", bytes(MAX_PAYLOAD + 1))
-    run_now(gatherer.flush())
+    gatherer.leave()
+    run_now(gatherer.settle())
     assert recorder.payloads == [0, 1, 2]

@@ -348,6 +348,50 @@ def test_flush_tells_what_may_be_lost(tmp_path: Path) -> None:
             assert client.stats.uncertain == 0
 
 
+def test_a_timeout_holds_whatever_waits_before(
+    server: MezzengerServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush or request waits no longer than it is told; what was sent before it goes on waiting, and arrives."""
+    monkeypatch.setattr("mezzenger.protocol.gathering.GAP", 3600.0)  # every message but the first waits for company
+    client = connect(reconnect_max=0.2)
+    client.send_message("name", 0)
+    ports = {"pub_port": server.pub_port, "recv_port": server.recv_port}
+    server.stop()
+    wait_for(lambda: client.state is not State.OPEN)
+    client.send_message("name", 1)
+    with pytest.raises(ServerUnreachable):
+        client.request("name", 2, timeout=0.1)
+    client.send_message("name", 3)
+    with pytest.raises(ServerUnreachable):
+        client.flush(0.1)
+    with MezzengerServer(ServerSettings.model_validate(ports)) as other:
+        with suppress(ServerUnreachable):  # the first one may be lost
+            client.flush()
+        client.flush()
+        assert other.stats().dropped == {"no_subscriber": 2}
+
+
+def test_flush_tells_what_could_not_be_sent(
+    server: MezzengerServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: what was gathered and found no server in time is told by the next flush, which does arrive, once."""
+    monkeypatch.setattr("mezzenger.protocol.gathering.GAP", 3600.0)
+    client = connect(reconnect_max=0.2, send_timeout=0.2, connection_retries=0)
+    client.send_message("name", 0)
+    client.flush(20.0)
+    ports = {"pub_port": server.pub_port, "recv_port": server.recv_port}
+    server.stop()
+    wait_for(lambda: client.state is not State.OPEN)
+    client.send_message("name", 1)
+    with pytest.raises(ServerUnreachable):
+        client.flush(0.5)
+    with MezzengerServer(ServerSettings.model_validate(ports)) as other:
+        with pytest.raises(ServerUnreachable):
+            client.flush(20.0)
+        client.flush(20.0)
+        assert other.stats().dropped == {}
+
+
 def test_a_client_resumes_by_itself(connect: Connect, server: MezzengerServer) -> None:
     """P6: after a restart of the server state goes back to open, and subscriptions receive without user code."""
     client = connect(reconnect_max=0.2)

@@ -343,4 +343,22 @@ MUTANTS: Final = (
         "if found is None:",
         ("client/test_handlers.py", "integration/test_client.py::test_a_subscription_in_place_of_another"),
     ),
+    Mutant(
+        "flush-tells-nothing-of-what-was-gathered",
+        "P4",
+        "flush returns although a message that was sent before found no server in time",
+        "client/engine.py",
+        "        await self._gatherer.check()\n",
+        "",
+        ("integration/test_client.py::test_flush_tells_what_could_not_be_sent",),
+    ),
+    Mutant(
+        "requests-overtake-what-is-held",
+        "order",
+        "a request leaves before messages with ack=0 that its thread has published before",
+        "protocol/requests.py",
+        "if asked.deadline > now and asked.behind < next_frame:",
+        "if asked.deadline > now:",
+        ("protocol/test_session_requests.py",),
+    ),
 )

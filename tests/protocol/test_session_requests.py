@@ -18,6 +18,7 @@ from mezzenger.errors import (
 )
 from mezzenger.protocol.commands import (
     MAX_ERROR_CHARACTERS,
+    Confirm,
     Outcome,
     Ping,
     Raised,
@@ -309,6 +310,26 @@ class TestConnection:
         assert driver.sent() == []
         driver.session.unblocked(driver.now)
         assert len(requests(driver)) == 1
+
+    def test_it_overtakes_no_ack_0(self) -> None:
+        """What is held with ack=0 goes before it; not what is held with ack=1, nor what is held later."""
+        driver = opened(window=1)
+        driver.publish(b"1")
+        driver.publish(b"2")
+        assert driver.sent() == [Data("a", 1, b"1")]
+        ask(driver, b"3")
+        assert len(requests(driver)) == 1
+        driver.publish(b"4", ack=0)
+        driver.publish(b"5")
+        ask(driver, b"6")
+        driver.publish(b"7", ack=0)
+        assert driver.sent() == []
+        driver.say(Confirm([1]))
+        first, *others = driver.sent()
+        assert (first, others[0]) == (Data("a", 2, b"2"), Data("a", 4, b"4", ack=0))
+        assert [type(other) for other in others[1:]] == [Request]
+        driver.say(Confirm([2]))
+        assert driver.sent() == [Data("a", 5, b"5"), Data("a", 7, b"7", ack=0)]
 
     def test_a_server_that_stops(self) -> None:
         """What it did not take the next one is asked; until then it is not asked again."""
