@@ -45,7 +45,7 @@ class AsyncMezzenger(AsyncSender):
         auto_start: Receive from the start. If not, sending and subscribing work, and what arrives reaches its callback
             after ``start()``.
         verbose: Log every message at level DEBUG.
-        settings: All of these and more; given alone.
+        settings: All of these and more; given alone, without any of them.
 
     Raises:
         ConfigurationError: An argument is not valid.

@@ -14,6 +14,7 @@ from mezzenger.client.handlers import Callback, Handler, check_callback
 from mezzenger.client.memberships import check_concurrency, membership
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.stats import ClientStats
+from mezzenger.errors import ConfigurationError
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern
 from mezzenger.protocol.events import Delivery
@@ -46,6 +47,22 @@ class ChannelDecorator(Protocol[T]):
         """Decorate it."""
 
 
+def _check_alone(arguments: Mapping[str, object]) -> None:
+    """Refuse what is given beside settings; one that is what it is anyway cannot be told from one that is not given.
+
+    Raises:
+        ConfigurationError: Some are given.
+    """
+    fields = ClientSettings.model_fields
+    problems = [
+        f"{key}: cannot be given beside settings; set it there: ClientSettings({key}={value!r}, ...)"
+        for key, value in arguments.items()
+        if value != fields[key].default
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
 class Client(ABC):
     """A client, whatever it waits with; what the parameters are is told where it is documented for its users."""
 
@@ -66,15 +83,20 @@ class Client(ABC):
         *,
         settings: ClientSettings | None = None,
     ) -> None:
-        self.settings = settings = settings or ClientSettings(
-            server_address=server_address,
-            send_port=send_port,
-            sub_port=sub_port,
-            send_timeout=send_timeout,
-            connection_retries=connection_retries,
-            auto_start=auto_start,
-            verbose=verbose,
-        )
+        arguments: dict[str, Any] = {
+            "server_address": server_address,
+            "send_port": send_port,
+            "sub_port": sub_port,
+            "send_timeout": send_timeout,
+            "connection_retries": connection_retries,
+            "auto_start": auto_start,
+            "verbose": verbose,
+        }
+        if settings is None:
+            settings = ClientSettings(**arguments)
+        else:
+            _check_alone(arguments)
+        self.settings = settings
         self._registered: list[Subscription] = []
         """Of callbacks that are decorated, and not subscribed yet."""
         self._set_up(settings)

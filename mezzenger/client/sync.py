@@ -38,7 +38,7 @@ class Mezzenger(Client):
         auto_start: Receive from the start. If not, no thread is started, sending and subscribing work, and what
             arrives reaches its callback after ``start()``.
         verbose: Log every message at level DEBUG.
-        settings: All of these and more; given alone.
+        settings: All of these and more; given alone, without any of them.
 
     Raises:
         ConfigurationError: An argument is not valid.

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from mezzenger import AsyncMezzenger, Mezzenger
+from mezzenger import AsyncMezzenger, ClientSettings, ConfigurationError, Mezzenger
 from mezzenger.client.dead import AsyncDeadLetters, DeadLetters
 from mezzenger.client.groups import AsyncGroups, Groups
 from mezzenger.client.retained import AsyncRetainedMessages, RetainedMessages
@@ -153,6 +153,20 @@ def test_the_names_are_the_same(kind: type, other: type) -> None:
 def test_they_are_made_alike() -> None:
     """The constructors take the same."""
     assert inspect.signature(Mezzenger) == inspect.signature(AsyncMezzenger)
+    defaults = {key: field.default for key, field in ClientSettings.model_fields.items()}
+    parameters = inspect.signature(Mezzenger).parameters.items()
+    assert {key: taken.default for key, taken in parameters if key != "settings"}.items() <= defaults.items()
+
+
+@pytest.mark.parametrize("kind", [Mezzenger, AsyncMezzenger])
+def test_settings_are_given_alone(kind: Callable[..., object]) -> None:
+    """An argument beside settings is an error, which says where it belongs; it is not ignored."""
+    with pytest.raises(ConfigurationError) as caught:
+        kind("10.0.0.5", send_port=7302, settings=ClientSettings(sub_port=7301))
+    assert caught.value.problems == [
+        f"{argument}: cannot be given beside settings; set it there: ClientSettings({there}, ...)"
+        for argument, there in (("server_address", "server_address='10.0.0.5'"), ("send_port", "send_port=7302"))
+    ]
 
 
 @pytest.mark.parametrize(("kind", "other", "name"), [*members(PAIRS)])
