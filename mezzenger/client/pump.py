@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
+from mezzenger.client.bell import FOR_EVER, Bell
 from mezzenger.client.line import Line
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.client.sleep import Sleeping
@@ -43,7 +44,7 @@ class Blocked(Waiter):
     def __init__(self, pump: "Pump", ticket: int = 0) -> None:
         super().__init__(ticket)
         self._pump = pump
-        self.event = threading.Event()
+        self.bell = Bell()
 
     async def wait(self) -> None:
         """Block the thread until the ticket is done.
@@ -59,14 +60,15 @@ class Blocked(Waiter):
 
     def notify(self) -> None:
         """Let the thread go on, if only to see that it has to wait."""
-        self.event.set()
+        self.bell.ring()
 
 
 class Pump(Runner):
     """Runs a session with threads; all that it calls is called with the lock held, ``before_sleep`` excepted.
 
-    The lock is no reentrant one, and who waits lets go of it. Who leads gives up the lead, too, to tell the log
-    something: a handler of the log may use the client to send it on, and wait for the server.
+    The lock is no reentrant one. Who waits lets go of it, within the block that takes it again: a signal handler may
+    raise at any time. Who leads gives up the lead, too, to tell the log something: a handler of the log may use the
+    client to send it on, and wait for the server.
 
     Args:
         session: To be used through this object only.
@@ -158,7 +160,7 @@ class Pump(Runner):
         leader_deadline = self._leader_deadline
         if leader_deadline is None:
             self._is_stand_in_needed = True
-            self._stand_in.event.set()
+            self._stand_in.bell.ring()
         # A leader that is not asleep has asked already, and does not know yet.
         elif not _AT_ONCE < leader_deadline <= deadline:
             self._sleep.wake()
@@ -197,7 +199,7 @@ class Pump(Runner):
     def rouse(self) -> None:
         """Have the callback thread look whether there is something to do."""
         with self._lock:
-            self._callbacks.event.set()
+            self._callbacks.bell.ring()
             self._sleep.wake()
 
     def stand_in(self) -> None:
@@ -208,7 +210,7 @@ class Pump(Runner):
                 with self._lock:
                     is_quiet, turns = turns == self._turns, self._turns
                     is_needed = self._is_stand_in_needed or is_quiet or not self._has_callbacks
-                    leads = is_needed and self._takes_lead()
+                    leads = is_needed and self._may_lead()
                     # A leader for as long as that has nothing to do; when it has, it wakes who is asleep.
                     self._is_stand_in_asleep = is_quiet and not leads
                     self._is_stand_in_needed = False
@@ -218,8 +220,7 @@ class Pump(Runner):
                         self._pass_lead_on()
                 self._tell()
                 if not leads:
-                    self._stand_in.event.wait(None if self._is_stand_in_asleep else _BUSY)
-                    self._stand_in.event.clear()
+                    self._stand_in.bell.wait(FOR_EVER if self._is_stand_in_asleep else _BUSY)
         except Exception as error:  # noqa: BLE001  # told by what it calls
             self._fail(error)
 
@@ -229,7 +230,7 @@ class Pump(Runner):
             self.session.close(error)
             self._carry_out()
             self._sleep.wake()
-            self._stand_in.event.set()
+            self._stand_in.bell.ring()
             self._pass_lead_on()
         self._tell()
 
@@ -240,7 +241,7 @@ class Pump(Runner):
             self._sleep.wake()
         elif self._leader_deadline is None:
             self._is_stand_in_needed = True
-            self._stand_in.event.set()
+            self._stand_in.bell.ring()
 
     def _fail(self, error: Exception) -> None:
         """See to it that whoever waits gets an error if the one who waits for all fails."""
@@ -259,7 +260,7 @@ class Pump(Runner):
                 while not is_over():
                     if self._untold:
                         return False
-                    if self._takes_lead():
+                    if self._may_lead():
                         self._lead(is_over)
                     else:
                         self._follow(waiter)
@@ -277,17 +278,18 @@ class Pump(Runner):
 
     def _follow(self, waiter: Blocked) -> None:
         self._followers[waiter] = None
-        self._lock.release()
         try:
-            waiter.event.wait()
-            waiter.event.clear()
+            self._lock.release()
+            waiter.bell.wait()
         finally:
             self._lock.acquire()
             del self._followers[waiter]
 
     def _lead(self, is_over: Callable[[], object]) -> None:
-        """Take in what arrives until it is over, or the log is to be told something; for who takes the lead."""
+        """Take in what arrives until it is over, or the log is to be told something; for who may lead."""
         try:
+            self._leader_deadline = _AT_ONCE
+            self._turns += 1
             while not (is_over() or self._untold):
                 self._take_in_more()
         finally:
@@ -306,8 +308,8 @@ class Pump(Runner):
             return
         sleep.watch(line.generation, line.descriptors)
         deadline = self._leader_deadline = min(now + _LONGEST_WAIT, self._due, math.inf if due is None else due)
-        self._lock.release()
         try:
+            self._lock.release()
             descriptors = sleep.until_signalled(deadline - now)
         finally:
             self._lock.acquire()
@@ -316,28 +318,24 @@ class Pump(Runner):
         self._receive(self.clock())
 
     def _send_what_is_due(self) -> None:
-        self._lock.release()
         try:
+            self._lock.release()
             self.before_sleep()
         finally:
             self._lock.acquire()
 
-    def _takes_lead(self) -> bool:
-        if self._leader_deadline is not None or self.session.state is State.CLOSED:
-            return False
-        self._leader_deadline = _AT_ONCE
-        self._turns += 1
-        return True
+    def _may_lead(self) -> bool:
+        return self._leader_deadline is None and self.session.state is not State.CLOSED
 
     def _pass_lead_on(self) -> None:
         if self._leader_deadline is not None:
             return
         for follower in self._followers:
-            follower.event.set()
+            follower.bell.ring()
             return
         if self._is_stand_in_asleep or not self._has_callbacks:
             self._is_stand_in_asleep = False
-            self._stand_in.event.set()
+            self._stand_in.bell.ring()
         if self.session.state is State.CLOSED:
             # Nobody will ever wait again.
             self._sleep.close()
@@ -371,5 +369,5 @@ class Pump(Runner):
     def _pass_on(self) -> bool:
         has_arrived = super()._pass_on()
         if has_arrived and self._callbacks in self._followers:
-            self._callbacks.event.set()
+            self._callbacks.bell.ring()
         return has_arrived

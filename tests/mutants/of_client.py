@@ -10,6 +10,15 @@ _DISPATCH: Final = "client/test_dispatch.py"
 
 MUTANTS: Final = (
     Mutant(
+        "an-interrupt-lets-go-twice",
+        "P4",
+        "who is interrupted right after letting go of the lock lets go of it once more",
+        "client/pump.py",
+        "        try:\n            self._lock.release()\n            waiter.bell.wait()\n",
+        "        self._lock.release()\n        try:\n            waiter.bell.wait()\n",
+        ("integration/test_interrupts.py",),
+    ),
+    Mutant(
         "a-fork-stops-the-parents-clients",
         "P6",
         "a forked child that ends takes its parent's clients with it",
