@@ -117,17 +117,15 @@ class ClientSession:
     def request(self, draft: Draft, now: float, deadline: float, *, elsewhere: bool = False) -> int:
         """Ask one subscriber of a name; the ticket is done when what its callback returned is here.
 
-        It is a message with ``ack=0``, and overtakes none that is held; ``elsewhere`` means: not this client, for its
-        callbacks wait for this.
+        Its message overtakes none that is held. ``elsewhere`` means: not this client, for its callbacks wait for this.
 
         Raises:
             MessageTooLarge: It is above the server's limit; nothing was sent.
             ClientStopped: The session is closed.
         """
         self._tickets.require_open()
-        frame = self.outgoing.pack(draft).frame
+        frame, behind = self.outgoing.pack(draft).frame, self.outgoing.last_held_unstored()
         ticket = self._tickets.issue(deadline)
-        behind = self.outgoing.last_held_unstored()
         self.requests.ask(ticket, Asked(draft.name, frame, deadline, deadline - now, elsewhere, behind))
         self._send_held(now)
         return ticket
