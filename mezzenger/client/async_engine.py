@@ -80,6 +80,7 @@ class AsyncEngine(Engine):
             try:
                 self._pump.run(lambda session, now: session.start(now))
                 await self._flush_session(self.patience)
+                super().check_usable()  # it may have been stopped meanwhile
             except BaseException:
                 self.is_stopping = True
                 self._close()
@@ -121,11 +122,11 @@ class AsyncEngine(Engine):
         if self._pump.is_deserted:
             self.stop()
             return
-        if self._is_connected:
-            self._pump.check_loop()
+        self._pump.open()
         self.is_stopping = True
         self.gather = self._ask_first
         if not self._is_connected:
+            self._close()  # whoever connects it is told
             return
         if self._ending is None:
             self._lanes.stop()

@@ -72,8 +72,9 @@ class Dispatcher:
         with self._lifecycle:
             if self._thread is None and not self._is_stopping:
                 # Not a daemon: a program whose main thread has subscribed and ended goes on.
-                self._thread = threading.Thread(target=self._run, name="mezzenger-callbacks", daemon=False)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="mezzenger-callbacks", daemon=False)
+                thread.start()
+                self._thread = thread  # not one that could not be started
 
     def stop(self) -> None:
         """Begin no further callback."""
@@ -124,6 +125,7 @@ class Dispatcher:
             self._queue.append((arrival, counted))
 
     def _run(self) -> None:
+        self._thread = threading.current_thread()  # a callback may run, and ask, before who has started it goes on
         try:
             while (arrival := self._next()) is not None:
                 self._dispatch(arrival)

@@ -154,12 +154,13 @@ class Engine(ABC):
                 session.unsubscribe(name, group)
 
         waiter = self._submit(request)
-        self._subscribed()
         try:
+            self._subscribed()
             await waiter.wait()
-        except BaseException:
-            if waiter.is_done and waiter.error is None:
-                # The wait was broken off, and it may be active.
+        except BaseException as error:
+            # Any thread may collect a coroutine that was forgotten; the session is not to be touched there.
+            if waiter.error is None and not isinstance(error, GeneratorExit):
+                # It has not failed: it may be active, or become so.
                 with suppress(MezzengerError):
                     self._runner.run(undo)
             else:

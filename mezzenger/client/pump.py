@@ -100,8 +100,9 @@ class Pump(Runner):
 
     def start(self) -> None:
         """Start the I/O thread; to be called once."""
-        self._io_thread = threading.Thread(target=self.stand_in, name="mezzenger-io", daemon=True)
-        self._io_thread.start()
+        thread = threading.Thread(target=self.stand_in, name="mezzenger-io", daemon=True)
+        thread.start()
+        self._io_thread = thread  # not one that could not be started
 
     def join(self) -> None:
         """Wait until the I/O thread has ended, if there is one; it ends when the session is closed."""

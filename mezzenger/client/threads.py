@@ -107,8 +107,8 @@ class ThreadEngine(Engine):
     def _start_io(self) -> None:
         with self._lifecycle:
             if not self._is_receiving and not self.is_stopping:
-                self._is_receiving = True
                 self._pump.start()
+                self._is_receiving = True
                 if self._pump.is_attended:
                     self.gather = self._gathering()
 
@@ -120,7 +120,9 @@ class ThreadEngine(Engine):
             self._close()
 
     def _close(self) -> None:
-        self._pump.close()
-        self._pump.join()
-        self._has_stopped.set()
-        lifetime.ended(self)
+        try:
+            self._pump.close()
+            self._pump.join()
+        finally:
+            self._has_stopped.set()
+            lifetime.ended(self)

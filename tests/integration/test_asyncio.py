@@ -32,7 +32,16 @@ from mezzenger import (
 )
 from mezzenger.client.extras import SendOptions
 from mezzenger.client.messages import Messages
-from tests.integration.processes import Ports, free_ports, patient, read_line, running, server_process, wait_for
+from tests.integration.processes import (
+    Ports,
+    free_ports,
+    open_files,
+    patient,
+    read_line,
+    running,
+    server_process,
+    wait_for,
+)
 
 SECONDS: Final = 30.0
 LOOPS: Final = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -368,6 +377,35 @@ def test_not_connected(server: MezzengerServer) -> None:
             await mc
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_stopped_before_it_is_connected(server: MezzengerServer, is_answered: bool) -> None:
+    """Whoever connects it is told, even if the server has answered, and nothing is left of the connection."""
+
+    async def work() -> None:
+        mc = client(server)
+        starting = [asyncio.create_task(mc.start()) for _ in range(2)]
+        await asyncio.sleep(0)
+        [waiter] = mc._engine._pump._waiting.values()
+        # It is known one turn before the task knows.
+        while is_answered and not waiter.is_done:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await mc.stop()
+        assert (mc.stopped(), mc.state) == (True, "closed")
+        for outcome in await asyncio.gather(*starting, return_exceptions=True):
+            assert isinstance(outcome, ClientStopped)
+        with pytest.raises(ClientStopped):
+            await mc.send_message("name", 1)
+        never_connected = client(server)
+        await never_connected.stop()
+        assert never_connected.state == "closed"
+        with pytest.raises(ClientStopped):
+            await never_connected
+
+    files = open_files()
+    asyncio.run(work())
+    wait_for(lambda: open_files() <= files)
 
 
 class TestAnotherLoop:

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from mezzenger import (
     ServerUnreachable,
     State,
 )
+from mezzenger.client import lifetime
 from tests.integration.conftest import Connect, NewClient, both_clients, only_threads
 from tests.integration.processes import free_ports, open_files, patient, read_line, running, server_process, wait_for
 
@@ -501,6 +502,41 @@ def test_a_subscription_during_a_break_becomes_active(connect: Connect, server: 
         client.send_message("name", 1)
         wait_for(lambda: arrived == [1])
         client.stop()
+
+
+@only_threads
+def test_no_thread_can_be_started(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is raised where one is needed, and undone: the client can be used without, and stopped."""
+    start, refused, running = threading.Thread.start, {"mezzenger-io"}, set(lifetime._running)
+
+    def start_some(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def refuses(use: Callable[[], object]) -> None:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            use()
+
+    def subscribe() -> None:
+        client.subscribe("name", lambda payload, _msg: arrived.append(payload))
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    arrived: list[object] = []
+    refuses(connect)
+    assert set(lifetime._running) <= running
+    client = connect(auto_start=False)
+    refuses(client.start)
+    client.send_message("name", 1, ack=1)
+    refused.clear()
+    refused.add("mezzenger-callbacks")
+    refuses(client.start)
+    refuses(subscribe)
+    client.send_message("name", 2, ack=1)
+    refused.clear()
+    client.start()
+    subscribe()
+    wait_for(lambda: arrived == [1, 2])
 
 
 @only_threads

@@ -370,4 +370,13 @@ MUTANTS: Final = (
         "if asked.deadline > now:",
         ("protocol/test_session_requests.py",),
     ),
+    Mutant(
+        "subscribed-without-a-thread",
+        "P5",
+        "a subscription stays although no thread can be started that would run its callback",
+        "client/engine.py",
+        "if waiter.error is None and not isinstance(error, GeneratorExit):",
+        "if waiter.error is None and waiter.is_done:",
+        ("integration/test_client.py::test_no_thread_can_be_started",),
+    ),
 )
