@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -15,6 +16,9 @@ system gives to another thread, does not end the wait."""
 
 class Client(Protocol):
     """What must be known of a client to end it."""
+
+    is_stopping: bool
+    """Whether ``stop`` was called."""
 
     def stop(self) -> None:
         """Finish what is under way, and disconnect."""
@@ -40,22 +44,34 @@ def ended(client: Client) -> None:
 
 
 def _wait_for_callbacks() -> None:
-    """Let a program whose main thread has ended go on as long as it has subscribed, until Ctrl-C."""
-    if getattr(sys, "last_type", None) is KeyboardInterrupt:
-        # Ctrl-C has ended the main thread, while it subscribed, say: there must be no need for a second one.
-        _stop_all()
-        return
+    """Let a program whose main thread has ended go on as long as it has subscribed, until Ctrl-C.
+
+    It does not go on if an exception has ended the main thread: it would look alive to who has started it.
+    """
     try:
-        for client in list(_running):
-            while not client.join_callbacks(_GLANCE):
-                pass
+        if getattr(sys, "last_type", None) is None:
+            for client in list(_running):
+                while not client.join_callbacks(_GLANCE):
+                    pass
+        elif any(client.is_stopping and not client.join_callbacks(0) for client in _running):
+            _end_at_once()  # Ctrl-C has ended ``stop``, too
     except KeyboardInterrupt:
+        pass
+    try:
         _stop_all()
+    except KeyboardInterrupt:
+        _end_at_once()
 
 
 def _stop_all() -> None:
     for client in list(_running):
         client.stop()
+
+
+def _end_at_once() -> None:
+    """End the program though a callback runs, as Ctrl-C ends one that does not know Python."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _tell_copies() -> None:

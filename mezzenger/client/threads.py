@@ -1,5 +1,6 @@
 """An engine with threads: one for callbacks, and one that sends and receives while the others do not."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +15,11 @@ from mezzenger.client.pump import Pump
 from mezzenger.client.sleep import Sleep
 from mezzenger.protocol.session import ClientSession
 from mezzenger.settings import ClientSettings
+
+_PATIENCE: Final = 2.0
+"""Seconds after which who waits for the end is told what it waits for."""
+
+logger = logging.getLogger("mezzenger.client")
 
 
 def socket_pump(session: ClientSession, settings: ClientSettings) -> Pump:
@@ -88,7 +94,9 @@ class ThreadEngine(Engine):
             return
         if is_first and not self.dispatcher.has_started:
             self._disconnect()
-        self._has_stopped.wait()
+        if not self._has_stopped.wait(_PATIENCE):
+            logger.warning("still stopping: a callback has not returned yet, or the server has not answered")
+            self._has_stopped.wait()
 
     def join_callbacks(self, seconds: float) -> bool:
         """Wait so long at most until no callback will run any more, and return whether that is so.
