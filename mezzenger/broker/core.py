@@ -215,6 +215,7 @@ class Broker:
                     self._memberships.not_added(change, reason, fit_text(text))
                 case DropGroup():
                     self._memberships.not_dropped(change)
+                    self._deliveries.pending.awaited.rerouted()
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Take note of what was read from the store: deliver it."""
@@ -379,6 +380,7 @@ class Broker:
             case Discard():
                 self._dead_letters.left(change)
             case AddGroup():
+                self._deliveries.pending.awaited.rerouted()
                 self._memberships.added(change)
             case DropGroup():
                 self._memberships.dropped(change)

@@ -142,6 +142,7 @@ class Deliveries:
         """Subscribe a peer to a name or pattern, and deliver all that is pending of what it did not get so far."""
         queues = [queue for queue in self._subscribers.queues(pattern) if not self._is_served(peer, queue)]
         self._routing.add(pattern, peer)
+        self.pending.awaited.rerouted()
         for queue in queues:
             for entry in list(self.pending.named(queue)):
                 if entry.due is None:
@@ -153,6 +154,7 @@ class Deliveries:
     def unsubscribe(self, peer: Peer, pattern: str, now: float) -> None:
         """Unsubscribe a peer, and take back what it has of what it gets no more."""
         self._routing.remove(pattern, peer)
+        self.pending.awaited.rerouted()
         queues = [queue for queue in self._subscribers.queues(pattern) if not self._is_served(peer, queue)]
         self._subscribers.unsubscribed(peer, lambda entry: self._release(peer, entry, now))
         self._subscribers.use_credit(peer, now)
@@ -161,6 +163,7 @@ class Deliveries:
 
     def join(self, group: Group, member: Member, now: float) -> None:
         """Let a member join its group, and give it what waits."""
+        self.pending.awaited.rerouted()
         self._members.joined(group, member, now)
 
     def leave(self, member: Member, now: float) -> None:
@@ -178,6 +181,7 @@ class Deliveries:
     def lost(self, peer: Peer, now: float) -> None:
         """Take back what a peer had that is gone."""
         patterns = self._routing.forget(peer)
+        self.pending.awaited.rerouted()
         queues = [queue for pattern in patterns for queue in self._subscribers.queues(pattern)]
         self._subscribers.lost(peer, lambda entry: self._release(peer, entry, now))
         members = list(peer.members.values())

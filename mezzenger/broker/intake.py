@@ -13,7 +13,6 @@ from mezzenger.broker.routing import Routing
 from mezzenger.errors import ProtocolError
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Command, Confirm, Hello, Refuse, fit_text
-from mezzenger.protocol.splitting import split
 from mezzenger.queues import is_group
 
 
@@ -158,15 +157,12 @@ class Intake:
 
     def _copies(self, publication: Publication) -> list[Copy]:
         """Return what is to be stored of a frame: a copy for each queue, and each message alone where members share."""
-        header, frame = publication.header, publication.frame
+        header = publication.header
         copies = []
-        parts: tuple[bytes, ...] = ()
         for queue in self._routing.queues(header.name):
-            if is_group(queue) and header.messages > 1:
-                parts = parts or split(frame, header)
-                copies.append(Copy(queue, parts, sum(map(len, parts))))
-            else:
-                copies.append(Copy(queue, (frame,), len(frame)))
+            is_parted = is_group(queue) and header.messages > 1
+            size = publication.parts_size if is_parted else len(publication.frame)
+            copies.append(Copy(queue, is_parted, size))
         return copies
 
     def _store(self, publication: Publication, copies: Sequence[Copy]) -> None:
@@ -180,8 +176,9 @@ class Intake:
             self._effects.append(Refusal(header.client, header.sequence, is_lifted=True))
         numbers: dict[str, int] = {}
         for copy in copies:
-            for frame in copy.frames:
-                messages = header.messages // len(copy.frames)
+            frames = publication.parts if copy.is_parted else (publication.frame,)
+            for frame in frames:
+                messages = header.messages // len(frames)
                 numbers[copy.queue] = self._store_frame(publication, copy.queue, frame, messages)
         if publication.due is None:
             name, queue = header.name, next(iter(numbers))
@@ -191,7 +188,7 @@ class Intake:
             )
 
     def _store_frame(self, publication: Publication, queue: str, frame: bytes, messages: int) -> int:
-        header, _, due, expires = publication
+        header, due, expires = publication.header, publication.due, publication.expires
         size = len(frame)
         self._room.taken(queue, messages, size)
         number = self.next_number()

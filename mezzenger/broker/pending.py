@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mezzenger.broker.awaited import Awaited
 from mezzenger.broker.backlog import Backlog
 from mezzenger.broker.effects import Load, Requeue
 from mezzenger.broker.entry import Entry
@@ -41,6 +42,8 @@ class Pending:
         self.dead = Kept()
         self.last: dict[str, int] = {}
         """By name, the number of the last message that is kept for new subscribers, if that is pending for them."""
+        self.awaited = Awaited()
+        """Is told what changes."""
         self._sweep_settled: set[int] | None = None
         self._entries: dict[int, Entry] = {}
         self._backlogs: dict[str, Backlog] = {}
@@ -113,6 +116,7 @@ class Pending:
         """Take out an entry for good."""
         del self._entries[entry.number]
         self._settled(entry.queue, entry.number)
+        self.awaited.changed(entry.queue)
         entry.due = None
         backlog = self._backlogs[entry.queue]
         backlog.settle(entry)
@@ -126,6 +130,7 @@ class Pending:
     def settle_unseen(self, waiting: Waiting) -> None:
         """Take out for good what is not in memory."""
         self._settled(waiting.name, waiting.number)
+        self.awaited.changed(waiting.name)
         backlog = self._count(waiting.name, -1, -waiting.messages, -waiting.size)
         if backlog.load is not None:
             backlog.settled.add(waiting.number)
@@ -174,6 +179,7 @@ class Pending:
             backlog.sort()
         backlog.load = None
         backlog.settled.clear()
+        self.awaited.changed(load.name)
         if rows:
             backlog.last = max(backlog.last, rows[-1].number)
         else:
@@ -182,6 +188,7 @@ class Pending:
 
     def drop(self, queue: str) -> int:
         """Forget a queue of which nothing is in memory; return how many messages were in it."""
+        self.awaited.rerouted()
         backlog = self._backlogs.pop(queue, None)
         if backlog is None:
             return 0
@@ -200,6 +207,8 @@ class Pending:
         if backlog is None:
             return None
         offered = backlog.offered()
+        # Nothing is read any more for who waits for that.
+        self.awaited.changed(name)
         for entry in backlog.evict():
             del self._entries[entry.number]
             entry.due = None
@@ -229,6 +238,8 @@ class Pending:
         self.last.pop(queue, None)
         backlog = self._backlog(heir)
         backlog.adopt(former)
+        self.awaited.changed(queue)
+        self.awaited.changed(heir)
 
     def schedule(self, entry: Entry, due: float) -> None:
         """Have the entry returned by ``take_due`` at that time, and at no other."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, NamedTuple
 
 from mezzenger.broker.leaving import Leaving
@@ -27,13 +28,13 @@ class RoomOptions:
 
 
 class Copy(NamedTuple):
-    """What is to be stored in one queue."""
+    """What is to be stored in one queue: all of one publish."""
 
     queue: str
-    frames: tuple[bytes, ...]
-    """All of one publish: the frame itself, or each of its messages as a frame of its own."""
+    is_parted: bool
+    """Whether each message is a frame of its own."""
     size: int
-    """In bytes, of all of them."""
+    """In bytes, of all frames."""
 
 
 class Lack(NamedTuple):
@@ -44,6 +45,8 @@ class Lack(NamedTuple):
     text: str
     cures: frozenset[Overflow]
     """What there can be room by: none if it is too much even where nothing else is stored."""
+    needs: tuple[int, int] | None = None
+    """How many messages and bytes must be free, if there is too little room in the whole server."""
 
 
 class Room:
@@ -73,6 +76,7 @@ class Room:
 
     def answered(self, name: str, messages: int, size: int) -> None:
         """Take note that the store has answered."""
+        self._pending.awaited.changed(name)
         self._size -= size
         self._storing -= messages
         waiting, waiting_size = self._under_way.pop(name)
@@ -82,6 +86,12 @@ class Room:
     def is_filling(self, name: str) -> bool:
         """Whether frames of a name are on their way to the store."""
         return name in self._under_way
+
+    def spare(self) -> tuple[float, int]:
+        """Return for how many messages and bytes there is room in the whole server; less than 0 if it is too full."""
+        limit = inf if self._options.max_pending is None else self._options.max_pending
+        messages = limit - self._pending.messages - self._storing
+        return messages, self._options.max_pending_size - self._pending.whole_size - self._size
 
     def lacks(self, name: str, messages: int, copies: Sequence[Copy], leaving: Leaving | None = None) -> list[Lack]:
         """Return why there is no room for so many messages of a name, if there is none.
@@ -120,13 +130,14 @@ class Room:
             own, _ = self._own(copies, leaving)
             helps = _ALL if waiting - own + messages <= limit else _WAITING
             cures = _NONE if messages > limit else helps
-            lacks.append(Lack(self._largest(copies, leaving), _text(what, limit, "server.max_pending"), cures))
+            text = _text(what, limit, "server.max_pending")
+            lacks.append(Lack(self._largest(copies, leaving), text, cures, (messages, size)))
         waiting, limit = self._pending.whole_size + self._size - leaving.size, self._options.max_pending_size
         if waiting + size > limit:
             _, own = self._own(copies, leaving)
             helps = _DROPPING if waiting - own + size <= limit else _WAITING
             cures = _NONE if size > limit else helps
-            lacks.append(Lack(self._largest(copies, leaving), self._size_text(size), cures))
+            lacks.append(Lack(self._largest(copies, leaving), self._size_text(size), cures, (messages, size)))
         return lacks
 
     def _in_queue(self, queue: str, leaving: Leaving) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from types import FrameType
 from mezzenger.broker import backlog
 from mezzenger.broker.effects import Load
 from mezzenger.policy import Overflow
-from tests.broker.broker_driver import POLICY, A, Driver
+from mezzenger.protocol.commands import Ping
+from tests.broker.broker_driver import POLICY, A, B, C, Driver
 from tests.broker.test_overflow import SIZE, waiting
 
 
@@ -81,3 +82,68 @@ class TestWhatNobodyIsServedFrom:
         assert reads < 9
         driver.commit()
         assert len(waiting(driver)) == 10
+
+
+class TestWhatIsHeld:
+    """What waits for room is tried again when something has changed that it waits for."""
+
+    def test_another_clients_command(self) -> None:
+        """It costs nothing more, however many names wait for room in the whole server."""
+
+        def steps(names: int) -> int:
+            driver = Driver(max_pending=1, overflow="block")
+            driver.join(A)
+            driver.join(C)
+            driver.stored(A, 1, name="full")
+            for number in range(names):
+                driver.publish(A, 2 + number, f"name.{number}")
+            return steps_of(lambda: driver.say(C, Ping(1)))
+
+        assert steps(500) == steps(1)
+
+    def test_room_for_one(self) -> None:
+        """When there is room for one, one is tried."""
+
+        def steps(names: int) -> int:
+            driver = Driver(max_pending=2, overflow="block")
+            driver.join(A)
+            driver.join(B, "full")
+            driver.stored(A, 1, 2, name="full")
+            for number in range(names):
+                driver.publish(A, 3 + number, f"name.{number}")
+            spent = steps_of(lambda: driver.ack(B, 1))
+            driver.commit()
+            assert waiting(driver, "name.0") == [3]
+            return spent
+
+        assert steps(500) == steps(2)
+
+    def test_room_elsewhere(self) -> None:
+        """What leaves another queue does not concern what waits for room in its own."""
+
+        def steps(names: int) -> int:
+            driver = Driver(rules=[("name.*", replace(POLICY, overflow="block", max_pending=1))])
+            driver.join(A)
+            driver.join(B, "a")
+            for number in range(names):
+                driver.stored(A, 2 * number + 1, name=f"name.{number}")
+                driver.publish(A, 2 * number + 2, f"name.{number}")
+            driver.stored(A, 5000)
+            return steps_of(lambda: driver.ack(B, names + 1))
+
+        assert steps(200) == steps(1)
+
+    def test_a_batch_for_a_group(self) -> None:
+        """It is not divided into its messages before it is known that there is room for it."""
+
+        def steps(messages: int) -> int:
+            driver = Driver(rules=[("a", replace(POLICY, overflow="block", max_pending=1000))])
+            driver.member(B, "a")
+            driver.join(A)
+            driver.publish(A, 1, payloads=[b"x"] * 1000)
+            driver.commit()
+            first, *_ = driver.delivered(B)
+            driver.publish(A, 2000, payloads=[b"x"] * messages)
+            return steps_of(lambda: driver.ack(B, first))
+
+        assert steps(500) == steps(5)
