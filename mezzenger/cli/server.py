@@ -3,6 +3,7 @@
 import logging
 import signal
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
 
@@ -14,6 +15,8 @@ from mezzenger.cli.check import show
 from mezzenger.cli.exits import reported
 from mezzenger.cli.logs import log_to_stderr
 from mezzenger.settings import Settings
+
+logger = logging.getLogger("mezzenger.server")
 
 _COMMAND: Final = "mezzenger-server"
 
@@ -54,21 +57,26 @@ def _serve(
         "verbose": verbose or None,
     }
     with reported(_COMMAND):
+        file = Settings.find_file(config)
         settings = Settings.load(config, server=given)
         # Loads the server's half only now: --help and wrong settings do without it.
         server = mezzenger.MezzengerServer(settings.server, settings.channels)
         if check_config:
-            show(settings.server, settings.channels)
+            show(file, settings.server, settings.channels)
         else:
-            _run(server)
+            _run(file, server)
 
 
-def _run(server: "mezzenger.MezzengerServer") -> None:
+def _run(file: Path | None, server: "mezzenger.MezzengerServer") -> None:
     level = logging.DEBUG if server.settings.verbose else logging.INFO
     log_to_stderr(level, "%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, _interrupt)
     # Before it has begun to serve, or again after it has stopped.
     with suppress(KeyboardInterrupt):
+        if file is None:
+            logger.info("no configuration file")
+        else:
+            logger.info("configuration file %s", file)
         server.run()
 
 

@@ -10,7 +10,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, title=title, title_justify="left")
+    # A file's name may hold brackets, which are markup in a str.
+    table = Table(*columns, title=title and Text(title, "table.title"), title_justify="left")
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)

@@ -150,6 +150,10 @@ class MezzengerServer:
 
     def _on_ready(self) -> None:
         logger.info("listening on %s, pub_port %d, recv_port %d", self.settings.bind, self.pub_port, self.recv_port)
+        if self.settings.persist_file is None:
+            logger.info("without persist_file: ack=1 messages are kept in memory only")
+        else:
+            logger.info("ack=1 messages are kept in %s", self.settings.persist_file.absolute())
         self._ready.set()
 
 

@@ -17,7 +17,7 @@ from mezzenger.settings.outline import outline_of
 from mezzenger.settings.problems import problems_of
 from mezzenger.settings.resend import ResendSettings
 from mezzenger.settings.section import Section, compared
-from mezzenger.settings.sources import Gathered
+from mezzenger.settings.sources import Gathered, find_file
 from mezzenger.units import Duration, Size
 
 
@@ -146,6 +146,12 @@ class Settings(Section):
                 # Any other error would be one of all channels, without the path of the key.
                 raise ValidationError.from_exception_data("channels", wrong)
         return channels
+
+    @staticmethod
+    def find_file(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Path | None:
+        """Return the YAML file that ``load`` reads, with its folder; None if there is none."""
+        file = find_file(path, os.environ if environ is None else environ)
+        return None if file is None else Path(file).absolute()
 
     @classmethod
     def load(

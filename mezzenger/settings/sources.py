@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ _FILE_VARIABLE: Final = "MEZZENGER_CONFIG"
 _PLACES: Final = ("mezzenger.yaml", "~/.config/mezzenger/mezzenger.yaml", "/etc/mezzenger/mezzenger.yaml")
 
 _NULL: Final = "tag:yaml.org,2002:null"
+
+_NEARLY: Final = 0.9
+"""As similar as a setting must be to a variable that may be another program's, such as MEZZENGER_SERVER_PORT."""
 
 
 class Gathered:
@@ -41,8 +45,12 @@ class Gathered:
         Raises:
             ConfigurationError: The file cannot be read, or is no YAML.
         """
-        file, text = _find_file(path, environ)
-        self._add_node(file, (), _compose(file, text), self._outline)
+        file = find_file(path, environ)
+        if file is not None:
+            prefix = (
+                "" if path is not None or file != environ.get(_FILE_VARIABLE) else f"environment {_FILE_VARIABLE}: "
+            )
+            self._add_node(file, (), _compose(file, _read(file, prefix)), self._outline)
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
         """Add what variables such as ``MEZZENGER_SERVER__PUB_PORT`` say."""
@@ -51,6 +59,8 @@ class Gathered:
             first, separator, _ = name.removeprefix(_PREFIX).partition(_SEPARATOR)
             if name.startswith(_PREFIX) and first and separator:
                 self._add_variable(name, value)
+            elif name.startswith(_PREFIX) and not separator:
+                self._refuse_if_meant(name, value)
 
     def add_arguments(self, arguments: Mapping[str, object], path: KeyPath = ()) -> None:
         """Add keyword arguments of the section at this path; ``None`` means not given."""
@@ -112,6 +122,15 @@ class Gathered:
             self._add_section((*path, word), origin)
         self.problems.append(f"{origin}: {dotted(tuple(words))}: {NO_SECTION} (got {shown(value)})")
 
+    def _refuse_if_meant(self, name: str, value: str) -> None:
+        """Note as a problem that a variable looks like a setting, for it would have no effect."""
+        known = {"_".join(path): path for path in self._outline.paths() if len(path) > 1}
+        similar = get_close_matches(name.removeprefix(_PREFIX).lower(), known, n=1, cutoff=_NEARLY)
+        # Of a service named mezzenger-server-pub, orchestrators tell where it is: tcp://10.0.0.5:7201.
+        if similar and "://" not in value:
+            meant = _PREFIX + _SEPARATOR.join(known[similar[0]]).upper()
+            self.problems.append(f"environment {name}: unknown variable; did you mean {meant}, with two underscores?")
+
     def _add_section(self, path: KeyPath, origin: str) -> None:
         self._section_at(path)
         self.origins.setdefault(path, origin)
@@ -128,21 +147,21 @@ class Gathered:
         return self._sections[path]
 
 
-def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return a file's name and text; both empty if none is named and none is in the usual places."""
+def find_file(path: str | Path | None, environ: Mapping[str, str]) -> str | None:
+    """Return a file's name; None if none is named and none is in the usual places."""
     if path is not None:
-        return str(path), _read(str(path))
+        return str(path)
     if named := environ.get(_FILE_VARIABLE):
-        return named, _read(named, f"environment {_FILE_VARIABLE}: ")
+        return named
     for place in _PLACES:
         # Unlike their twins in pathlib, these two never raise: there may be no home, or none that we may enter.
         file = os.path.expanduser(place)  # noqa: PTH111
         if os.path.exists(file):  # noqa: PTH110
-            return file, _read(file)
-    return "", ""
+            return file
+    return None
 
 
-def _read(file: str, prefix: str = "") -> str:
+def _read(file: str, prefix: str) -> str:
     try:
         return Path(file).read_text("utf-8-sig")
     except OSError as error:

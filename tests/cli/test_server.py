@@ -53,7 +53,7 @@ def test_precedence(commands: Commands) -> None:
 def test_check_config_says_that_all_is_fine(commands: Commands) -> None:
     """On a pipe the settings are YAML; flags are among them."""
     result = commands.run(SERVER, "--check-config", "--verbose")
-    assert "The configuration is fine" in result.stdout
+    assert result.stdout.startswith("# The configuration is fine. There is no file. These settings of the server hold:")
     assert list(settings_of(result)) == list(mezzenger.ServerSettings.model_fields)
     settings = mezzenger.ServerSettings.model_validate(settings_of(result))
     assert settings == mezzenger.ServerSettings(verbose=True)
@@ -70,7 +70,9 @@ channels:
   greetings: {groups: [workers, "käfer"]}
 """
     file.write_text(text, "utf-8")
-    printed = settings_of(commands.run(SERVER, "--check-config"))
+    result = commands.run(SERVER, "--check-config")
+    printed = settings_of(result)
+    assert result.stdout.startswith(f"# The configuration is fine. The file is {file}. These settings")
     assert printed["resend"]["initial"] == 2
     assert printed["channels"]["*"] == {"resend": {"max": 600}, "ttl": 3600, "delay": 0, "groups": []}
     channels = printed.pop("channels")
@@ -91,10 +93,12 @@ def test_check_config_is_read_as_it_was_written(commands: Commands) -> None:
 
 
 def test_check_config_of_a_file_whose_name_is_no_text(commands: Commands) -> None:
-    """It can be read again, however long it is."""
+    """It can be read again, however long it is, and whatever the configuration file itself is called."""
     odd = os.fsdecode(b"caf\xe9, long \t and \x7f" * 20)
-    printed = settings_of(commands.run(SERVER, "--check-config", "--persist-file", odd))
-    assert printed["persist_file"] == odd
+    file = commands.folder / os.fsdecode(b"caf\xe9\npub_port: 1")
+    file.touch()
+    printed = settings_of(commands.run(SERVER, "--check-config", "--persist-file", odd, "--config", file))
+    assert (printed["persist_file"], printed["pub_port"]) == (odd, 7201)
 
 
 def test_check_config_is_utf8(commands: Commands) -> None:
@@ -110,7 +114,7 @@ def test_check_config_on_a_terminal(commands: Commands) -> None:
     with terminal() as (ours, theirs), commands.started(SERVER, "--check-config", stdout=theirs) as process:
         shown = read_until(ours, "┘".encode()).decode()
         assert process.wait(20) == 0
-    assert "The configuration is fine" in shown
+    assert f"The configuration is fine. The file is {commands.folder / 'mezzenger.yaml'}." in " ".join(shown.split())
     assert "│ pub_port" in shown
     assert "Port that hands messages out" in shown
     assert "│ resend.initial" in shown
@@ -164,19 +168,37 @@ def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(commands: Commands, number: signal.Signals) -> None:
-    """The log tells time, level and ports; after SIGTERM or SIGINT it is complete, and the exit code is 0."""
+    """The log tells time, level, file and ports; after SIGTERM or SIGINT it is complete, and the exit code is 0."""
     with commands.started(SERVER, *FREE_PORTS) as process:
         time, clock, level, message = read_line(process, "stderr").split(" ", 3)
         assert (len(time), len(clock), level) == (10, 12, "INFO")
-        assert message.startswith("listening on 127.0.0.1, pub_port ")
+        assert message == "no configuration file"
+        assert " INFO listening on 127.0.0.1, pub_port " in read_line(process, "stderr")
+        assert read_line(process, "stderr").endswith(
+            " INFO without persist_file: ack=1 messages are kept in memory only"
+        )
         process.send_signal(number)
         assert read_line(process, "stderr").endswith("INFO stopped")
         assert process.wait(20) == 0
 
 
+def test_the_log_names_the_files(commands: Commands) -> None:
+    """Which configuration it is, and which file keeps messages; an empty text that takes that back is seen there."""
+    config, messages = commands.folder / "mezzenger.yaml", commands.folder / "messages.db"
+    config.write_text("server: {persist_file: messages.db}")
+    for given, last in [
+        ((), f"ack=1 messages are kept in {messages}"),
+        (("--persist-file", ""), "without persist_file: ack=1 messages are kept in memory only"),
+    ]:
+        with commands.started(SERVER, *given, *FREE_PORTS) as process:
+            lines = [read_line(process, "stderr").partition(" INFO ")[2] for _ in range(3)]
+        assert (lines[0], lines[2]) == (f"configuration file {config}", last)
+
+
 def test_verbose(commands: Commands) -> None:
     """With --verbose the log tells what happens to a message."""
     with commands.started(SERVER, "--verbose", *FREE_PORTS) as process:
+        read_line(process, "stderr")
         words = read_line(process, "stderr").replace(",", "").split()
         pub_port, recv_port = int(words[words.index("pub_port") + 1]), int(words[words.index("recv_port") + 1])
         with mezzenger.Mezzenger(send_port=recv_port, sub_port=pub_port) as client:

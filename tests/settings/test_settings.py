@@ -73,11 +73,25 @@ class TestSources:
 
     @pytest.mark.parametrize(
         "name",
-        ["MEZZENGER_SERVER", "MEZZENGER_SERVER_PORT", "MEZZENGER___X", "SERVER__PUB_PORT", "XMEZZENGER_SERVER__X"],
+        [
+            "MEZZENGER_SERVER",
+            "MEZZENGER_SERVER_PORT",
+            "MEZZENGER_SERVER_PORT_7201_TCP_PORT",
+            "MEZZENGER_SERVER_SERVICE_PORT_PUB",
+            "MEZZENGER_CHANNELS",
+            "MEZZENGER___X",
+            "SERVER_PUB_PORT",
+            "SERVER__PUB_PORT",
+            "XMEZZENGER_SERVER__X",
+        ],
     )
     def test_other_variables_are_not_ours(self, name: str) -> None:
         """Only MEZZENGER_SECTION__KEY is read; orchestrators set others that look similar."""
         assert Settings.load(environ={name: "99999"}) == Settings()
+
+    def test_a_link_to_a_service_is_not_ours(self) -> None:
+        """An orchestrator sets this one if there is a service named mezzenger-server-pub."""
+        assert Settings.load(environ={"MEZZENGER_SERVER_PUB_PORT": "tcp://10.0.0.5:7201"}) == Settings()
 
     def test_empty_text_takes_the_persist_file_back(self) -> None:
         """An argument or a variable can undo what the file sets, though neither can be null."""
@@ -136,6 +150,15 @@ class TestFiles:
             place.unlink()
         assert found == [1, 2, 3]
         assert Settings.load(environ={}) == Settings()
+
+    def test_which_one_it_is(self, tmp_path: Path) -> None:
+        """Who asks is told the file that is read, with its folder; None if there is none."""
+        assert Settings.find_file(environ={}) is None
+        write("")
+        assert Settings.find_file(environ={}) == Path.cwd() / "mezzenger.yaml"
+        variable = tmp_path / "variable.yaml"
+        assert Settings.find_file(environ={"MEZZENGER_CONFIG": str(variable)}) == variable
+        assert Settings.find_file("mine.yaml", environ={"MEZZENGER_CONFIG": str(variable)}) == Path.cwd() / "mine.yaml"
 
     def test_an_empty_variable_names_no_file(self) -> None:
         """``MEZZENGER_CONFIG=`` is the same as not setting it."""
@@ -312,6 +335,23 @@ class TestProblems:
             "environment MEZZENGER_SERVER__PUBPORT: server.pubport: unknown key; did you mean pub_port?",
             "environment MEZZENGER_CLIENT__CODEC: client.codec: must be 'pickle', 'msgpack', 'json' or 'raw' (got '')",
             "environment MEZZENGER_SEVER__PUB_PORT: sever: unknown key; did you mean server?",
+        ]
+
+    def test_one_underscore_where_two_are_meant(self) -> None:
+        """A variable that would not be read for that is refused, and the right one is named."""
+        assert problems_of_variables(
+            SERVER_PUB_PORT="7301",
+            SERVER_RESEND_MAX_ATTEMPTS="3",
+            SERVER_PERSISTFILE="a.db",
+            CLIENT_SERVER_ADDRESS="10.0.0.5",
+        ) == [
+            f"environment MEZZENGER_{name}: unknown variable; did you mean MEZZENGER_{meant}, with two underscores?"
+            for name, meant in (
+                ("SERVER_PUB_PORT", "SERVER__PUB_PORT"),
+                ("SERVER_RESEND_MAX_ATTEMPTS", "SERVER__RESEND__MAX_ATTEMPTS"),
+                ("SERVER_PERSISTFILE", "SERVER__PERSIST_FILE"),
+                ("CLIENT_SERVER_ADDRESS", "CLIENT__SERVER_ADDRESS"),
+            )
         ]
 
     def test_an_argument_is_named(self) -> None:
