@@ -47,9 +47,7 @@ class Gathered:
         """
         file = find_file(path, environ)
         if file is not None:
-            prefix = (
-                "" if path is not None or file != environ.get(_FILE_VARIABLE) else f"environment {_FILE_VARIABLE}: "
-            )
+            prefix = f"environment {_FILE_VARIABLE}: " if path is None and environ.get(_FILE_VARIABLE) else ""
             self._add_node(file, (), _compose(file, _read(file, prefix)), self._outline)
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
