@@ -115,16 +115,12 @@ class Backlog:
         """Put the window in order: what was read is older than what was there, as what was adopted may be."""
         self.window = dict(sorted(self.window.items()))
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing of it is in memory for its subscribers, or on its way to or from the store."""
-        return not (self.window or self.load or self.promised or self.others)
-
     def adopt(self, former: "Backlog") -> None:
-        """Take in all of another one that is quiet; it must be read."""
+        """Take in all of another one that has no window; it must be read."""
         self.frames += former.frames
         self.messages += former.messages
         self.size += former.size
+        self.others += former.others
         for entry in former.kept.values():
             entry.queue = self.name
         self.kept.update(former.kept)

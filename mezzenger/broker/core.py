@@ -16,6 +16,7 @@ from mezzenger.broker.dead_letters import DeadLetters
 from mezzenger.broker.deliveries import Deliveries
 from mezzenger.broker.effects import (
     AddGroup,
+    Adopt,
     Change,
     Discard,
     DropGroup,
@@ -111,7 +112,7 @@ class Broker:
         )
         self._broadcasts = Broadcasts(self._routing, self._deliveries, self._retained, self._counters, self.effects)
         self._intake = Intake(options.room, self._routing, self._deliveries, self._retained, self._send)
-        self._adoption = Adoption(self._routing, self._deliveries.fates, self.effects, self._intake)
+        adoption = Adoption(self._routing, self._deliveries.pending, self.effects, self._intake)
         self._connections = Connections(options.connection, self._intake, self._retained, self._send, self._take_back)
         self._peers = self._connections.peers
         self._requests = Requests(options.requests, self._routing, self._counters, self.effects)
@@ -119,7 +120,7 @@ class Broker:
             options.groups,
             self._routing,
             self._deliveries,
-            self._adoption,
+            adoption,
             self._connections.answer,
         )
         self._subscribing = Subscribing(options.max_names, self._connections, self._deliveries, self._memberships)
@@ -203,7 +204,7 @@ class Broker:
         for change in changes:
             match change:
                 case Requeue():
-                    self._deliveries.not_stored(change.name, change.number)
+                    self._deliveries.not_stored(change.queue, change.number)
                     self._dead_letters.stayed(change)
                 case Discard():
                     self._dead_letters.stayed(change)
@@ -372,7 +373,6 @@ class Broker:
         match change:
             case Requeue():
                 self._deliveries.requeued(change)
-                self._adoption.requeued(change.name, change.former)
                 if change.origin is Origin.DEAD:
                     self._dead_letters.left(change)
                 else:
@@ -382,6 +382,8 @@ class Broker:
             case AddGroup():
                 self._deliveries.pending.awaited.rerouted()
                 self._memberships.added(change)
+            case Adopt():
+                self._deliveries.pending.adopted(change)
             case DropGroup():
                 self._memberships.dropped(change)
             case Retain():
@@ -391,5 +393,4 @@ class Broker:
 
     def _after(self, now: float) -> None:
         """Do what may have become possible, whatever happened."""
-        self._adoption.settle()
         self._intake.retry(now)

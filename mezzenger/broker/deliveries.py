@@ -62,11 +62,12 @@ class Deliveries:
 
     def stored(self, store: Store, now: float) -> None:
         """Deliver a frame that the store has, unless others must be loaded before it."""
-        entry = Entry(store.number, store.name, store.messages, store.frame, expires=store.expires)
+        queue = self.pending.queue_of(store.name, store.number)
+        entry = Entry(store.number, queue, store.messages, store.frame, expires=store.expires)
         if self.pending.stored(entry):
             self._round(entry, now)
         else:
-            self._load(store.name)
+            self._load(queue)
 
     def not_stored(self, queue: str, number: int) -> None:
         """Take note that the store does not have a frame."""
@@ -78,8 +79,7 @@ class Deliveries:
 
     def requeued(self, requeue: Requeue) -> None:
         """Deliver a frame that the store has put among those to be delivered, when it is its turn."""
-        self.pending.requeued(requeue)
-        self._load(requeue.name)
+        self._load(self.pending.requeued(requeue))
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Deliver what was read from the store."""

@@ -111,8 +111,16 @@ class Requeue:
     number: int
     """Its number from now on, as if it were stored now."""
     name: str
+    """Of the queue that it was kept apart for."""
     messages: int
     size: int
+    heir: str | None = None
+    """The queue of a group that gets it instead, if one inherits it."""
+
+    @property
+    def queue(self) -> str:
+        """The queue that it goes into."""
+        return self.name if self.heir is None else self.heir
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,8 @@ class AddGroup:
 
     name: str
     """Of its queue."""
+    since: int = 0
+    """The highest number that was given before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +189,10 @@ class DropGroup:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Put all that waits in a queue, but what is not due yet and dead letters, into another one."""
+    """Put all that waits in a queue, but what is not due yet and dead letters, into another one.
+
+    Then tell the broker: ``committed``.
+    """
 
     name: str
     """Of the queue."""

@@ -16,6 +16,8 @@ class Group:
     """A group, which is there with members or without."""
 
     queue: str
+    since: int = 0
+    """The highest number that was given before it was made: it has copies of what came after, and of nothing else."""
     order_by: str | None = None
     """The header whose equal values keep messages in order; as its members have it."""
     members: dict[bytes, Member] = field(default_factory=dict)

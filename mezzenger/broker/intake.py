@@ -135,12 +135,13 @@ class Intake:
         for client, sequence in dict.fromkeys((store.client, store.sequence) for store in stores):
             self._refuse(client, sequence, reason, text)
 
-    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> int:
-        """Have a frame that was kept apart put among those to be delivered, behind all; return its new number."""
-        number = self.next_number()
-        self._deliveries.requeuing(name, number, size)
-        self._effects.append(Requeue(origin, former, number, name, messages, size))
-        return number
+    def requeue(self, origin: Origin, former: int, name: str, messages: int, size: int) -> Requeue:
+        """Have a frame that was kept apart put among those to be delivered, behind all; a group may inherit it."""
+        heir = self._routing.heir(name, former)
+        requeue = Requeue(origin, former, self.next_number(), name, messages, size, heir)
+        self._deliveries.requeuing(requeue.queue, requeue.number, size)
+        self._effects.append(requeue)
+        return requeue
 
     def next_number(self) -> int:
         """Return a number above all that were given before."""

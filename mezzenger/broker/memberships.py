@@ -46,7 +46,7 @@ class Memberships:
         options: Limits, and what the settings say of groups.
         routing: Knows the groups.
         deliveries: Bring members what waits for them.
-        adoption: Hands new groups what waited for a first subscriber.
+        adoption: Makes groups, and hands them what waited for a first subscriber.
         answer: Sends a command to a peer, if it is still there.
     """
 
@@ -69,7 +69,7 @@ class Memberships:
     def restored(self, totals: Iterable[Total]) -> None:
         """Take in the groups of the last run, and make those that the settings want."""
         for total in totals:
-            self._routing.add_group(total.name).delayed.add(total.delayed, total.delayed_size)
+            self._routing.add_group(total.name, total.since).delayed.add(total.delayed, total.delayed_size)
         for queue in self._options.queues:
             self.ensure(queue)
 
@@ -82,10 +82,8 @@ class Memberships:
         """Return the group with this queue; make it if it is not there."""
         group = self._routing.find_group(queue)
         if group is None:
-            group = self._routing.add_group(queue)
+            group = self._adoption.add_group(queue)
             group.asked = []
-            self._effects.append(AddGroup(queue))
-            self._adoption.group_added(queue)
         return group
 
     def join(self, peer: Peer, join: Join, now: float) -> None:
@@ -163,7 +161,6 @@ class Memberships:
         self._counters.dropped["group"] += pending.drop(change.name) + group.delayed.frames
         pending.delayed.add(-group.delayed.frames, -group.delayed.size)
         self._routing.drop_group(change.name)
-        self._adoption.group_dropped(change.name)
 
     def not_dropped(self, change: DropGroup) -> None:
         """Take note that the store could not forget a group."""

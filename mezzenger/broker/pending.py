@@ -7,7 +7,7 @@ from typing import Final
 
 from mezzenger.broker.awaited import Awaited
 from mezzenger.broker.backlog import Backlog
-from mezzenger.broker.effects import Load, Requeue
+from mezzenger.broker.effects import Adopt, Load, Requeue
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.name_index import NameIndex
 from mezzenger.broker.restored import Stored, Total, Waiting
@@ -48,6 +48,8 @@ class Pending:
         self._entries: dict[int, Entry] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._names = NameIndex(self._backlogs)
+        self._heirs: dict[str, tuple[str, int]] = {}
+        """By queue, until the store has done it: who inherits it, and up to which number."""
         self._due: list[tuple[float, int]] = []
 
     def __contains__(self, entry: Entry) -> bool:
@@ -98,13 +100,18 @@ class Pending:
             backlog.add(entry)
         return in_memory
 
-    def requeued(self, requeue: Requeue) -> None:
-        """Take note that the store has put a frame among those to be delivered; it is not in memory yet."""
-        self._count(requeue.name, 1, requeue.messages, requeue.size).answered(requeue.number)
+    def requeued(self, requeue: Requeue) -> str:
+        """Take note that the store has put a frame among those to be delivered; return its queue.
+
+        It is not in memory yet.
+        """
+        queue = self.queue_of(requeue.queue, requeue.number)
+        self._count(queue, 1, requeue.messages, requeue.size).answered(requeue.number)
+        return queue
 
     def not_stored(self, name: str, number: int) -> None:
         """Take note that the store does not have a frame."""
-        backlog = self._backlogs[name]
+        backlog = self._backlogs[self.queue_of(name, number)]
         backlog.answered(number)
         self._forget_if_empty(backlog)
 
@@ -224,22 +231,30 @@ class Pending:
                 del self._entries[number]
             backlog.kept.clear()
 
-    def is_quiet(self, queue: str) -> bool:
-        """Whether nothing of a queue is in memory for its subscribers, or on its way to or from the store."""
-        if self._sweep_settled is not None:
-            # What is found to have expired is found in the queue that it was in.
-            return False
-        backlog = self._backlogs.get(queue)
-        return backlog is None or backlog.is_quiet
+    def adopt(self, queue: str, heir: str, number: int) -> None:
+        """Put all of a queue that nobody is served from into another one, with what the store has not answered yet.
 
-    def adopt(self, queue: str, heir: str) -> None:
-        """Put all of a quiet queue into another one; it is not in memory yet."""
+        Args:
+            queue: In which all of it was so far.
+            heir: The other one; of what it inherits nothing is in memory yet.
+            number: The highest that was given so far.
+        """
+        self._heirs[queue] = heir, number
         former = self._backlogs.pop(queue)
         self.last.pop(queue, None)
         backlog = self._backlog(heir)
         backlog.adopt(former)
         self.awaited.changed(queue)
         self.awaited.changed(heir)
+
+    def adopted(self, adopt: Adopt) -> None:
+        """Take note that the store has done that too: what it says from now on is of the other queue."""
+        self._heirs.pop(adopt.name, None)
+
+    def queue_of(self, queue: str, number: int) -> str:
+        """Return in which queue something is that the store was told, or says, to be in one."""
+        heir, last = self._heirs.get(queue, (queue, 0))
+        return heir if number <= last else queue
 
     def schedule(self, entry: Entry, due: float) -> None:
         """Have the entry returned by ``take_due`` at that time, and at no other."""

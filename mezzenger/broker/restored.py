@@ -97,6 +97,8 @@ class Total(NamedTuple):
     dead: int = 0
     """Frames; likewise."""
     dead_size: int = 0
+    since: int = 0
+    """Of a group, the highest number that was given before it was made."""
 
 
 class KnownPublisher(NamedTuple):

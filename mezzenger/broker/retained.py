@@ -272,7 +272,7 @@ class LastValues:
         elif kept.number < value.last.number:
             return True
         self._pending.last.pop(name, None)
-        if kept.is_pending:
+        if kept.is_pending and self._pending.queue_of(name, kept.number) == name:
             self._pending.last[name] = kept.number
         self.size += len(kept.frame) - (0 if value.latest is None else len(value.latest.frame))
         value.latest = kept

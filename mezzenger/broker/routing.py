@@ -54,9 +54,9 @@ class Routing:
         members = [member.peer for group in groups for member in group.members.values()]
         return list(dict.fromkeys([*subscribers, *members]))
 
-    def add_group(self, queue: str) -> Group:
-        """Let there be a group."""
-        group = self.by_queue[queue] = Group(queue)
+    def add_group(self, queue: str, since: int) -> Group:
+        """Let there be a group; all messages up to a number are older than it is."""
+        group = self.by_queue[queue] = Group(queue, since)
         self._groups.add(split_queue(queue)[0], queue, group)
         return group
 
@@ -88,6 +88,19 @@ class Routing:
         """
         groups = [group.queue for group in self.groups_of(name) if not group.is_leaving]
         return [name, *groups] if not groups or self.subscribers(name) else groups
+
+    def heir(self, queue: str, number: int) -> str | None:
+        """Return the queue of the group that inherits a message which was kept apart for a queue, if one does.
+
+        It is the eldest, if nobody subscribes and no group has a copy.
+        """
+        if not self.by_queue or is_group(queue) or self.subscribers(queue):
+            return None
+        groups = self.groups_of(queue)
+        if any(number > group.since for group in groups):
+            return None
+        heirs = [group for group in groups if not group.is_leaving]
+        return min(heirs, key=lambda group: group.since).queue if heirs else None
 
     def is_served(self, queue: str) -> bool:
         """Whether there is somebody who gets what is in a queue."""

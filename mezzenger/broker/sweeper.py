@@ -67,16 +67,15 @@ class Sweeper:
         pending = self._deliveries.pending
         settled = pending.swept()
         for waiting in swept.expired:
-            if waiting.number not in settled and self._is_there(waiting):
-                self._deliveries.expired(waiting, now)
-        requeue = self._intake.requeue
-        self._retained.due(
-            [
-                (one, requeue(Origin.DELAYED, one.number, one.name, one.messages, one.size))
-                for one in swept.due
-                if self._is_there(one)
-            ]
-        )
+            # Its queue may have been inherited since the store was read.
+            one = waiting._replace(name=pending.queue_of(waiting.name, waiting.number))
+            if one.number not in settled and self._is_there(one):
+                self._deliveries.expired(one, now)
+        due: list[tuple[Waiting, int]] = []
+        for one in filter(self._is_there, swept.due):
+            requeue = self._intake.requeue(Origin.DELAYED, one.number, one.name, one.messages, one.size)
+            due.append((one._replace(name=requeue.queue), requeue.number))
+        self._retained.due(due)
 
     def moved(self, requeue: Requeue) -> None:
         """Take note that the store has put what was due among what is to be delivered."""

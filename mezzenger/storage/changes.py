@@ -25,7 +25,7 @@ from mezzenger.broker.effects import (
     Store,
     Unretain,
 )
-from mezzenger.storage.queues import add_names, change_queues
+from mezzenger.storage.queues import add_names, add_number, change_queues
 from mezzenger.storage.retained import retain
 
 _OFFSET: Final = 2**63
@@ -45,12 +45,15 @@ _REQUEUE: Final = {
     Origin.DELAYED: (
         (
             "INSERT INTO message (number, name, expires, frame)"
-            " SELECT ?, name, expires, frame FROM delayed WHERE number = ?"
+            " SELECT ?, coalesce(?, name), expires, frame FROM delayed WHERE number = ?"
         ),
         "DELETE FROM delayed WHERE number = ?",
     ),
     Origin.DEAD: (
-        "INSERT INTO message (number, name, indexes, frame) SELECT ?, name, indexes, frame FROM dead WHERE number = ?",
+        (
+            "INSERT INTO message (number, name, indexes, frame)"
+            " SELECT ?, coalesce(?, name), indexes, frame FROM dead WHERE number = ?"
+        ),
         "DELETE FROM dead WHERE number = ?",
     ),
 }
@@ -106,7 +109,7 @@ def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[s
     if stores:
         _store(database, stores, names)
     # What leaves comes after what was stored, and what is put back among it after what left it.
-    _requeue(database, _of(kinds, Requeue))
+    _requeue(database, _of(kinds, Requeue), names)
     _attempt(database, _of(kinds, Attempt))
     _bury(database, _of(kinds, Bury))
     _for_each(database, "DELETE FROM message WHERE number = ?", [(one.number,) for one in _of(kinds, Settle)])
@@ -116,11 +119,6 @@ def _make(database: sqlite3.Connection, changes: Sequence[Change], names: dict[s
         number = retain(database, changes, names)
         if number:
             add_number(database, number)
-
-
-def add_number(database: sqlite3.Connection, number: int) -> None:
-    """Take note of a number that was given, so that no lower one is given again."""
-    database.execute("UPDATE last_number SET number = max(number, ?)", (number,))
 
 
 def signed(number: int) -> int:
@@ -177,10 +175,11 @@ def _store(database: sqlite3.Connection, stores: Sequence[Store], names: dict[st
     add_number(database, number)
 
 
-def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue]) -> None:
+def _requeue(database: sqlite3.Connection, requeues: Sequence[Requeue], names: dict[str, int]) -> None:
     for requeue in requeues:
         insert, delete = _REQUEUE[requeue.origin]
-        database.execute(insert, (requeue.number, requeue.former))
+        heir = None if requeue.heir is None else names[requeue.heir]
+        database.execute(insert, (requeue.number, heir, requeue.former))
         database.execute(delete, (requeue.former,))
     if requeues:
         add_number(database, requeues[-1].number)
@@ -213,18 +212,24 @@ def _count(database: sqlite3.Connection, changes: Iterable[Change], names: dict[
     counts: dict[str, dict[str, int]] = {}
     for change in changes:
         if isinstance(change, _COUNTED):
-            count = counts.get(change.name)
-            if count is None:
-                count = counts[change.name] = _NOTHING.copy()
-            for column, number in _counted(change).items():
-                count[column] += number
+            _add(counts, change.name, _counted(change))
+            if isinstance(change, Requeue):
+                _add(counts, change.queue, _waiting(1, change.messages, change.size))
     offered = {name: number for name, number in _offered(changes).items() if name in names}
     rows = [(*counts.get(name, _NOTHING).values(), offered.get(name), names[name]) for name in counts | offered]
     _for_each(database, _COUNT, rows)
 
 
+def _add(counts: dict[str, dict[str, int]], name: str, numbers: Mapping[str, int]) -> None:
+    count = counts.get(name)
+    if count is None:
+        count = counts[name] = _NOTHING.copy()
+    for column, number in numbers.items():
+        count[column] += number
+
+
 def _counted(change: Store | Settle | Bury | Requeue | Discard) -> dict[str, int]:
-    """Return what a change adds to the counters of its name."""
+    """Return what a change adds to the counters of its name; what is requeued is counted again where it goes."""
     match change:
         case Store(due=None):
             return _waiting(1, change.messages, len(change.frame))
@@ -236,7 +241,7 @@ def _counted(change: Store | Settle | Bury | Requeue | Discard) -> dict[str, int
             return _waiting(-1, -change.messages, -change.size) | {"dead": 1, "dead_size": change.size}
         case Requeue():
             origin = change.origin
-            return _waiting(1, change.messages, change.size) | {f"{origin}": -1, f"{origin}_size": -change.size}
+            return {f"{origin}": -1, f"{origin}_size": -change.size}
         case Discard():
             return {"dead": -1, "dead_size": -change.size}
 

@@ -150,7 +150,7 @@ def _findings(database: sqlite3.Connection, frames: dict[str, int], progress: Pr
                     f"is {last_number}, below {table} {row[0]}",
                     "a number may be given to two messages",
                 )
-    yield from _of_groups(database)
+    yield from _of_groups(database, last_number)
     yield from _of_counters(database, totals)
     yield from _of_retained(names, totals["retained"])
     yield from _of_publishers(database, last_number)
@@ -230,11 +230,12 @@ def are_indexes(indexes: bytes, messages: int) -> bool:
     return bool(left) and list(left) == sorted(set(left)) and left[0] >= 0 and left[-1] < messages
 
 
-def _of_groups(database: sqlite3.Connection) -> Iterator[Finding]:
-    for name, mark in database.execute("SELECT name, is_group FROM name"):
-        # What was dropped may still have dead letters.
-        if mark not in ((0, 1) if is_group(name) else (0,)):
-            yield Finding(f"the mark of {name!r}", f"is {mark}", "a group may be missing, or be there without a name")
+def _of_groups(database: sqlite3.Connection, last_number: int | None) -> Iterator[Finding]:
+    for name, since in database.execute("SELECT name, since FROM name WHERE since IS NOT NULL"):
+        if not is_group(name):
+            yield Finding(f"the mark of {name!r}", f"is {since}", "it would be taken for a group, which it is not")
+        elif not 0 <= since <= (last_number or 0):
+            yield Finding(f"the mark of {name!r}", f"is {since}", "it would not be given what it should inherit")
 
 
 def _of_counters(database: sqlite3.Connection, totals: dict[str, _Totals]) -> Iterator[Finding]:

@@ -25,8 +25,11 @@ class KnownName(NamedTuple):
     name: str
     offered: int | None
     """None if it cannot be trusted."""
-    is_group: bool
-    """Whether it is that of a group; where the mark is lost, as its name says: a group too many loses nothing."""
+    since: int | None
+    """The last number when its group was made, None if it is that of no group.
+
+    Where the mark is lost, as its name says, and 0: a group too many loses nothing, and inherits nothing.
+    """
 
 
 class PublisherRow(NamedTuple):
@@ -94,16 +97,20 @@ def _read_names(image: Image, evidence: Evidence) -> None:
         match values:
             case [str(name), int(id_)] if _may_be_queue(name):
                 names = doubtful if image.is_damaged(found.page) else evidence.names
-                names[id_] = KnownName(name, None, is_group(name))
+                names[id_] = KnownName(name, None, _lost_mark(name))
     for found, values in read_rows(image, evidence.roots["name"], walked):
         id_ = found.cell.number
         match values:
-            case [_, str(name), _, _, _, int(offered), *_, int(mark)] if not image.is_damaged(found.page):
-                evidence.names[id_] = KnownName(name, offered, bool(mark) and is_group(name))
+            case [_, str(name), _, _, _, int(offered), *_, None | int() as since] if not image.is_damaged(found.page):
+                evidence.names[id_] = KnownName(name, offered, since if is_group(name) else None)
             case [_, str(name), *_] if _may_be_queue(name):
-                evidence.names.setdefault(id_, KnownName(name, None, is_group(name)))
+                evidence.names.setdefault(id_, KnownName(name, None, _lost_mark(name)))
     evidence.names = doubtful | evidence.names
     evidence.walked.pages |= walked.pages
+
+
+def _lost_mark(name: str) -> int | None:
+    return 0 if is_group(name) else None
 
 
 def _may_be_queue(name: str) -> bool:

@@ -167,10 +167,10 @@ class MemoryStorage:
     def _requeue(self, requeue: Requeue) -> None:
         if requeue.origin is Origin.DELAYED:
             row = self._delayed.pop(requeue.former)
-            self._add(row._replace(number=requeue.number, due=None))
+            self._add(row._replace(number=requeue.number, name=requeue.queue, due=None))
         else:
             dead = self._dead.pop(requeue.former)
-            self._add(Stored(requeue.number, dead.name, requeue.messages, dead.frame, indexes=dead.indexes))
+            self._add(Stored(requeue.number, requeue.queue, requeue.messages, dead.frame, indexes=dead.indexes))
 
     def _drop(self, queue: str) -> None:
         for number in self._names.pop(queue, _Name()).frames:

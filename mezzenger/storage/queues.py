@@ -12,6 +12,11 @@ def add_names(database: sqlite3.Connection, wanted: set[str], names: dict[str, i
         names[name] = cursor.lastrowid or 0
 
 
+def add_number(database: sqlite3.Connection, number: int) -> None:
+    """Take note of a number that was given, so that no lower one is given again."""
+    database.execute("UPDATE last_number SET number = max(number, ?)", (number,))
+
+
 def change_queues(database: sqlite3.Connection, change: AddGroup | DropGroup | Adopt, names: dict[str, int]) -> None:
     """Make a change of a whole queue, within the transaction that is open.
 
@@ -21,7 +26,9 @@ def change_queues(database: sqlite3.Connection, change: AddGroup | DropGroup | A
     match change:
         case AddGroup():
             add_names(database, {change.name}, names)
-            database.execute("UPDATE name SET is_group = 1 WHERE id = ?", (names[change.name],))
+            database.execute("UPDATE name SET since = ? WHERE id = ?", (change.since, names[change.name]))
+            # What is newer than the group must have a higher number, also after a restart.
+            add_number(database, change.since)
         case DropGroup():
             _drop(database, names[change.name])
         case Adopt() if change.name in names:
@@ -34,7 +41,7 @@ def _drop(database: sqlite3.Connection, queue: int) -> None:
     database.execute("DELETE FROM message WHERE name = ?", (queue,))
     database.execute("DELETE FROM delayed WHERE name = ?", (queue,))
     database.execute(
-        "UPDATE name SET frames = 0, messages = 0, size = 0, delayed = 0, delayed_size = 0, is_group = 0 WHERE id = ?",
+        "UPDATE name SET frames = 0, messages = 0, size = 0, delayed = 0, delayed_size = 0, since = NULL WHERE id = ?",
         (queue,),
     )
 
@@ -65,8 +72,9 @@ def _adopt(database: sqlite3.Connection, adopt: Adopt, names: dict[str, int]) ->
 
 def _swap(database: sqlite3.Connection, adopt: Adopt, names: dict[str, int]) -> None:
     former, heir = names[adopt.name], names[adopt.heir]
+    (since,) = database.execute("SELECT since FROM name WHERE id = ?", (heir,)).fetchone()
     database.execute("UPDATE name SET name = char(0) WHERE id = ?", (heir,))
-    database.execute("UPDATE name SET name = ?, is_group = 1 WHERE id = ?", (adopt.heir, former))
-    database.execute("UPDATE name SET name = ?, is_group = 0, offered = 0 WHERE id = ?", (adopt.name, heir))
+    database.execute("UPDATE name SET name = ?, since = ? WHERE id = ?", (adopt.heir, since, former))
+    database.execute("UPDATE name SET name = ?, since = NULL, offered = 0 WHERE id = ?", (adopt.name, heir))
     database.execute("UPDATE retained SET name = ? WHERE name = ?", (heir, former))
     names[adopt.name], names[adopt.heir] = heir, former

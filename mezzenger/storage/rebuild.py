@@ -73,8 +73,14 @@ class NewStore:
         self._database.execute("UPDATE last_number SET number = ?", (last_number,))
         offered = {known.name: known.offered for known in evidence.names.values()}
         # A group is there whether something waits for it or not.
-        groups = [(self._id_of(known.name),) for known in evidence.names.values() if known.is_group]
-        self._database.executemany("UPDATE name SET is_group = 1 WHERE id = ?", groups)
+        groups = [
+            (known.since, self._id_of(known.name)) for known in evidence.names.values() if known.since is not None
+        ]
+        # Where nothing tells which pages are damaged it may be anything; with 0, a group inherits nothing.
+        self._database.executemany(
+            "UPDATE name SET since = CASE WHEN ?1 BETWEEN 0 AND ?3 THEN ?1 ELSE 0 END WHERE id = ?2",
+            [(*group, last_number) for group in groups],
+        )
         for name, id_ in self._ids.items():
             # Of a name whose mark is lost, all may have been delivered.
             mark = offered.get(name)

@@ -44,14 +44,15 @@ def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restor
     """Return what a broker must know, and put the ids of the names into ``names``."""
     # A group is there whether something waits for it or not.
     database.execute(
-        "DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND NOT is_group"
+        "DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND since IS NULL"
         " AND id NOT IN (SELECT name FROM retained)"
     )
     totals = []
-    for id_, is_group, name, *counts in database.execute(
-        "SELECT id, is_group, name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
+    for id_, since, name, *counts in database.execute(
+        "SELECT id, since, name, frames, messages, size, delayed, delayed_size, dead, dead_size, ifnull(since, 0)"
+        " FROM name"
     ):
-        totals.append(Total(name, bool(is_group), *counts))
+        totals.append(Total(name, since is not None, *counts))
         names[totals[-1].name] = id_
     refused: defaultdict[int, set[int]] = defaultdict(set)
     for client, sequence in database.execute("SELECT client, sequence FROM refused"):

@@ -8,7 +8,7 @@ from typing import Final
 from mezzenger.errors import StorageError
 
 APPLICATION_ID: Final = 0x4D5A4752
-VERSION: Final = 3
+VERSION: Final = 4
 
 TABLES: Final = """
 CREATE TABLE name (
@@ -22,7 +22,7 @@ CREATE TABLE name (
     delayed_size INTEGER NOT NULL DEFAULT 0,
     dead INTEGER NOT NULL DEFAULT 0,
     dead_size INTEGER NOT NULL DEFAULT 0,
-    is_group INTEGER NOT NULL DEFAULT 0
+    since INTEGER
 ) STRICT;
 CREATE TABLE message (
     number INTEGER PRIMARY KEY,
@@ -74,7 +74,8 @@ INSERT INTO last_number VALUES (0);
 """
 """``name`` has the queues; a queue is called as the messages are, or ``PATTERN|GROUP``. It counts what is in
 ``message``, ``delayed`` and ``dead``, within the same transactions, so that a start need
-not look at the messages. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
+not look at the messages. ``name.since`` marks the queue of a group: it is the last number when the group was made, and
+NULL where there is none. Times are Unix seconds: ``message.due`` is when a message that a subscriber could not handle
 is sent again, ``delayed.due`` when a delayed one is moved to ``message``. ``retained`` has the last message of a name,
 as a frame of its own, with the number of the stored frame that it was in, if it was in one. ``publisher.seen`` is the
 last number when the client came, or when something of it was stored last, so that the clients can be put in order."""

@@ -29,14 +29,17 @@ class DurableStorage(MemoryStorage):
         self.last_number = 0
         self.publishers: dict[int, KnownPublisher] = {}
         self.retained: dict[str, Kept] = {}
-        self.groups: set[str] = set()
+        self.groups: dict[str, int] = {}
+        """By queue, which number was the highest when the group was made."""
 
     async def open(self) -> Restored:
         # A sweep of the last run may have taken moments out, and not been heard of.
         rows = self.rows().values()
         self._expiring = sorted((row.expires, row.number) for row in rows if row.expires is not None)
         self._due = sorted((row.due, row.number) for row in self._delayed.values() if row.due is not None)
-        names = self.groups | {row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()}
+        names = self.groups.keys() | {
+            row.name for rows in (self.rows(), self._delayed, self._dead) for row in rows.values()
+        }
         moments = [heap[0][0] for heap in (self._expiring, self._due) if heap]
         return Restored(
             self.last_number,
@@ -55,7 +58,7 @@ class DurableStorage(MemoryStorage):
         for kept in (self._delayed, self._dead):
             frames = [row.frame for row in kept.values() if row.name == name]
             counts += [len(frames), sum(map(len, frames))]
-        return Total(name, name in self.groups, *counts)
+        return Total(name, name in self.groups, *counts)._replace(since=self.groups.get(name, 0))
 
     async def commit(self, changes: Sequence[Change]) -> None:
         await super().commit(changes)
@@ -86,9 +89,10 @@ class DurableStorage(MemoryStorage):
     def _change_names(self, change: Retain | Unretain | AddGroup | DropGroup) -> None:
         match change:
             case AddGroup():
-                self.groups.add(change.name)
+                self.groups[change.name] = change.since
+                self.last_number = max(self.last_number, change.since)
             case DropGroup():
-                self.groups.remove(change.name)
+                del self.groups[change.name]
             case _:
                 self._change_last(change)
 

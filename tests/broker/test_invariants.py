@@ -117,7 +117,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.holders: dict[int, bytes] = {}
         """Which member has what is pending of a group in hand."""
         self.orphans: set[str] = set()
-        """Names whose first group inherits what waits, unless a subscriber comes before."""
+        """Names whose first group inherits what waits, at once."""
         self.joining: dict[int, tuple[bytes, str]] = {}
         """Requests to join that are not answered: who made them, and the group's queue."""
 
@@ -144,7 +144,6 @@ class BrokerMachine(RuleBasedStateMachine):
                 self.check_change(effect)
                 self.queue.append(effect)
         self.forget_the_gone()
-        self.orphans = {name for name in self.orphans if not self.is_subscribed(name) and self.groups_of(name)}
         return sent
 
     def check_change(self, effect: Change | Load) -> None:
@@ -164,7 +163,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 self.orphans.remove(effect.name)
                 assert effect.heir in self.groups_of(effect.name)
                 assert effect.heir not in self.leaving
-                moved = {number: effect.heir for number in self.pending if self.queue_of[number] == effect.name}
+                there = {*self.pending, *(store.number for store in self.storing)}
+                moved = {number: effect.heir for number in there if self.queue_of[number] == effect.name}
                 assert moved
                 self.queue_of |= moved
             case DropGroup():
@@ -273,15 +273,16 @@ class BrokerMachine(RuleBasedStateMachine):
             self.groups[queue].setdefault(peer, prefetch)
         self.driver.say(peer, Join(request, pattern, group, prefetch, None, None))
         answers = [command for _, command in self.look() if isinstance(command, Declined)]
+        assert not self.orphans
         assert bool(answers) is (peer in self.broker._peers and queue in self.leaving)
 
     def add_group(self, queue: str) -> None:
         """Take note of a new group, and of what it inherits: what waits where there is nobody else."""
         pattern, _ = split_queue(queue)
-        waiting = {self.queue_of[number] for number in self.pending} | {store.name for store in self.storing}
+        waiting = {self.queue_of[number] for number in {*self.pending, *(store.number for store in self.storing)}}
         for name in waiting:
             is_first = not any(matches(split_queue(other)[0], name) for other in self.groups)
-            if not is_group(name) and matches(pattern, name) and is_first:
+            if not is_group(name) and matches(pattern, name) and is_first and not self.is_subscribed(name):
                 self.orphans.add(name)
         self.groups[queue] = {}
 
@@ -494,7 +495,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.queue_of |= {number: row.name for number, row in rows.items()}
         self.dead = set(self.storage._dead)
         self.groups = {queue: {} for queue in self.storage.groups}
-        for of_the_last_run in (self.leaving, self.holders, self.orphans, self.joining):
+        for of_the_last_run in (self.leaving, self.holders, self.joining):
             of_the_last_run.clear()
         if is_killed:
             self.doubtful |= rows.keys()
@@ -612,7 +613,7 @@ class BrokerMachine(RuleBasedStateMachine):
             names = {name for peer in self.broker._peers.values() for name in peer.names}
             served = names | {queue for queue, members in self.groups.items() if members}
             left = {self.queue_of[number] for number in self.pending}
-            assert not left & (served | self.orphans)
+            assert not left & served
             assert self.broker.stats().in_flight == 0
             self.join(b"last", 1000, ["a", "b", "c"])
             for queue in self.groups:

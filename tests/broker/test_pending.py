@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mezzenger.broker import pending
+from mezzenger.broker.effects import Adopt, Origin, Requeue
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.pending import Pending
 from mezzenger.broker.restored import Stored, Total
@@ -153,7 +154,7 @@ def test_what_is_adopted_while_the_heir_is_read() -> None:
     filled.restore(Total("a|g", True, 1, 1, 1))
     former = filled.next_load("a|g")
     assert former is not None
-    filled.adopt("a", "a|g")
+    filled.adopt("a", "a|g", 5)
     load = filled.next_load("a|g")
     assert load is not None
     assert load.after == 0
@@ -168,7 +169,7 @@ def test_what_is_adopted_while_something_of_the_heir_is_being_stored() -> None:
     filled = Pending()
     filled.restore(Total("a", False, 3, 3, 3))
     assert filled.storing("a|g", 9, 1, is_wanted=True)
-    filled.adopt("a", "a|g")
+    filled.adopt("a", "a|g", 5)
     assert filled.stored(Entry(9, "a|g", 1, b"x"))
     first = filled.next_load("a|g")
     assert first is not None
@@ -189,7 +190,7 @@ def test_what_is_adopted_and_not_read_yet_is_older() -> None:
     newest = Entry(9, "a|g", 1, b"x")
     assert filled.storing("a|g", 9, 1, is_wanted=True)
     assert filled.stored(newest)
-    filled.adopt("a", "a|g")
+    filled.adopt("a", "a|g", 5)
     assert list(filled.oldest_first("a|g")) == []
     load = filled.next_load("a|g")
     assert load is not None
@@ -204,12 +205,23 @@ def test_what_is_adopted_and_not_read_yet_is_older() -> None:
     assert list(filled.oldest_first("a|g")) == [newest]
 
 
-def test_nothing_is_quiet_while_the_store_is_looked_through() -> None:
-    """What is found then must still be in the queue in which it was found."""
+def test_what_the_store_has_not_answered_is_adopted_too() -> None:
+    """What it was given, or had found, before it was told of the heir is in the heir's queue all the same."""
     filled = Pending()
     filled.restore(Total("a", False, 1, 1, 1))
-    assert filled.is_quiet("a")
-    filled.sweeping()
-    assert not filled.is_quiet("a")
-    filled.swept()
-    assert filled.is_quiet("a")
+    for number in (2, 3, 4):
+        assert not filled.storing("a", number, 1, is_wanted=False)
+    filled.adopt("a", "a|g", 4)
+    assert not filled.storing("a", 5, 1, is_wanted=False)
+    assert filled.queue_of("a", 2) == "a|g"
+    assert not filled.stored(Entry(2, filled.queue_of("a", 2), 1, b"x"))
+    filled.not_stored("a", 3)
+    assert filled.requeued(Requeue(Origin.DEAD, 1, 4, "a", 1, 1)) == "a|g"
+    assert (filled.of("a"), filled.of("a|g")) == ((0, 0), (3, 3))
+    assert not filled.storing("a|g", 6, 1, is_wanted=True)  # for what is older must be read before
+    assert filled.queue_of("a", 5) == "a"
+    filled.adopted(Adopt("a", "a|g"))
+    assert filled.queue_of("a", 2) == "a"
+    filled.not_stored("a", 5)
+    filled.not_stored("a|g", 6)
+    assert filled.matching("a") == []

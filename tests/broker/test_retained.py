@@ -713,6 +713,24 @@ class TestPatternsAndGroups:
         driver.commit()
         assert given(driver, "a") == [b"1"]
 
+    def test_inherited_by_a_group(self) -> None:
+        """What is being stored when the first group comes is that one's, and not pending for subscribers."""
+        driver = keeping()
+        driver.join(A)
+        driver.publish(C, 1)
+        driver.join_group(A)
+        driver.commit()
+        assert given(driver, "a") == [b"x"]
+
+    def test_due_and_inherited_by_a_group(self) -> None:
+        """Likewise what was delayed."""
+        driver = keeping()
+        driver.stored(C, 1, name="slow")
+        driver.member(A, "slow")
+        driver.wait(5)
+        driver.look()
+        assert given(driver, "slow") == [b"x"]
+
     def test_due_for_groups_alone(self) -> None:
         """Likewise what was delayed; each message of the batch waits alone for them."""
         driver = keeping()

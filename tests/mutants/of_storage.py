@@ -160,7 +160,7 @@ MUTANTS: Final = (
         "number-not-written",
         "P2",
         "after a restart numbers are given again that subscribers may acknowledge late",
-        "storage/changes.py",
+        "storage/queues.py",
         "UPDATE last_number SET number = max(number, ?)",
         "UPDATE last_number SET number = min(number, ?)",
         (f"{_SQLITE}::TestTotals",),

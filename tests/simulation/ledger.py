@@ -7,7 +7,7 @@ for groups has a life in the queue of each.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,10 +28,10 @@ from mezzenger.broker.effects import (
     Unretain,
 )
 from mezzenger.broker.stats import BrokerStats
-from mezzenger.queues import is_group
+from mezzenger.queues import is_group, split_queue
 from tests.simulation.clock import Clock
 from tests.simulation.frames import contents_of, header_of
-from tests.simulation.policies import MAX_DEAD_LETTERS, ORDERED, RULES
+from tests.simulation.policies import MAX_DEAD_LETTERS, ORDERED, RULES, matches
 from tests.simulation.values import Published, Values
 
 LATE: Final = 1.5
@@ -77,6 +77,11 @@ class Life:
         return self.queue if is_group(self.queue) else None
 
 
+def groups_of(name: str, groups: Iterable[str]) -> set[str]:
+    """Return which of these groups get the messages of a name."""
+    return {queue for queue in groups if matches(split_queue(queue)[0], name)}
+
+
 class Ledger:
     """What the store must have, and why the rest is gone.
 
@@ -99,6 +104,14 @@ class Ledger:
         self._adding: set[str] = set()
         self._adopting: set[str] = set()
         """Queues of which all goes into another one with the next commit."""
+        self._since: dict[str, int] = {}
+        """By the queue of a group, the highest number of what was decided before it."""
+        self._promised: dict[str, set[int]] = {}
+        """What a group that is being made inherits: numbers, by its queue."""
+        self._coming: dict[int, str] = {}
+        """The queues of what will be pending with the next commit, by number."""
+        self._highest = 0
+        """The highest number of what was decided."""
         self.dropping: set[str] = set()
         self.kept: dict[int, Life] = {}
         """What the store has, by number."""
@@ -142,6 +155,10 @@ class Ledger:
         self._storing.clear()
         self._adding.clear()
         self._adopting.clear()
+        self._since = {queue: since for queue, since in self._since.items() if queue in self.groups}
+        self._promised.clear()
+        self._coming.clear()
+        self._highest = max((*self.kept, *self._since.values()), default=0)
         self.dropping.clear()
         self._before = self.left()
         self.values.begin()
@@ -156,7 +173,9 @@ class Ledger:
             case Store():
                 self._check_store(effect)
                 self._storing[effect.number] = effect
+                self._given(effect.number)
                 if effect.due is None:
+                    self._coming[effect.number] = effect.name
                     publish = self._publish_of(effect)
                     self.values.storing(effect.number, header_of(effect.frame).name, publish, effect.expires)
             case AddGroup() | DropGroup() | Adopt():
@@ -168,6 +187,8 @@ class Ledger:
                 self._decide(effect.number, "pending", "dead")
             case Requeue():
                 self._check_requeue(effect, now)
+                self._given(effect.number)
+                self._coming[effect.number] = effect.queue
                 self._decide(effect.former, str(effect.origin), "pending")
                 if effect.origin is Origin.DELAYED:
                     life = self.kept[effect.former]
@@ -187,6 +208,7 @@ class Ledger:
         """Take note that the store did not take these."""
         for store in stores:
             del self._storing[store.number]
+            self._coming.pop(store.number, None)
             self.values.refused(store.number)
 
     def failed(self, changes: Sequence[Change]) -> None:
@@ -196,6 +218,7 @@ class Ledger:
             # Who asked for these may ask again.
             if isinstance(change, Requeue):
                 del self._decided[change.former]
+                del self._coming[change.number]
             elif isinstance(change, Discard):
                 del self._decided[change.number]
             elif isinstance(change, DropGroup):
@@ -224,7 +247,9 @@ class Ledger:
                 case Settle() | Discard():
                     self._moved(change.number, change.number)
                 case Requeue():
-                    self._moved(change.former, change.number)
+                    del self._coming[change.number]
+                    self._moved(change.former, change.number, change.queue)
+        self._check_inherited()
 
     # What must hold.
 
@@ -232,6 +257,26 @@ class Ledger:
     def all_groups(self) -> set[str]:
         """The queues of the groups that get what is published now."""
         return (self.groups | self._adding) - self.dropping
+
+    def promise(self, heir: str, names: Container[str]) -> None:
+        """Take note that a group that is being made inherits what is pending, or will be, of these names."""
+        numbers = {life.number for life in self.kept.values() if life.place == "pending" and life.queue in names}
+        numbers -= self._decided.keys()
+        self._promised[heir] = numbers | {number for number, queue in self._coming.items() if queue in names}
+
+    def names_without_groups(self) -> set[str]:
+        """Return of which names something is pending, or will be, for which there is no group."""
+        queues = {queue for queue, lives in self._kept_in.items() if lives} | set(self._coming.values())
+        groups = self.groups | self._adding
+        return {queue for queue in queues if not is_group(queue) and not groups_of(queue, groups)}
+
+    def heirs(self, requeue: Requeue) -> set[str | None]:
+        """Return which groups may inherit what is requeued, where nobody subscribes: the eldest, if none has a copy."""
+        groups = set() if is_group(requeue.name) else groups_of(requeue.name, self.groups | self._adding)
+        if any(requeue.former > self._since[queue] for queue in groups):
+            return {None}
+        staying = {queue: self._since[queue] for queue in groups - self.dropping}
+        return {queue for queue, since in staying.items() if since == min(staying.values())} or {None}
 
     def pending_in(self, queue: str) -> list[Life]:
         """Return what is pending in a queue, and will be."""
@@ -288,12 +333,19 @@ class Ledger:
 
     def _decide_queue(self, effect: AddGroup | DropGroup | Adopt) -> None:
         if isinstance(effect, AddGroup):
+            assert effect.since >= self._highest, f"{effect}, where {self._highest} was given before"
             self._adding.add(effect.name)
+            self._since[effect.name] = self._highest
         elif isinstance(effect, Adopt):
             self._adopting.add(effect.name)
         else:
             assert effect.name in self.asked_groups, f"{effect} was not asked for"
             self.dropping.add(effect.name)
+
+    def _given(self, number: int) -> None:
+        """Check that what is given a number is younger than what is there, by that number too."""
+        assert number > max(self._since.values(), default=0), f"{number} is below {self._since}"
+        self._highest = max(self._highest, number)
 
     def _decide(self, number: int, place: str, then: str) -> None:
         life = self.kept[number]
@@ -379,6 +431,7 @@ class Ledger:
         key = header.client, header.sequence, store.name
         assert key not in self.lives, f"{store} is stored twice"
         del self._storing[store.number]
+        self._coming.pop(store.number, None)
         place = "pending" if store.due is None else "delayed"
         life = Life(
             *key,
@@ -412,16 +465,29 @@ class Ledger:
 
     def _adopted(self, adopt: Adopt) -> None:
         self._adopting.discard(adopt.name)
-        for life in self._waiting(adopt.name):
+        # Also what is acknowledged, or becomes a dead letter, with the changes that follow.
+        for life in [life for life in self._kept_in.get(adopt.name, {}).values() if life.place == "pending"]:
             self._keep_no_more(life.number)
-            life.queue = self.queue_of_number[life.number] = adopt.heir
+            self._inherit(life, adopt.heir)
             self._keep(life)
-            life.queues.add(adopt.heir)
-            life.is_adopted = True
-            self._clock.tell("adopted", adopt.name, life.number, "by", adopt.heir)
+
+    def _inherit(self, life: Life, heir: str) -> None:
+        self._clock.tell("adopted", life.queue, life.number, "by", heir)
+        life.queue = self.queue_of_number[life.number] = heir
+        life.queues.add(heir)
+        life.is_adopted = True
+
+    def _check_inherited(self) -> None:
+        """Check that a group which the store knows has what it inherits; a crash may be next."""
+        for heir in self._promised.keys() & self.groups:
+            for number in self._promised.pop(heir):
+                life = self.kept.get(number)
+                is_there = life is None or life.place != "pending" or life.queue == heir
+                assert is_there, f"{heir} should have inherited {life}"
 
     def _dropped(self, queue: str) -> None:
         self.groups.remove(queue)
+        del self._since[queue]
         self._adding.discard(queue)
         self.dropping.remove(queue)
         self._clock.tell("group dropped", queue)
@@ -460,12 +526,14 @@ class Ledger:
             if not any((client, sequence, queue, index) in self.handled for queue in life.queues)
         }
 
-    def _moved(self, former: int, number: int) -> None:
+    def _moved(self, former: int, number: int, queue: str | None = None) -> None:
         life = self._keep_no_more(former)
         if life.place == "dead":
             life.expires = None
         life.place = self._decided.pop(former)
         life.number = number
+        if queue is not None and queue != life.queue:
+            self._inherit(life, queue)
         self.queue_of_number[number] = life.queue
         life.again = life.pause = None
         if life.place in KEPT:

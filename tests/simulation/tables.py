@@ -6,7 +6,7 @@ import msgspec
 
 from tests.simulation.ledger import KEPT, Ledger
 
-_GROUPS = "SELECT name FROM name WHERE is_group"
+_GROUPS = "SELECT name FROM name WHERE since IS NOT NULL"
 _COUNT = "SELECT name, frames, messages, size, delayed, delayed_size, dead, dead_size FROM name"
 _MESSAGES = "SELECT number, name.name, indexes, expires, due, frame FROM message JOIN name ON message.name = id"
 _DELAYED = "SELECT number, name.name, NULL, expires, due, frame FROM delayed JOIN name ON delayed.name = id"

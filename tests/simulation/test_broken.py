@@ -1,17 +1,22 @@
 """A broker or store that breaks a promise is caught by the simulation, and the error tells how to replay that."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import pytest
 
 from mezzenger.broker import core, deliveries, members, subscribers
+from mezzenger.broker.adoption import Adoption
 from mezzenger.broker.backlog import Backlog
+from mezzenger.broker.effects import AddGroup
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.fates import Fates
+from mezzenger.broker.groups import Group
 from mezzenger.broker.intake import Intake
+from mezzenger.broker.memberships import Memberships
 from mezzenger.broker.overflow import Publication
 from mezzenger.broker.publishers import Publisher
+from mezzenger.broker.restored import Total
 from mezzenger.broker.room import Copy, Room
 from mezzenger.broker.sweeper import Sweeper
 from mezzenger.policy import Policy
@@ -117,6 +122,23 @@ def delay_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Intake, "_moments", lambda self, name, extra, now: (None, moments(self, name, extra, now)[1]))
 
 
+def inherit_nothing(patch: pytest.MonkeyPatch) -> None:
+    def add_group(self: Adoption, queue: str) -> Group:
+        self._effects.append(AddGroup(queue, self._intake.last_number))
+        return self._routing.add_group(queue, self._intake.last_number)
+
+    patch.setattr(Adoption, "add_group", add_group)
+
+
+def forget_the_age_of_groups(patch: pytest.MonkeyPatch) -> None:
+    take_in = Memberships.restored
+
+    def restored(self: Memberships, totals: Iterable[Total]) -> None:
+        take_in(self, [total._replace(since=0) for total in totals])
+
+    patch.setattr(Memberships, "restored", restored)
+
+
 def simulate_many(known: int) -> None:
     """Run the history that is known to show a fault; if it does so no more, as the code has changed, look for another.
 
@@ -152,6 +174,8 @@ def must_be_noticed(break_it: Break, error: str, seed: int, patch: pytest.Monkey
         (wait_for_the_clock, "waits too long", 1),
         (take_more_than_there_is_room_for, "too many", 3),
         (delay_nothing, "where it should be due", 2),
+        (inherit_nothing, "should have inherited", 1),
+        (forget_the_age_of_groups, "should inherit it", 7),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from mezzenger.broker import backlog
 from mezzenger.broker.core import Broker
-from mezzenger.broker.effects import Adopt, DropGroup, Effect, Publish, Send, Store
+from mezzenger.broker.effects import AddGroup, Adopt, DropGroup, Effect, Publish, Requeue, Send, Store
 from mezzenger.codecs import Buffer
 from mezzenger.patterns import is_wild
 from mezzenger.protocol import bundle, wire
@@ -164,6 +164,11 @@ class Watch:
                     self._see_store(effect, stores)
                 case Adopt() | DropGroup():
                     self._check_queues(effect)
+                case AddGroup():
+                    self._see_group(effect)
+                case Requeue():
+                    heirs = {None} if self._has_subscribers(effect.name) else self._ledger.heirs(effect)
+                    assert effect.heir in heirs, f"{effect}, where {heirs} should inherit it"
             self._ledger.decided(effect, now)
         self._requests.look()
         self._see_held(set(stores))
@@ -262,6 +267,12 @@ class Watch:
             self._ledger.published(Published(*key, self._batches[key]), expected)
         stores[key].append((header.client, header.sequence, store.name))
         self._check_moments(store)
+
+    def _see_group(self, group: AddGroup) -> None:
+        """Take note of what a group inherits: what waits where there is neither another group nor a subscriber."""
+        pattern, _ = split_queue(group.name)
+        names = {name for name in self._ledger.names_without_groups() if matches(pattern, name)}
+        self._ledger.promise(group.name, {name for name in names if not self._has_subscribers(name)})
 
     def _check_queues(self, adopt: Adopt | DropGroup) -> None:
         """Check that only what nobody else gets is inherited, and by a group that is for it; and what is dropped."""

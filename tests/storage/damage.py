@@ -399,7 +399,7 @@ def may_change_its_queue(known: Known, harm: Harm) -> bool:
 def judge_groups(harm: Harm, file: Path, result: Result) -> None:
     """A group must be there after any byte was damaged, and one that was dropped must not be, unless it may."""
     with closing(sqlite3.connect(f"file:{file}?immutable=1", uri=True)) as database:
-        groups = {name for (name,) in database.execute("SELECT name FROM name WHERE is_group")}
+        groups = {name for (name,) in database.execute("SELECT name FROM name WHERE since IS NOT NULL")}
     missing = set(GROUPS) - groups
     result.counts["groups missing"] += len(missing)
     if missing and harm.bits:

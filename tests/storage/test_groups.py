@@ -238,6 +238,38 @@ class TestAdopting:
         with sqlite(file) as driver:
             assert (driver.numbers(GROUP), driver.numbers("a")) == ([1], [2])
 
+    def test_when_a_group_was_made_outlasts_a_restart(self, file: Path) -> None:
+        """Whether two queues change their names or not; and no number up to then is given again."""
+        made = (know(), store(1), store(2, "b"), AddGroup(GROUP, 7), Adopt("a", GROUP), AddGroup(OTHER, 9))
+        totals = totals_after(file, made, (copy(10, OTHER),), (Adopt("b", OTHER),))
+        assert {name: total.since for name, total in totals.items() if total.is_group} == {GROUP: 7, OTHER: 9}
+        with sqlite(file) as driver:
+            driver.commit(AddGroup("b|late", 30), DropGroup(OTHER))
+        assert reopened(file).last_number == 30
+        assert OTHER not in {total.name for total in reopened(file).totals}
+
+    def test_what_was_kept_apart_goes_to_its_heir(self, driver: Driver) -> None:
+        """What is due, and a dead letter that is resent, though all else of that queue stays there."""
+        late, dead = store(1, due=5.0), store(2)
+        driver.commit(know(), late, dead, store(3), AddGroup(GROUP, 3))
+        driver.commit(bury(dead, indexes=(0,)))
+        assert [(one.number, one.name) for one in driver.sweep(6.0).due] == [(1, "a")]
+        moved = [replace(requeue(late, 5, Origin.DELAYED), heir=GROUP), replace(requeue(dead, 6), heir=GROUP)]
+        driver.commit(*moved)
+        assert driver.numbers("a") == [3]
+        assert driver.numbers(GROUP) == [5, 6]
+        assert [row.indexes for row in driver.read(GROUP)] == [None, (0,)]
+
+    def test_what_went_to_its_heir_is_counted_there(self, file: Path) -> None:
+        """And is not where it was any more."""
+        late, dead = store(1, due=9e9), store(2)
+        moved = (
+            replace(requeue(late, 5, Origin.DELAYED), heir=GROUP),
+            replace(requeue(dead, 6), heir=GROUP),
+        )
+        totals = totals_after(file, (know(), late, dead, AddGroup(GROUP, 2)), (bury(dead),), moved)
+        assert totals == {GROUP: Total(GROUP, True, 2, 2, size_of(late, dead), since=2)}
+
     def test_what_is_discarded_is_counted(self, file: Path) -> None:
         """A dead letter that stayed behind is forgotten there."""
         one, dead = store(1), store(2)
@@ -290,20 +322,32 @@ class TestRepairing:
             assert sorted(driver.numbers("a")) == [1, 2]
             assert driver.numbers(OTHER) == [3]
 
-    @pytest.mark.parametrize(("name", "mark"), [("a", 1), (GROUP, 2)])
+    @pytest.mark.parametrize(("name", "mark"), [("a", 1), (GROUP, 4), (GROUP, -1)])
     def test_a_mark_that_cannot_be_is_found(self, sound: Path, name: str, mark: int) -> None:
-        """A name that is no group's is not believed to be one, whatever the row says."""
+        """A name that is no group's is not believed to be one, nor one to be of the future, whatever the row says."""
         with sqlite(sound) as driver:
             driver.storage._database.execute(  # type: ignore[attr-defined]
-                "UPDATE name SET is_group = ? WHERE name = ?", (mark, name)
+                "UPDATE name SET since = ? WHERE name = ?", (mark, name)
             )
         before = self.marks(sound)
         assert [finding.what for finding in check(sound).findings] == [f"the mark of {name!r}"]
         repair(sound)
         assert self.marks(sound) != before
-        assert self.marks(sound) == {"a": 0, GROUP: 1, OTHER: 1, "b|empty": 1}
+        assert self.marks(sound) == {"a": None, GROUP: 0, OTHER: 0, "b|empty": 0}
 
-    def marks(self, file: Path) -> dict[str, int]:
+    def test_when_a_group_was_made_is_rescued(self, file: Path) -> None:
+        """So it inherits what it would have, and nothing else."""
+        made = AddGroup(GROUP, 2)
+        totals_after(file, (know(), store(1), store(2)), (made, AddGroup(OTHER, 2), Adopt("a", GROUP), copy(3, OTHER)))
+        before = self.marks(file)
+        assert before == {GROUP: 2, OTHER: 2}
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(bytes(content))
+        assert repair(file).kept_as is not None
+        assert self.marks(file) == before
+
+    def marks(self, file: Path) -> dict[str, int | None]:
         with sqlite(file) as driver:
-            rows = driver.storage._database.execute("SELECT name, is_group FROM name")  # type: ignore[attr-defined]
+            rows = driver.storage._database.execute("SELECT name, since FROM name")  # type: ignore[attr-defined]
             return dict(rows.fetchall())
