@@ -13,7 +13,7 @@ from pydantic import PydanticUserError, Secret, SecretBytes, SecretStr, TypeAdap
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeForm
 
-from mezzenger.codecs import BY_NAME, JSON, MSGPACK, Buffer, Codec, decode_payload, encode_payload
+from mezzenger.codecs import BY_NAME, JSON, MSGPACK, Buffer, Codec, decode_payload, encode_payload, json_writer
 from mezzenger.errors import InvalidChannel, PayloadInvalid, PayloadNotEncodable
 from mezzenger.patterns import check_pattern
 
@@ -175,7 +175,7 @@ _adapter_of: Final = lru_cache(maxsize=256)(TypeAdapter[Any])
 _write_msgpack: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 _ANSWERING: Final = {
     MSGPACK: MSGPACK._replace(dumps=_write_msgpack),
-    JSON: JSON._replace(dumps=msgspec.json.Encoder(enc_hook=_plain).encode),
+    JSON: JSON._replace(dumps=json_writer(_plain)),
 }
 
 

@@ -53,10 +53,46 @@ def _dump_raw(payload: object) -> bytes:
     raise TypeError("the raw codec takes bytes, bytearray or memoryview")
 
 
+_NOT_IN_JSON: Final = (bytes, bytearray, memoryview)
+_read_json: Final[Callable[[Buffer], object]] = msgspec.json.Decoder().decode
+
+
+def json_writer(enc_hook: Callable[[object], object] | None = None) -> Callable[[object], bytes]:
+    """Return what writes JSON, and refuses what JSON has no way to write; msgspec would write something else.
+
+    Args:
+        enc_hook: Returns what stands for an object that msgspec does not know.
+    """
+    write = msgspec.json.Encoder(enc_hook=enc_hook).encode
+
+    def dumps(payload: object) -> bytes:
+        data = write(payload)
+        back = _read_json(data)
+        # Most payloads come back equal. The others need a closer look: a tuple may become a list, NaN must not be null.
+        if back != payload:
+            plain = msgspec.to_builtins(payload, builtin_types=_NOT_IN_JSON, enc_hook=enc_hook)
+            if not _is_carried(plain, back):
+                raise ValueError("JSON has neither NaN nor infinity nor bytes, and its maps have text for keys")
+        return data
+
+    return dumps
+
+
+def _is_carried(plain: object, back: object) -> bool:
+    """Whether plain values came back as what they were, but for tuples, which may be lists now."""
+    if isinstance(plain, dict) and isinstance(back, dict):
+        return plain.keys() == back.keys() and all(_is_carried(value, back[key]) for key, value in plain.items())
+    if isinstance(plain, list | tuple) and isinstance(back, list):
+        return list(plain) == back or all(map(_is_carried, plain, back))
+    return plain == back
+
+
+_dump_json: Final = json_writer()
+
 RAW: Final = Codec(0, "raw", _dump_raw, bytes, _dump_raw)
 PICKLE: Final = Codec(1, "pickle", _dump_pickle, pickle.loads, _dump_large_pickle)
 MSGPACK: Final = Codec(2, "msgpack", msgspec.msgpack.encode, msgspec.msgpack.decode, msgspec.msgpack.encode)
-JSON: Final = Codec(3, "json", msgspec.json.encode, msgspec.json.decode, msgspec.json.encode)
+JSON: Final = Codec(3, "json", _dump_json, _read_json, _dump_json)
 
 BY_NUMBER: Final = {codec.number: codec for codec in (RAW, PICKLE, MSGPACK, JSON)}
 BY_NAME: Final = {codec.name: codec for codec in BY_NUMBER.values()}

@@ -391,6 +391,8 @@ class TestAnswers:
         """The error names the message."""
         with pytest.raises(PayloadNotEncodable, match="message 'a'"):
             encode_answer(MSGPACK, "a", object())
+        with pytest.raises(PayloadNotEncodable, match="JSON has neither NaN"):
+            encode_answer(JSON, "a", [Cat(), float("nan")])
 
 
 class TestMaking:

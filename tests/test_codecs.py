@@ -128,7 +128,7 @@ class TestTable:
     @pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
     def test_bytes_are_read_where_they_are(self, codec: Codec, view: Callable[[bytes], Buffer]) -> None:
         """A payload may be decoded from a view of a frame."""
-        data = encode_payload(codec, "a", b"payload")
+        data = encode_payload(codec, "a", b"payload" if codec.number == 0 else ["payload", 1.5])
         assert decode_payload(codec, "a", view(data)) == decode_payload(codec, "a", data)
 
     @pytest.mark.parametrize("codec", BY_NAME.values(), ids=BY_NAME)
@@ -266,6 +266,21 @@ class TestJson:
         """Numbers, text, lists and dicts with text for keys are carried as they are."""
         assert alike(there_and_back(JSON, payload), payload)
 
+    @pytest.mark.parametrize(
+        ("payload", "back"),
+        [
+            ((1, (2.5, [])), [1, [2.5, []]]),
+            ({"a": {5}, "b": ("c", {"d": (None,)})}, {"a": [5], "b": ["c", {"d": [None]}]}),
+            (Point(1.5, ["x"]), {"x": 1.5, "tags": ["x"]}),
+            ([NOON, date(2024, 2, 29), Decimal("1.10")], ["2024-02-29T12:00:00.123456Z", "2024-02-29", "1.10"]),
+            ({UUID(int=7): Colour.RED}, {"00000000-0000-0000-0000-000000000007": "red"}),
+            ([2**200, -(2**64)], [2**200, -(2**64)]),
+        ],
+    )
+    def test_others_come_back_as_plain_data(self, payload: object, back: object) -> None:
+        """What JSON has another way to write comes back as that: a tuple as a list, a time as text."""
+        assert alike(there_and_back(JSON, payload), back)
+
     def test_it_is_json(self) -> None:
         """What is written is what anybody else calls JSON."""
         assert encode_payload(JSON, "a", {"b": [1, None, "\xe9"]}) == '{"b":[1,null,"\xe9"]}'.encode()
@@ -312,6 +327,13 @@ class TestNotEncodable:
             (MSGPACK, np.arange(3), "numpy.ndarray"),
             (JSON, object(), "builtins.object"),
             (JSON, {"a": {1j: 2}}, "builtins.dict"),
+            (JSON, float("nan"), "builtins.float"),
+            (JSON, [1.5, {"a": (2, float("-inf"))}], "builtins.list"),
+            (JSON, b"\xff", "builtins.bytes"),
+            (JSON, {"a": bytearray(b"text")}, "builtins.dict"),
+            (JSON, {1: 2, "1": 3}, "builtins.dict"),
+            (JSON, {"a": [{b"k": 1}]}, "builtins.dict"),
+            (JSON, Point(1.5, [float("nan")]), f"{__name__}.Point"),  # type: ignore[list-item]  # that is the point
             (JSON, "\ud800", "builtins.str"),
             (JSON, nested_list(DEEP), "builtins.list"),
             (RAW, "text", "builtins.str"),

@@ -64,6 +64,15 @@ MUTANTS: Final = (
         ("protocol/test_bundle.py",),
     ),
     Mutant(
+        "json-that-says-something-else",
+        "P4",
+        "what JSON has no way to write is sent as something else, and an entry of a dict is lost",
+        "codecs.py",
+        "            if not _is_carried(plain, back):",
+        "            if plain is None:",
+        ("test_codecs.py::TestNotEncodable",),
+    ),
+    Mutant(
         "ack-before-callback",
         "P3",
         "the ack is sent before the callback has returned",
