@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mezzenger.errors import StorageError
-from mezzenger.storage.files import create
+from mezzenger.storage.files import beside, create
 
 if sys.platform != "win32":
     import fcntl
@@ -21,19 +21,21 @@ class FileLock:
 
     def __init__(self, file: Path) -> None:
         # Whoever comes by way of a link must find the same lock.
-        path = Path(os.path.realpath(file) + ".lock")
+        real = Path(os.path.realpath(file))
+        path = beside(real, ".lock")
         try:
-            self._descriptor = _opened(path, Path(os.path.realpath(file)))
+            self._descriptor = _opened(path, real)
         except OSError as error:
             raise StorageError(f"{path}: cannot be opened: {error.strerror}") from None
         try:
-            self._lock()
-        except OSError:
-            holder = os.read(self._descriptor, 100).decode(errors="replace").strip() or "unknown"
+            self._lock(file, path)
+        except BaseException:
             os.close(self._descriptor)
-            raise StorageError(f"{file}: is in use by the server with process id {holder}") from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            raise
+        # A disk that is full does not keep a server from its work.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another process have the file."""
@@ -43,10 +45,17 @@ class FileLock:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
 
-    def _lock(self) -> None:
+    def _lock(self, file: Path, path: Path) -> None:
         # Where there is no flock, SQLite's exclusive lock refuses a second process, without naming the first.
-        if sys.platform != "win32":
+        if sys.platform == "win32":
+            return
+        try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._descriptor, 100).decode(errors="replace").strip() or "unknown"
+            raise StorageError(f"{file}: is in use by the server with process id {holder}") from None
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be locked: {error.strerror}") from None
 
 
 def _opened(path: Path, file: Path) -> int:

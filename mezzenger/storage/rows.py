@@ -24,6 +24,10 @@ SWEEP_SIZE: Final = 8 * 2**20
 """Bytes of the frames that are due, beyond which no more are returned at once."""
 _MAX_NUMBER: Final = 2**63 - 1
 """A larger one SQLite does not take, and no message has it."""
+# A group is there whether something waits for it or not.
+_IS_UNUSED: Final = (
+    "frames = 0 AND delayed = 0 AND dead = 0 AND since IS NULL AND id NOT IN (SELECT name FROM retained)"
+)
 
 R = TypeVar("R")
 
@@ -42,18 +46,15 @@ class DamagedRowError(Exception):
 
 def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restored:
     """Return what a broker must know, and put the ids of the names into ``names``."""
-    # A group is there whether something waits for it or not.
-    database.execute(
-        "DELETE FROM name WHERE frames = 0 AND delayed = 0 AND dead = 0 AND since IS NULL"
-        " AND id NOT IN (SELECT name FROM retained)"
-    )
+    _remove_unused_names(database)
     totals = []
-    for id_, since, name, *counts in database.execute(
-        "SELECT id, since, name, frames, messages, size, delayed, delayed_size, dead, dead_size, ifnull(since, 0)"
-        " FROM name"
+    for is_unused, id_, since, name, *counts in database.execute(
+        f"SELECT {_IS_UNUSED}, id, since, name, frames, messages, size, delayed, delayed_size,"  # noqa: S608  # ours
+        " dead, dead_size, ifnull(since, 0) FROM name"
     ):
-        totals.append(Total(name, since is not None, *counts))
-        names[totals[-1].name] = id_
+        names[name] = id_
+        if not is_unused:
+            totals.append(Total(name, since is not None, *counts))
     refused: defaultdict[int, set[int]] = defaultdict(set)
     for client, sequence in database.execute("SELECT client, sequence FROM refused"):
         refused[client].add(unsigned(sequence))
@@ -63,6 +64,15 @@ def read_restored(database: sqlite3.Connection, names: dict[str, int]) -> Restor
     ]
     (last_number,) = database.execute("SELECT number FROM last_number").fetchone()
     return Restored(last_number, totals, publishers, _next_moment(database), read_retained(database))
+
+
+def _remove_unused_names(database: sqlite3.Connection) -> None:
+    try:
+        database.execute(f"DELETE FROM name WHERE {_IS_UNUSED}")  # noqa: S608  # words from above
+    except sqlite3.OperationalError as error:
+        # The next start can do it as well, and a server can do much without space.
+        if getattr(error, "sqlite_errorcode", -1) != sqlite3.SQLITE_FULL:
+            raise
 
 
 class Reader:

@@ -85,6 +85,15 @@ MUTANTS: Final = (
         ("storage/test_seal.py::test_a_store_may_outgrow_the_page_that_is_never_used",),
     ),
     Mutant(
+        "start-needs-space",
+        "P2",
+        "a server that was stopped does not start while the disk is full",
+        "storage/rows.py",
+        "!= sqlite3.SQLITE_FULL",
+        "!= sqlite3.SQLITE_OK",
+        (f"{_FAILURES}::TestFull",),
+    ),
+    Mutant(
         "lock-not-taken",
         "P7",
         "two servers may use one file, and deliver all of it twice",

@@ -15,6 +15,7 @@ from mezzenger.broker.effects import Attempt, Change, Offered, Origin
 from mezzenger.broker.restored import Swept
 from mezzenger.errors import StorageError, StorageFull
 from mezzenger.storage.files import Files
+from mezzenger.storage.rows import read_restored
 from mezzenger.storage.schema import APPLICATION_ID, VERSION
 from mezzenger.storage.seal import make_seal
 from mezzenger.storage.sqlite import SqliteStorage
@@ -57,6 +58,33 @@ with sqlite(Path(sys.argv[1], "store.db")) as driver:
     driver.commit(store(number, "b"))
     assert driver.numbers() == list(range(1, number)), driver.numbers()
     assert driver.numbers("b") == [number]
+"""
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from tests.storage.driver import know, reopened, settle, sqlite, store
+
+folder = Path(sys.argv[1])
+with sqlite(folder / "store.db") as driver:
+    driver.commit(know(), store(1), store(2, "b"))
+    driver.commit(settle(store(2, "b")))
+for rest in ("store.db.lock", None):
+    with open(folder / "ballast", "ab", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(1000))
+        except OSError as error:
+            print(error)
+    with sqlite(folder / "store.db") as driver:
+        driver.close()
+    if rest:
+        (folder / rest).unlink()
+assert [total.name for total in reopened(folder / "store.db").totals] == ["a"]
+with sqlite(folder / "store.db") as driver:
+    (folder / "ballast").unlink()
+    driver.commit(store(3, "b"))
+    assert driver.numbers("b") == [3], driver.numbers("b")
 """
 
 
@@ -293,16 +321,31 @@ class TestFull:
         assert driver.numbers("new") == [3]
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a private mount")
-    def test_a_real_disk(self, tmp_path: Path) -> None:
-        """The same on a file system of 1 MB, until something else on it is deleted."""
-        mount = f"mount -t tmpfs -o size=1m none {tmp_path} && exec {sys.executable} -c '{SMALL_DISK}' {tmp_path}"
+    @pytest.mark.parametrize("script", [SMALL_DISK, FULL_DISK])
+    def test_a_real_disk(self, tmp_path: Path, script: str) -> None:
+        """The same on a file system of 1 MB, until something else on it is deleted; and a start while it is full."""
+        mount = f"mount -t tmpfs -o size=1m none {tmp_path} && exec {sys.executable} -c '{script}' {tmp_path}"
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         command = ["unshare", *user, "--mount", "sh", "-c", mount]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if "unshare" in result.stderr or "mount:" in result.stderr:
             pytest.skip(f"no private mount: {result.stderr}")
-        assert "there is no space left on the disk" in result.stdout, result.stderr
+        assert "o space left on " in result.stdout, result.stderr
         assert result.returncode == 0, result.stderr
+
+    def test_a_start_may_leave_names_that_nothing_is_of(self, driver: Driver, file: Path) -> None:
+        """If there is no space to remove them; they are not told of, and are used again."""
+        driver.commit(settle(store(2, "b")))
+        driver.close()
+        names: dict[str, int] = {}
+        with closing(sqlite3.connect(file)) as database:
+            full = sqlite_error(sqlite3.SQLITE_FULL, "database or disk is full")
+            unable: Any = FaultyDatabase(database, "DELETE FROM name", full)
+            assert [total.name for total in read_restored(unable, names).totals] == ["a"]
+            assert names.keys() == {"a", "b"}
+            unable._error = sqlite_error(sqlite3.SQLITE_IOERR)
+            with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+                read_restored(unable, names)
 
 
 class FaultyDatabase:

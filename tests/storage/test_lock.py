@@ -1,5 +1,7 @@
 """One process per file, and who that is."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -91,3 +93,35 @@ def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
     """The error names the path."""
     with pytest.raises(StorageError, match=r"missing/store\.db\.lock: cannot be opened: No such file or directory"):
         FileLock(tmp_path / "missing" / "store.db")
+
+
+def test_a_lock_that_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without locks nobody is said to have the file, and nothing stays open."""
+    beside = tmp_path / "store.db.lock"
+    beside.write_text("12345\n")
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    before = sorted(Path("/dev/fd").iterdir())
+    with pytest.raises(StorageError, match=r"/store\.db\.lock: cannot be locked: No locks available"):
+        FileLock(tmp_path / "store.db")
+    assert sorted(Path("/dev/fd").iterdir()) == before
+    assert beside.read_text() == "12345\n"
+
+
+def test_a_full_disk_has_no_room_for_a_process_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock holds all the same; others are not told another process."""
+    (tmp_path / "store.db.lock").write_text("12345\n")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        lock = FileLock(tmp_path / "store.db")
+    with pytest.raises(StorageError, match="in use by the server with process id unknown"):
+        FileLock(tmp_path / "store.db")
+    lock.release()
+    FileLock(tmp_path / "store.db").release()
