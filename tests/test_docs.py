@@ -9,11 +9,12 @@ from typing import Final
 
 import pytest
 
-from mezzenger import MezzengerServer, ServerSettings
+from mezzenger import Mezzenger, MezzengerServer, ServerSettings
 from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES
+from mezzenger.patterns import matches
 from mezzenger.protocol import commands, wire
 from mezzenger.protocol.commands import Command, Failure
-from tests.test_readme import Block, Place, bash, finished, read_blocks
+from tests.test_readme import BLOCKS, Block, Place, bash, finished, read_blocks
 from tests.testing.test_plugin import OPTIONS
 
 pytest_plugins = ["pytester"]
@@ -133,22 +134,40 @@ def test_the_whole_client_works(tmp_path: Path) -> None:
 
 
 PROGRAMS: Final = [
-    pytest.param(page, block, id=f"{page.name}:{block.line}")
+    (page, block)
     for page in [ROOT / "docs" / f"{name}.md" for name in ("asyncio", "channels", "groups", "requests", "tracing")]
     for block in read_blocks(page.read_text("utf-8"))
     if block.language == "python" or block.text.startswith("mezzenger ")
 ]
 
 
-@pytest.mark.parametrize(("page", "program"), PROGRAMS)
+def left_behind(program: Block, server: MezzengerServer) -> set[str]:
+    """Return names and patterns that another program had better not use after this one, on the same server."""
+    with Mezzenger(send_port=server.recv_port, sub_port=server.pub_port) as client:
+        left = {group.name for group in client.groups.list()}
+    stats = server.stats()
+    if stats.pending or stats.dead:
+        left.update(re.findall(r'send_messages?\("([^"]+)"', program.text))
+    return left
+
+
+@pytest.mark.parametrize(("page", "program"), PROGRAMS, ids=[f"{page.name}:{block.line}" for page, block in PROGRAMS])
 def test_programs_print_what_is_shown(page: Path, program: Block, tmp_path: Path) -> None:
-    """Each program and command of these pages runs as it is, ends by itself, and prints what stands below it."""
+    """Each program and command of these pages runs as it is, ends by itself, and prints what stands below it.
+
+    Whoever tries them one after the other, in whatever order, sees the same: a group that one leaves behind would
+    collect what another one sends, and be given what waits for that.
+    """
     for block in read_blocks(page.read_text("utf-8")):
         if named := re.match(r"# (\w+\.py)\n", block.text):
             (tmp_path / named[1]).write_text(block.text, "utf-8")
     command = [sys.executable, "-c", program.text] if program.language == "python" else bash(program.text)
     with MezzengerServer(ServerSettings(pub_port=0, recv_port=0)) as server:
         assert finished(command, Place(tmp_path, server)) == (program.output or "")
+        left = left_behind(program, server)
+    others = [*BLOCKS, *(block for _, block in PROGRAMS)]
+    used = {word for other in others if other is not program for word in re.findall(r"[\w.]+", other.text)}
+    assert [(name, word) for name in left for word in used if matches(name, word)] == []
 
 
 TESTING: Final = read_blocks((ROOT / "docs" / "testing.md").read_text("utf-8"))
