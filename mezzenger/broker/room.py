@@ -114,30 +114,33 @@ class Room:
         waiting, waiting_size = self._in_queue(queue, leaving)
         limit = policy.max_pending
         if limit is not None and waiting + messages > limit:
-            what = f"{waiting} messages of {queue!r} wait to be acknowledged, and {messages} more"
-            yield Lack(queue, _text(what, limit, "max_pending in channels"), _NONE if messages > limit else _ALL)
+            what = f"{waiting} messages of {queue!r} wait to be acknowledged, and {_more(messages, messages)}"
+            text = _text(what, limit, "max_pending in channels", _fewer(messages, fits=messages <= limit))
+            yield Lack(queue, text, _NONE if messages > limit else _ALL)
         limit = policy.max_pending_size
         if limit is not None and waiting_size + size > limit:
-            what = f"{waiting_size} bytes of {queue!r} wait to be acknowledged, and {size} more"
-            yield Lack(queue, _text(what, limit, "max_pending_size in channels"), _NONE if size > limit else _ALL)
+            what = f"{waiting_size} bytes of {queue!r} wait to be acknowledged, and {_more(size, messages)}"
+            text = _text(what, limit, "max_pending_size in channels", _fewer(messages, fits=size <= limit))
+            yield Lack(queue, text, _NONE if size > limit else _ALL)
 
-    def _lacks_of_all(self, copies: Sequence[Copy], messages: int, leaving: Leaving) -> list[Lack]:
-        messages, size = messages * len(copies), sum(copy.size for copy in copies)
+    def _lacks_of_all(self, copies: Sequence[Copy], batch: int, leaving: Leaving) -> list[Lack]:
+        messages, size = batch * len(copies), sum(copy.size for copy in copies)
         lacks = []
         waiting, limit = self._pending.messages + self._storing - leaving.messages, self._options.max_pending
         if limit is not None and waiting + messages > limit:
-            what = f"{waiting} messages wait to be acknowledged, and {messages} more"
+            what = f"{waiting} messages wait to be acknowledged, and {_more(messages, batch)}"
             own, _ = self._own(copies, leaving)
             helps = _ALL if waiting - own + messages <= limit else _WAITING
             cures = _NONE if messages > limit else helps
-            text = _text(what, limit, "server.max_pending")
+            text = _text(what, limit, "server.max_pending", _fewer(batch, fits=messages <= limit))
             lacks.append(Lack(self._largest(copies, leaving), text, cures, (messages, size)))
         waiting, limit = self._pending.whole_size + self._size - leaving.size, self._options.max_pending_size
         if waiting + size > limit:
             _, own = self._own(copies, leaving)
             helps = _DROPPING if waiting - own + size <= limit else _WAITING
             cures = _NONE if size > limit else helps
-            lacks.append(Lack(self._largest(copies, leaving), self._size_text(size), cures, (messages, size)))
+            text = self._size_text(size, batch)
+            lacks.append(Lack(self._largest(copies, leaving), text, cures, (messages, size)))
         return lacks
 
     def _in_queue(self, queue: str, leaving: Leaving) -> tuple[int, int]:
@@ -160,15 +163,26 @@ class Room:
 
         return max((copy.queue for copy in copies), key=sizes)
 
-    def _size_text(self, size: int) -> str:
-        pending = self._pending
+    def _size_text(self, size: int, batch: int) -> str:
+        pending, limit = self._pending, self._options.max_pending_size
         what = (
             f"{pending.frames} frames of {pending.size} bytes wait to be acknowledged, {pending.delayed.frames} of "
             f"{pending.delayed.size} bytes are delayed, {pending.dead.frames} of {pending.dead.size} bytes are dead "
-            f"letters, {self._size} bytes are being stored, and {size} bytes more"
+            f"letters, {self._size} bytes are being stored, and {_more(size, batch, ' bytes')}"
         )
-        return _text(what, self._options.max_pending_size, "server.max_pending_size")
+        return _text(what, limit, "server.max_pending_size", _fewer(batch, fits=size <= limit))
 
 
-def _text(what: str, limit: int, setting: str) -> str:
-    return f"{what} would be above the limit of {limit} (its setting {setting})"
+def _more(count: int, batch: int, unit: str = "") -> str:
+    return f"{count}{unit} more" if batch == 1 else f"{count}{unit} more in one batch of {batch}"
+
+
+def _fewer(batch: int, *, fits: bool) -> str:
+    """Return what to do with a batch that never finds room."""
+    if batch == 1 or fits:
+        return ""
+    return "; a batch is stored as a whole or not at all: send fewer at once, or one by one with send_message"
+
+
+def _text(what: str, limit: int, setting: str, remedy: str) -> str:
+    return f"{what} would be above the limit of {limit} (its setting {setting}){remedy}"

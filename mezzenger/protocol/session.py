@@ -21,7 +21,7 @@ from mezzenger.protocol.requests import Asked, Requests
 from mezzenger.protocol.states import TRANSITIONS, Identity, SessionOptions, State
 from mezzenger.protocol.subscribing import Subscribing
 from mezzenger.protocol.subscriptions import Membership, Subscriptions
-from mezzenger.protocol.tickets import Tickets
+from mezzenger.protocol.tickets import SLOW, Tickets
 from mezzenger.queues import queue_of
 
 
@@ -385,7 +385,7 @@ class ClientSession:
             self._done(ticket, timeout)
             return
         may_be_stored = self._withdraw(ticket)
-        cause = "it is slow to answer" if self.state is State.OPEN else self.reason
+        cause = SLOW[may_be_stored] if self.state is State.OPEN else self.reason
         suffix = "; the message may have been stored all the same" if may_be_stored else ""
         text = f"no answer in time from the server at {self._options.server}: {cause}{suffix}"
         self._done(ticket, ServerUnreachable(text))

@@ -8,6 +8,9 @@ from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Done, Event
 from mezzenger.protocol.wire import Contents
 
+SLOW: Final = ("it is slow to answer", "it is slow to answer, or has no room for the message yet (overflow: block)")
+"""Why a server that is there may not have answered: anything, and a publish that it was sent."""
+
 _SPARE: Final = 64
 """Deadlines of tickets that are done which are kept at most, beside as many as there are tickets."""
 

@@ -84,7 +84,7 @@ class TestReject:
             Refuse(
                 4,
                 "limit",
-                "3 messages wait to be acknowledged, and 2 more would be above the limit of 4 "
+                "3 messages wait to be acknowledged, and 2 more in one batch of 2 would be above the limit of 4 "
                 "(its setting server.max_pending)",
             )
         ]
@@ -93,6 +93,53 @@ class TestReject:
         assert driver.delivered(B) == [1]
         driver.ack(B, 1)
         assert len(driver.stored(A, 7, 8, 9)) == 3
+
+
+class TestBatch:
+    """A batch that never finds room is refused at once, whatever the policy; the text says what to do instead."""
+
+    REMEDY = "; a batch is stored as a whole or not at all: send fewer at once, or one by one with send_message"
+
+    @pytest.mark.parametrize("how", ["reject", "block", "drop_oldest", "dead_letter"])
+    @pytest.mark.parametrize(
+        ("limits", "text"),
+        [
+            (
+                {"max_pending": 2},
+                (
+                    "0 messages of 'a' wait to be acknowledged, and 3 more in one batch of 3 would be above the limit of 2 "
+                    "(its setting max_pending in channels)"
+                ),
+            ),
+            (
+                {"max_pending_size": 64},
+                (
+                    "0 bytes of 'a' wait to be acknowledged, and 69 more in one batch of 3 would be above the limit of 64 "
+                    "(its setting max_pending_size in channels)"
+                ),
+            ),
+        ],
+        ids=["messages", "bytes"],
+    )
+    def test_of_a_name(self, how: Overflow, limits: dict[str, int], text: str) -> None:
+        """Above the limit of its name alone."""
+        driver = limited(how, **limits)
+        driver.publish(A, 1, payloads=[b"1", b"2", b"3"])
+        assert driver.sent(A) == [Refuse(1, "limit", text + self.REMEDY)]
+        driver.stored(A, 4)
+
+    @pytest.mark.parametrize(("limit", "setting"), [("max_pending", "2"), ("max_pending_size", "64")])
+    def test_in_all(self, limit: str, setting: str) -> None:
+        """Above that of the whole server."""
+        driver = joined(A, names=(), **{limit: int(setting)})
+        driver.publish(A, 1, payloads=[b"1", b"2", b"3"])
+        [(_, reason)] = refused(driver)
+        assert reason == "limit"
+        driver.publish(A, 4, payloads=[b"1", b"2", b"3"])
+        [command] = driver.sent(A)
+        assert isinstance(command, Refuse)
+        assert " more in one batch of 3 would be above" in command.text
+        assert command.text.endswith(f"limit of {setting} (its setting server.{limit}){self.REMEDY}")
 
 
 class TestBlock:

@@ -198,8 +198,8 @@ def test_an_unconfirmed_message_may_have_been_stored() -> None:
     error = failure(driver, ticket)
     assert isinstance(error, ServerUnreachable)
     assert str(error) == (
-        "no answer in time from the server at 10.0.0.5:7202: it is slow to answer; "
-        "the message may have been stored all the same"
+        "no answer in time from the server at 10.0.0.5:7202: it is slow to answer, "
+        "or has no room for the message yet (overflow: block); the message may have been stored all the same"
     )
     driver.say(Confirm([1]))
     assert driver.done() == {}
