@@ -107,15 +107,15 @@ class TestBatch:
             (
                 {"max_pending": 2},
                 (
-                    "0 messages of 'a' wait to be acknowledged, and 3 more in one batch of 3 would be above the limit of 2 "
-                    "(its setting max_pending in channels)"
+                    "0 messages of 'a' wait to be acknowledged, and 3 more in one batch of 3 would be above "
+                    "the limit of 2 (its setting max_pending in channels)"
                 ),
             ),
             (
                 {"max_pending_size": 64},
                 (
-                    "0 bytes of 'a' wait to be acknowledged, and 69 more in one batch of 3 would be above the limit of 64 "
-                    "(its setting max_pending_size in channels)"
+                    "0 bytes of 'a' wait to be acknowledged, and 69 more in one batch of 3 would be above "
+                    "the limit of 64 (its setting max_pending_size in channels)"
                 ),
             ),
         ],
