@@ -5,7 +5,7 @@ next to be. Without a subscriber there is no window.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
@@ -16,8 +16,12 @@ from mezzenger.broker.restored import Stored
 
 WINDOW_FRAMES: Final = 16_384
 WINDOW_SIZE: Final = 32 * 2**20
+WINDOW_ENTRIES: Final = 65_536
+"""Those included that are in the window while their frames are away."""
 LOAD_FRAMES: Final = 4096
 LOAD_SIZE: Final = 8 * 2**20
+FETCH_FRAMES: Final = 64
+FETCH_SIZE: Final = 2**20
 
 _NUMBER: Final = attrgetter("number")
 
@@ -33,6 +37,11 @@ class Backlog:
     window: dict[int, Entry] = field(default_factory=dict)
     """In order of the numbers."""
     window_size: int = 0
+    """Of the frames that are not away."""
+    away: int = 0
+    """How many in the window are."""
+    fetch: Load | None = None
+    """What is being read of these."""
     last: int = 0
     """Up to this number the window has all frames."""
     kept: dict[int, Entry] = field(default_factory=dict)
@@ -57,9 +66,8 @@ class Backlog:
 
         It does if somebody wants it, and the window has all that is before it, and room for it.
         """
-        frames = len(self.window) + len(self.promised)
-        has_room = frames < WINDOW_FRAMES and self.window_size + self.promised_size < WINDOW_SIZE
         is_whole = self.frames == len(self.window) and self.load is None and not self.others
+        has_room = self.has_room and len(self.window) + len(self.promised) < WINDOW_ENTRIES
         if not (is_wanted and is_whole and has_room):
             self.others += 1
             return False
@@ -82,12 +90,46 @@ class Backlog:
         Args:
             frames: How many are needed; None for as many as are read at a time.
         """
-        is_free = len(self.window) <= WINDOW_FRAMES // 2 and self.window_size <= WINDOW_SIZE // 2
-        if self.load is not None or self.frames == len(self.window) or not is_free:
+        if not (self._is_ahead and self._is_free):
             return None
         frames = LOAD_FRAMES if frames is None else min(frames, LOAD_FRAMES)
         self.load = Load(self.name, self.last, frames, LOAD_SIZE)
         return self.load
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether there is something to be read, and would be if there were less in the window that is not away."""
+        return self._is_ahead and not self._is_free
+
+    def put_away(self, numbers: Iterable[int]) -> None:
+        """Let frames of the window be in the store alone, but for those about which somebody has a say, or had."""
+        for number in numbers:
+            entry = self.window[number]
+            if entry.frame and not entry.was_given and entry.due is None:
+                self.window_size -= entry.size
+                self.away += 1
+                entry.put_away()
+
+    def next_fetch(self, number: int) -> Load | None:
+        """Return what is to be read of what is away, if nothing of it is being read, and there is room."""
+        if self.fetch is not None or not self.has_room:
+            return None
+        self.fetch = Load(self.name, number - 1, FETCH_FRAMES, FETCH_SIZE)
+        return self.fetch
+
+    def fetched(self, load: Load, rows: Iterable[Stored]) -> list[int]:
+        """Take in what was read of what is away: the first of it, and more as far as there is room; return what."""
+        self.fetch = None
+        numbers = []
+        for row in rows:
+            entry = self.window.get(row.number)
+            has_room = row.number == load.after + 1 or (self.load is None and self.has_room)
+            if has_room and entry is not None and not entry.frame:
+                entry.bring_back(row.frame)
+                self.window_size += entry.size
+                self.away -= 1
+                numbers.append(row.number)
+        return numbers
 
     def take(self, row: Stored) -> Entry:
         """Return the entry of what was read; it may be one that is kept."""
@@ -141,10 +183,11 @@ class Backlog:
         """Take a frame out of memory and the store."""
         self.frames -= 1
         self.messages -= entry.messages
-        self.size -= len(entry.frame)
+        self.size -= entry.size
         if self.kept.pop(entry.number, None) is None:
             del self.window[entry.number]
             self.window_size -= len(entry.frame)
+            self.away -= not entry.frame
         if self.load is not None:
             self.settled.add(entry.number)
 
@@ -163,11 +206,26 @@ class Backlog:
         entries = [*self.kept.values(), *self.window.values()]
         self.kept = {entry.number: entry for entry in entries if entry.late}
         self.window.clear()
-        self.window_size = 0
+        self.window_size = self.away = 0
         self.last = 0
-        self.load = None
+        self.load = self.fetch = None
         self.settled.clear()
         self.others += len(self.promised)
         self.promised.clear()
         self.promised_size = 0
         return [entry for entry in entries if entry.number not in self.kept]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more frame may be in the window that is not away."""
+        frames = len(self.window) - self.away + len(self.promised)
+        return frames < WINDOW_FRAMES and self.window_size + self.promised_size < WINDOW_SIZE
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the store has more than the window, and nothing is being read, and more may be."""
+        return self.load is None and len(self.window) < min(self.frames, WINDOW_ENTRIES)
+
+    @property
+    def _is_free(self) -> bool:
+        return len(self.window) - self.away <= WINDOW_FRAMES // 2 and self.window_size <= WINDOW_SIZE // 2

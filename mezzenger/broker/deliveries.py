@@ -83,6 +83,9 @@ class Deliveries:
 
     def loaded(self, load: Load, rows: Sequence[Stored], now: float) -> None:
         """Deliver what was read from the store."""
+        if self.pending.is_fetch(load):
+            self._members.fetched(load, rows, now)
+            return
         entries = self.pending.loaded(load, rows)
         for entry in entries:
             if entry.due is not None and entry.due > now:
@@ -172,7 +175,7 @@ class Deliveries:
 
         def release(entry: Entry) -> None:
             peer.late.add(entry.number)
-            entry.late.add(peer.id)
+            entry.late |= {peer.id}
             self._release(peer, entry, now)
 
         self._members.left(member, now, release)
@@ -189,7 +192,7 @@ class Deliveries:
             self._members.left(member, now, lambda entry: self._release(peer, entry, now))
         late = [kept for number in sorted(peer.late) if (kept := self.pending.get(number)) is not None]
         for kept in late:
-            kept.late.discard(peer.id)
+            kept.late -= {peer.id}
         queues += [member.queue for member in members]
         for queue in dict.fromkeys([*queues, *(kept.queue for kept in late)]):
             self.evict(queue)
@@ -235,14 +238,14 @@ class Deliveries:
         self._note_member(peer, nack.delivery, members)
         entry = self._taken_from(peer, nack.delivery)
         if entry is not None:
-            entry.holders.discard(peer.id)
+            entry.holders -= {peer.id}
             # A subscriber's word counts as long as an attempt is under way; a member's if it is the one of its members
             # whose attempt that is, or was while nobody else was given it.
             counts = bool(members) and not entry.holders if is_group(entry.queue) else entry.due is not None
             self._counters.nacked += 1
             entry.error = nack.failures[0].error
             if entry.failed is not None:
-                entry.failed.add(peer.client)
+                entry.failed |= {peer.client}
             self._narrow(entry, failed, now, counts=counts)
             self.evict(entry.queue)
         self._use_credit(peer, members, now)
@@ -297,7 +300,7 @@ class Deliveries:
         peer.late.discard(number)
         entry = self.pending.get(number) if was_sent else None
         if entry is not None:
-            entry.late.discard(peer.id)
+            entry.late -= {peer.id}
         return entry
 
     def _release(self, peer: Peer, entry: Entry, now: float) -> None:
@@ -305,7 +308,7 @@ class Deliveries:
 
         Another peer may have failed on it, and would be sent it too; then it is for the end of the pause.
         """
-        entry.holders.discard(peer.id)
+        entry.holders -= {peer.id}
         if entry.holders:
             return
         if entry.paused > now:
@@ -357,5 +360,9 @@ class Deliveries:
         self._load(entry.queue)
 
     def _load(self, queue: str) -> None:
-        if self._routing.is_served(queue):
+        if not self._routing.is_served(queue):
+            return
+        if is_group(queue):
+            self._members.load(self._routing.group(queue))
+        else:
             self.fates.load(queue)

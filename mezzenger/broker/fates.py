@@ -52,7 +52,7 @@ class Fates:
 
     def deliver(self, peer: Peer, entry: Entry, indexes: tuple[int, ...] | None) -> None:
         """Send an entry to a peer."""
-        entry.holders.add(peer.id)
+        entry.holders |= {peer.id}
         self.counters.delivered += 1
         self.counters.redelivered += entry.attempts > 1
         group = entry.queue if is_group(entry.queue) else None
@@ -99,7 +99,7 @@ class Fates:
 
     def bury(self, entry: Entry, now: float, reason: str, error: str) -> None:
         """Make an entry a dead letter."""
-        size = len(entry.frame)
+        size = entry.size
         what = (entry.number, entry.queue, entry.messages, size)
         self.effects.append(Bury(*what, entry.attempts, entry.indexes, now, reason, error))
         self.counters.buried += entry.left
@@ -117,7 +117,7 @@ class Fates:
             self.effects.append(load)
 
     def _settle(self, entry: Entry) -> None:
-        self.effects.append(Settle(entry.number, entry.queue, entry.messages, len(entry.frame)))
+        self.effects.append(Settle(entry.number, entry.queue, entry.messages, entry.size))
         self.pending.settle(entry)
 
 

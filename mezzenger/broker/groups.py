@@ -29,6 +29,8 @@ class Group:
     """Peers and their requests that wait until the store knows the group; None if it does."""
     is_leaving: bool = False
     """Whether it is being dropped."""
+    away: set[int] = field(default_factory=set)
+    """Numbers of what is to be given out once its frame was read."""
     others: set[int] = field(default_factory=set)
     """Numbers of what some have had for too long, and who else is there has no credit for."""
 
@@ -51,6 +53,7 @@ class Group:
             self.others.add(number)
         else:
             heapq.heappush(member.stalled, number)
+            self.ready.wait(number)
 
     def free(self, member: Member) -> None:
         """Have given out what waited for a member's credit, the oldest first, as much as it has credit for."""
@@ -60,7 +63,8 @@ class Group:
 
     def refill(self) -> bool:
         """Free more, where a member has credit left since what was freed was of no use any more; return if there is."""
-        if self.others or self.order_by is not None:
+        # Credit that is left may be for what is being read.
+        if not self.away and (self.others or self.order_by is not None):
             for member in self.members.values():
                 if member.credit > 0 and (member.stalled or not self.others <= member.in_hand):
                     self.free(member)
@@ -69,11 +73,21 @@ class Group:
     def done(self, number: int) -> None:
         """Give a frame to nobody any more."""
         self.others.discard(number)
+        self.away.discard(number)
         self.ready.done(number)
+
+    def came_back(self, number: int) -> None:
+        """Take note that a frame that was away is in memory again."""
+        if number in self.away:
+            self.away.remove(number)
+            self.ready.put(number, self.ready.key(number))
+        else:
+            self.ready.wait(number)
 
     def clear(self) -> None:
         """Forget what is to be given out."""
         self.others.clear()
+        self.away.clear()
         self.ready.clear()
 
     def taker(self, best: Member, number: int, key: str | None) -> Member | None:

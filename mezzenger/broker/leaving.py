@@ -35,7 +35,7 @@ class Leaving:
         entry = next(self._oldest_of(queue), None)
         if entry is None:
             return False
-        size = len(entry.frame)
+        size = entry.size
         messages, bytes_before = self.of(queue)
         self._of[queue] = messages + entry.messages, bytes_before + size
         self.messages += entry.messages

@@ -5,13 +5,14 @@ group keeps order by a header, the one that gets all with this value. A member k
 its connection lives, or until ``max_runtime`` has passed; no timer takes it back, however long a callback takes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mezzenger.broker.effects import Effect, Send
+from mezzenger.broker.effects import Effect, Load, Send
 from mezzenger.broker.entry import Entry
 from mezzenger.broker.fates import Fates, has_expired
 from mezzenger.broker.groups import Group
 from mezzenger.broker.peers import Member
+from mezzenger.broker.restored import Stored
 from mezzenger.broker.routing import Routing
 from mezzenger.protocol import wire
 from mezzenger.protocol.commands import Deliver
@@ -37,7 +38,7 @@ class Members:
         group.add(member)
         member.peer.members[group.queue] = member
         self._give_out(group, now)
-        self._fates.load(group.queue)
+        self.load(group)
 
     def left(self, member: Member, now: float, release: Callable[[Entry], None]) -> None:
         """Take back what a member had that is not one any more: ``release`` is called with it."""
@@ -74,7 +75,7 @@ class Members:
 
         The first one is busy until it answers, so its credit it gets back then; and if it acknowledges, that is fine.
         """
-        entry.holders.clear()
+        entry.holders = frozenset()
 
     def have(self, entry: Entry) -> bool:
         """Whether some member has an entry in hand, be it for too long."""
@@ -97,6 +98,27 @@ class Members:
         self._effects.append(Send(member.peer.id, (wire.encode_command(Deliver(0, 1, None, group.queue)), frame)))
         return True
 
+    def load(self, group: Group) -> None:
+        """Have the next frames read, if there is room for them.
+
+        If a member has credit, what waits behind others makes room for what need not.
+        """
+        queue = group.queue
+        if group.ready.waiting and self._pending.is_stuck(queue) and group.next_member() is not None:
+            self._pending.put_away(queue, group.ready.take_waiting())
+        self._fates.load(queue)
+
+    def fetched(self, load: Load, rows: Sequence[Stored], now: float) -> None:
+        """Give out what was read since it was its turn; more of what was away may have come with it."""
+        group = self._routing.group(load.name)
+        for number in self._pending.fetched(load, rows):
+            group.came_back(number)
+        first = load.after + 1
+        if self._pending.get(first) is None:
+            group.done(first)
+        self._give_out(group, now)
+        self.load(group)
+
     def _give_out(self, group: Group, now: float) -> None:
         while (group.ready or group.refill()) and (best := group.next_member()) is not None:
             number = group.ready.pop()
@@ -105,13 +127,28 @@ class Members:
                 continue  # settled, given out or paused meanwhile; or the sweeper will take it out
             key = group.ready.key(number)
             member = group.taker(best, number, key)
-            if member is not None and member.credit > 0:
+            if member is None or member.credit <= 0:
+                group.stall(None if key is None else member, number)
+            elif entry.frame:
                 self._give(member, entry, now)
             else:
-                group.stall(None if key is None else member, number)
+                group.away.add(number)
+        if group.away:
+            self._fetch(group)
+        if group.ready.waiting:
+            self.load(group)
+
+    def _fetch(self, group: Group) -> None:
+        """Have the oldest frame read whose turn it is, and which is away; what waits makes room for it."""
+        if not self._pending.has_room(group.queue):
+            self._pending.put_away(group.queue, group.ready.take_waiting())
+        fetch = self._pending.next_fetch(group.queue, min(group.away))
+        if fetch is not None:
+            self._effects.append(fetch)
 
     def _give(self, member: Member, entry: Entry, now: float) -> None:
         self._fates.attempt(entry)
+        entry.was_given = True
         member.in_hand.add(entry.number)
         member.peer.lent[entry.number] = member
         member.given += entry.left

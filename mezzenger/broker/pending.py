@@ -129,7 +129,7 @@ class Pending:
         backlog.settle(entry)
         self.frames -= 1
         self.messages -= entry.messages
-        self.size -= len(entry.frame)
+        self.size -= entry.size
         if self._sweep_settled is not None:
             self._sweep_settled.add(entry.number)
         self._forget_if_empty(backlog)
@@ -165,6 +165,39 @@ class Pending:
         """Return what is to be read of a name now, if it is needed and there is room for it; see ``Backlog``."""
         backlog = self._backlogs.get(name)
         return None if backlog is None else backlog.next_load(frames)
+
+    def is_stuck(self, queue: str) -> bool:
+        """Whether there is something to be read of a queue, and there is no room for it."""
+        backlog = self._backlogs.get(queue)
+        return backlog is not None and backlog.is_stuck
+
+    def put_away(self, queue: str, numbers: Iterable[int]) -> None:
+        """Let frames of a queue be in the store alone until it is their turn; they are still entries."""
+        self._backlogs[queue].put_away(numbers)
+
+    def has_room(self, queue: str) -> bool:
+        """Whether one more frame of a queue may be in memory."""
+        return self._backlogs[queue].has_room
+
+    def next_fetch(self, queue: str, number: int) -> Load | None:
+        """Return what is to be read since it is the turn of a frame that is away; None if that cannot be now."""
+        return self._backlogs[queue].next_fetch(number)
+
+    def is_fetch(self, load: Load) -> bool:
+        """Whether something is read since it was away."""
+        backlog = self._backlogs.get(load.name)
+        return backlog is not None and backlog.fetch is load
+
+    def fetched(self, load: Load, rows: Sequence[Stored]) -> list[int]:
+        """Take in what was read; return the numbers of what is not away any more.
+
+        What cannot be read is no entry any more, as if it had not been read at first.
+        """
+        numbers = self._backlogs[load.name].fetched(load, rows)
+        first = self._entries.get(load.after + 1)
+        if first is not None and not first.frame:
+            self.settle(first)
+        return numbers
 
     def loaded(self, load: Load, rows: Sequence[Stored]) -> list[Entry]:
         """Take in what was read; return what is new to the present subscribers, in order.
@@ -310,7 +343,8 @@ class Pending:
     def _believe(self, backlog: Backlog) -> None:
         """Believe the store, should it have less than was counted: nothing must be asked for over and over."""
         frames, messages = len(backlog.window), sum(entry.messages for entry in backlog.window.values())
-        counts = (frames - backlog.frames, messages - backlog.messages, backlog.window_size - backlog.size)
+        size = sum(entry.size for entry in backlog.window.values())
+        counts = (frames - backlog.frames, messages - backlog.messages, size - backlog.size)
         self._count(backlog.name, *counts)
         self._forget_if_empty(backlog)
 

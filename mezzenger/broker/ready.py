@@ -25,6 +25,8 @@ class Ready:
         self._present: set[int] = set()
         self._lanes: dict[str, _Lane] = {}
         self._keys: dict[int, str] = {}
+        self.waiting: set[int] = set()
+        """What cannot be given out now, and whose frame is in memory for all that is known here."""
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -38,7 +40,18 @@ class Ready:
         if lane.head == number:
             return True
         heapq.heappush(lane.behind, number)
+        self.waiting.add(number)
         return False
+
+    def wait(self, number: int) -> None:
+        """Take note that a frame in memory cannot be given out now, unless it can."""
+        if number not in self._present:
+            self.waiting.add(number)
+
+    def take_waiting(self) -> set[int]:
+        """Return, and forget, the frames in memory that cannot be given out now."""
+        waiting, self.waiting = self.waiting, set()
+        return waiting
 
     def put(self, number: int, key: str | None) -> None:
         """Have a frame given out, when it is its turn."""
@@ -57,6 +70,7 @@ class Ready:
 
     def done(self, number: int) -> None:
         """Take note that a frame will not come again: the next one of its key can be given out."""
+        self.waiting.discard(number)
         key = self._keys.pop(number, None)
         if key is None or self._lanes[key].head != number:
             return
@@ -74,8 +88,10 @@ class Ready:
         self._present.clear()
         self._lanes.clear()
         self._keys.clear()
+        self.waiting.clear()
 
     def _push(self, number: int) -> None:
+        self.waiting.discard(number)
         if number not in self._present:
             self._present.add(number)
             heapq.heappush(self._numbers, number)

@@ -84,7 +84,7 @@ class Subscribers:
             entry = peer.in_flight.pop(number)
             if entry in self._pending:
                 peer.late.add(number)
-                entry.late.add(peer.id)
+                entry.late |= {peer.id}
                 release(entry)
 
     def lost(self, peer: Peer, release: Callable[[Entry], None]) -> None:

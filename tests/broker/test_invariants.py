@@ -536,7 +536,8 @@ class BrokerMachine(RuleBasedStateMachine):
             in_memory |= one.window.keys() | one.kept.keys()
             assert one.frames == sum(self.queue_of[number] == name for number in self.pending)
             assert list(one.window) == sorted(one.window)
-            assert len(one.window) + len(one.promised) <= WINDOW_FRAMES
+            assert one.away == sum(not entry.frame for entry in one.window.values())
+            assert len(one.window) - one.away + len(one.promised) <= WINDOW_FRAMES
             assert one.window_size == sum(len(entry.frame) for entry in one.window.values())
             assert one.window_size + one.promised_size < WINDOW_SIZE + LARGEST_FRAME
             assert len(one.promised) + one.others == sum(store.name == name for store in self.storing)
@@ -547,7 +548,7 @@ class BrokerMachine(RuleBasedStateMachine):
             elif one.load is not None:
                 assert any(load is one.load for load in self.queue)
             elif one.frames > len(one.window):
-                assert len(one.window) > WINDOW_FRAMES // 2 or one.window_size > WINDOW_SIZE // 2
+                assert len(one.window) - one.away > WINDOW_FRAMES // 2 or one.window_size > WINDOW_SIZE // 2
         assert table._entries.keys() == in_memory
 
     @invariant()

@@ -89,3 +89,20 @@ def test_all_is_forgotten() -> None:
     ready.clear()
     ready.put(2, "a")
     assert taken(ready) == [2]
+
+
+def test_what_waits_in_memory_is_known() -> None:
+    """It does until it can be given out, or is done; it may be told once more, and is forgotten when it is taken."""
+    ready = Ready()
+    for number in (1, 2, 3, 4):
+        ready.put(number, "a")
+    assert ready.waiting == {2, 3, 4}
+    ready.done(3)
+    ready.done(1)
+    ready.wait(2)
+    assert ready.take_waiting() == {4}
+    assert ready.waiting == set()
+    ready.wait(4)
+    assert ready.waiting == {4}
+    ready.clear()
+    assert ready.waiting == set()

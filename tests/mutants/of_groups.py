@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _GROUPS: Final = "broker/test_groups.py"
+_AWAY: Final = "broker/test_put_away.py"
 _READY: Final = "broker/test_ready.py"
 _PATTERNS: Final = "test_patterns.py"
 _TABLE: Final = "test_pattern_table.py"
@@ -91,6 +92,33 @@ MUTANTS: Final = (
         "while (group.ready or group.refill()) and",
         "while group.ready and",
         (f"{_GROUPS}::TestOrder",),
+    ),
+    Mutant(
+        "others-wait-as-well",
+        "order",
+        "what waits behind a message fills the memory, so that other values wait too",
+        "broker/members.py",
+        "            self._pending.put_away(queue, group.ready.take_waiting())\n",
+        "            pass\n",
+        (_AWAY,),
+    ),
+    Mutant(
+        "away-for-ever",
+        "P2",
+        "what was put out of memory is not read again when it is its turn",
+        "broker/members.py",
+        "        if group.away:\n            self._fetch(group)\n",
+        "",
+        (_AWAY,),
+    ),
+    Mutant(
+        "put-away-without-bound",
+        "P8",
+        "a group knows any number of messages that wait behind others",
+        "broker/backlog.py",
+        "len(self.window) < min(self.frames, WINDOW_ENTRIES)",
+        "len(self.window) < self.frames",
+        (_AWAY,),
     ),
     Mutant(
         "any-member-for-a-key",

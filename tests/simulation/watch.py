@@ -192,8 +192,12 @@ class Watch:
         for one in self._broker._deliveries.pending._backlogs.values():
             late = sum(1 for entry in one.window.values() if entry.late)
             limit = backlog.WINDOW_FRAMES + backlog.LOAD_FRAMES + late
-            assert len(one.window) <= limit, f"{len(one.window)} frames of {one.name!r} are in memory"
-            for entry in one.window.values():
+            here = [entry for entry in one.window.values() if entry.frame]
+            assert len(here) <= limit, f"{len(here)} frames of {one.name!r} are in memory"
+            assert len(one.window) - len(here) == one.away, f"{one.away} are counted as away of {one.name!r}"
+            limit = backlog.WINDOW_ENTRIES + backlog.LOAD_FRAMES + late
+            assert len(one.window) <= limit, f"{len(one.window)} entries of {one.name!r} are in memory"
+            for entry in here:
                 longest = now + max(longest_pause(entry.name), MAX_RUNTIME if is_group(one.name) else 0.0)
                 assert entry.due is None or entry.due <= longest + 0.001, f"at {now}: {entry} waits too long"
 

@@ -28,7 +28,10 @@ PACE: Final = 0.01
 CLIENTS: Final = 5
 WINDOW: Final = 8
 """Frames of one name in the broker's memory: so few that a backlog does not fit."""
+ENTRIES: Final = 16
+"""Likewise with those whose frames are away."""
 LOAD: Final = 3
+FETCH: Final = 2
 LENGTHS: Final = (0.5, 1.0, 2.0, 4.0)
 """Seconds in which programs run and things break: short histories are many, long ones have more behind them."""
 QUIETS: Final = (0.5, 4.0)
@@ -210,7 +213,9 @@ class World:
 
 def simulate(seed: int, seconds: float | None = None) -> Clock:
     """Run one history, as long as the seed has it or as it is said; what is returned tells what happened in it."""
-    small_windows = patch.multiple(backlog, WINDOW_FRAMES=WINDOW, LOAD_FRAMES=LOAD)
+    small_windows = patch.multiple(
+        backlog, WINDOW_FRAMES=WINDOW, WINDOW_ENTRIES=ENTRIES, LOAD_FRAMES=LOAD, FETCH_FRAMES=FETCH
+    )
     small_sweeps = patch.object(sweeper, "SWEEP_FRAMES", SWEEP)
     early_checkpoints = patch.object(seal, "_CHECKPOINT_FRAMES", CHECKPOINT)
     no_log = patch.object(storing.logger, "disabled", new=True)  # the story has what it would say
