@@ -51,6 +51,7 @@ class AsyncEngine(Engine):
         )
         self._pump.arrived = self._lanes.put
         self._pump.ended = self._on_ended
+        self._pump.failed = self._lanes.fail
         self._connecting = asyncio.Lock()
         self._is_connected = False
         self._ending: asyncio.Task[None] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mezzenger.channel import Channel
-from mezzenger.errors import InvalidCallback
+from mezzenger.errors import InvalidCallback, MezzengerError
 from mezzenger.message import Message
 from mezzenger.pattern_table import PatternTable
 from mezzenger.queues import is_group, split_queue
@@ -20,8 +20,8 @@ Callback = Callable[[Any, Message[Any]], object]
 class Stream(Protocol):
     """Somebody who asks for messages one by one."""
 
-    def end(self) -> None:
-        """Take note that there will be no more messages."""
+    def end(self, error: MezzengerError | None = None) -> None:
+        """Take note that there will be no more messages, and why, if nobody wanted that."""
 
     def stop(self) -> None:
         """Do the same, and wait for nobody who may not be there any more: the client stops."""

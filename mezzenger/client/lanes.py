@@ -14,6 +14,7 @@ from mezzenger.client.handlers import Handler, Handlers
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.client.shares import InWork, LeftOut, Share
+from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Bundled, Delivery, Served
 
@@ -289,6 +290,12 @@ class Lanes:
         self._is_running = False
         for lane in self._lanes.values():
             lane.stop()
+
+    def fail(self, error: MezzengerError) -> None:
+        """Tell those who ask for messages one by one why there will be none."""
+        for lane in self._lanes.values():
+            if lane.handler.stream is not None:
+                lane.handler.stream.end(error)
 
     async def join(self) -> None:
         """Wait until the callbacks that run have returned; not to be called from a callback."""

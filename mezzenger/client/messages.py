@@ -105,7 +105,8 @@ class Messages(Generic[T]):
 
     The subscription begins with the loop, and ends with it. To have it before, use this as a context manager around the
     loop: then it is also known at the end whether the last message was handled, and with ``"auto"`` it is acknowledged
-    unless something was raised. The loop ends when the subscription does, or the client stops.
+    unless something was raised. The loop ends when the subscription does, or the client stops; it raises if the server
+    will not have the client again after a break.
 
     Args:
         subscribe: Subscribes.
@@ -132,6 +133,8 @@ class Messages(Generic[T]):
         """Who was given a message last; with ``"auto"`` nobody else has one in hand."""
         self._is_subscribed = False
         self._is_over = False
+        self._error: MezzengerError | None = None
+        """Why it is over, if nobody wanted that."""
 
     async def __aenter__(self) -> Self:
         if not self._is_subscribed:
@@ -157,9 +160,10 @@ class Messages(Generic[T]):
     def __aiter__(self) -> AsyncIterator[MessageInHand[T]]:
         return self._iterate()
 
-    def end(self) -> None:
-        """Have the loop end when it asks for the next message."""
+    def end(self, error: MezzengerError | None = None) -> None:
+        """Have the loop end when it asks for the next message, or raise an error there."""
         self._is_over = True
+        self._error = self._error or error
         while self._waiting:
             self._waiting.popleft().fail(LeftOut("nobody asks for messages any more"))
         self._arrived.set()
@@ -205,6 +209,8 @@ class Messages(Generic[T]):
                 if not message.is_settled:  # the client may be stopping
                     self._consumer = asyncio.current_task()
                     return message
+            if self._error is not None:
+                raise self._error
             if self._is_over:
                 return None
             self._arrived.clear()

@@ -107,6 +107,8 @@ class Runner(ABC):
         """Is given what comes for callbacks; must not wait."""
         self.ended: Callable[[Ended], None] = lambda _: None
         """Is told of subscriptions that are active no more; likewise."""
+        self.failed: Callable[[MezzengerError], None] = lambda _: None
+        """Is told why a client that was connected will not be any more; likewise."""
         self.before_sleep: Callable[[], float | None] = lambda: None
         """Sends what has waited long enough for company; returns when it is to be called again, if at all."""
         self.leaves_by: Callable[[], float | None] = lambda: None
@@ -194,5 +196,6 @@ class Runner(ABC):
             # Before the first connection it is raised; now there may be nobody who calls anything.
             if self._was_open and self.session.error is not None:
                 self.log(logging.ERROR, "this client is closed: %s", self.session.error)
+                self.failed(self.session.error)
         elif before is State.OPEN:
             self.log(logging.WARNING, "the connection is lost (%s); trying to connect again", self.session.reason)

@@ -1,5 +1,6 @@
 """What the log tells, and what its handlers may do: send what they are told with the client that tells it."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mezzenger import Mezzenger, MezzengerError, MezzengerServer, ServerSettings
+from mezzenger import AsyncMezzenger, Mezzenger, MezzengerError, MezzengerServer, Rejected, ServerSettings
 from tests.integration.processes import free_ports, server_process, wait_for
 
 LOGGER = logging.getLogger("mezzenger.client")
@@ -87,3 +88,33 @@ def test_a_client_that_is_refused_for_good_tells_it(
             wait_for(lambda: client.state == "closed", 20)
             wait_for(lambda: "this client is closed" in caplog.text, 20)
     assert "version" in caplog.text
+
+
+def test_a_loop_over_messages_raises_when_it_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With asyncio whoever asks for messages is told likewise, and does not wait for ever."""
+    server = MezzengerServer(ServerSettings(pub_port=0, recv_port=0))
+    server.start()
+    ports = server.recv_port, server.pub_port
+
+    async def work() -> None:
+        async with AsyncMezzenger(send_port=ports[0], sub_port=ports[1]) as client:
+            messages = client.messages("a")
+
+            async def ask() -> None:
+                async with messages:
+                    is_asking.set()
+                    async for message in messages:
+                        raise AssertionError(message)
+
+            is_asking = asyncio.Event()
+            asking = asyncio.create_task(ask())
+            await is_asking.wait()
+            await asyncio.to_thread(server.stop)
+            monkeypatch.setattr("mezzenger.broker.connections.PROTOCOL_VERSION", 99)
+            with (
+                MezzengerServer(ServerSettings(recv_port=ports[0], pub_port=ports[1])),
+                pytest.raises(Rejected, match="version"),
+            ):
+                await asyncio.wait_for(asking, 20)
+
+    asyncio.run(work())
