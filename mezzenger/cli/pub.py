@@ -36,7 +36,10 @@ class _Stationery(NamedTuple):
 def pub(
     *,
     name: Annotated[str, typer.Argument(help="What the message is called.")],
-    payload: Annotated[str | None, typer.Argument(help="Text to send; without it, stdin is sent.")] = None,
+    payload: Annotated[
+        str | None,
+        typer.Argument(help="Text to send, behind -- if it begins with - and is no number; without it, stdin is sent."),
+    ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Send each line of stdin, as it comes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Read the payload, or each line, as JSON.")] = False,
     ack: Annotated[bool, typer.Option("--ack", help="Have the server keep it until it was acknowledged.")] = False,

@@ -20,7 +20,10 @@ _COMMAND: Final = "mezzenger"
 def request(
     *,
     name: Annotated[str, typer.Argument(help="What the request is called.")],
-    payload: Annotated[str | None, typer.Argument(help="Text to send; without it, stdin is sent.")] = None,
+    payload: Annotated[
+        str | None,
+        typer.Argument(help="Text to send, behind -- if it begins with - and is no number; without it, stdin is sent."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Read the payload, and print the answer, as JSON.")] = False,
     header: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be given repeatedly.")] = None,
     config: Config = None,

@@ -1,5 +1,8 @@
 """``mezzenger``: sends and prints messages, and looks after what is kept, for people and scripts."""
 
+import re
+import sys
+from collections.abc import Sequence
 from typing import Final
 
 from typer import Typer
@@ -13,15 +16,17 @@ from mezzenger.cli.store import store
 from mezzenger.cli.sub import sub
 
 _COMMAND: Final = "mezzenger"
+_NEGATIVE: Final = re.compile(r"-\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def main() -> None:
     """Run the command ``mezzenger``."""
     application = new_application(is_group=True)
     application.callback()(_root)
-    application.command(short_help="Send a message, or many.")(pub)
+    payload = _as_payload(sys.argv)
+    application.command(short_help="Send a message, or many.", context_settings=payload)(pub)
     application.command(short_help="Print messages as they come.")(sub)
-    application.command(short_help="Ask one subscriber, and print its answer.")(request)
+    application.command(short_help="Ask one subscriber, and print its answer.", context_settings=payload)(request)
     application.add_typer(_dead(), name="dead", short_help="List, show, resend or drop dead letters.")
     application.add_typer(_groups(), name="group", short_help="List or drop groups.")
     application.add_typer(_retained(), name="retained", short_help="List or drop the last messages that are kept.")
@@ -29,6 +34,12 @@ def main() -> None:
     application.command(short_help="Describe the channels of a module.")(asyncapi)
     application.add_typer(_bench(), name="bench", short_help="Measure how fast a running server is.")
     run(application, _COMMAND)
+
+
+def _as_payload(arguments: Sequence[str]) -> dict[str, bool]:
+    """Return settings with which a negative number is no option that is not known."""
+    # Only if there is one: a misspelt option would be a payload, too.
+    return {"ignore_unknown_options": any(map(_NEGATIVE.fullmatch, arguments))}
 
 
 def _dead() -> Typer:

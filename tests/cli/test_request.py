@@ -36,6 +36,7 @@ def responder(server: MezzengerServer) -> Iterator[Mezzenger]:
         (("echo",), "two\nlines\n", "two\nlines\n\n"),
         (("echo", '{"x": [1, null]}', "--json"), None, '{"x": [1, null]}\n'),
         (("echo", "--json"), "[1,\n2]\n", "[1, 2]\n"),
+        (("echo", "-2.5", "--json"), None, "-2.5\n"),
         (("set", "x"), None, "{5}\n"),
         (("headers", "x", "--json", "--header", "a=b"), '"x"', None),
         (("headers", '"x"', "--json", "--header", "a=b", "--header", "c="), None, '{"a": "b", "c": ""}\n'),

@@ -54,6 +54,9 @@ def arrived(server: MezzengerServer) -> Iterator[list[Message[Any]]]:
         (("hello",), None, ["hello"]),
         (("",), None, [""]),
         (('{"x": [1, null]}', "--json"), None, [{"x": [1, None]}]),
+        (("-3.5", "--json"), None, [-3.5]),
+        (("--json", "-1e3"), None, [-1000]),
+        (("-5",), None, ["-5"]),
         ((), "two\nlines\n", ["two\nlines\n"]),
         (("--json",), "[1,\n2]\n", [[1, 2]]),
         (("--lines",), "a\n\nc\x0cc\nlast", ["a", "", "c\x0cc", "last"]),
@@ -149,6 +152,8 @@ def test_pub_invalid_json_line(commands: Commands, server: MezzengerServer, arri
         (("sub", "a", "--count", "0"), "--count"),
         (("sub",), "NAME"),
         (("pub", "a", "--nonsense"), "--nonsense"),
+        (("pub", "a", "-5", "--nonsense"), "--nonsense"),
+        (("pub", "a", "-x"), "-x"),
     ],
 )
 def test_bad_arguments(commands: Commands, arguments: tuple[str, ...], words: str) -> None:
