@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks a command to stop, the second one ends it."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one asks a command to stop, the second one ends it."""
 
 import select
 import signal
@@ -7,11 +7,11 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """Takes SIGINT and SIGTERM from now on until the process ends; one that the parent had ignored stays ignored.
+    """Takes these signals from now on until the process ends; one that the parent had ignored stays ignored.
 
     The first signal raises KeyboardInterrupt, or, once ``postpone`` was called, makes ``wait`` return.
     """

@@ -11,6 +11,7 @@ import typer
 
 from mezzenger.cli.exits import BadInput, ExitCode, is_terminal, reported
 from mezzenger.cli.payloads import open_stdout
+from mezzenger.cli.signals import StopSignals
 from mezzenger.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _store() -> None:
 @store.command(short_help="Tell what is damaged.")
 def check(file: File, as_json: AsJson = False) -> None:
     """Look at every byte and every message of FILE, and tell what is damaged; nothing is changed."""
-    with reported(_COMMAND), _locked(file), _progress() as progress:
+    with reported(_COMMAND), _interruptible(), _locked(file), _progress() as progress:
         open_stdout(in_utf8=as_json)
         from mezzenger.storage import check as storage  # noqa: PLC0415  # the server's half, only when it is needed
 
@@ -58,12 +59,22 @@ def repair(file: File, as_json: AsJson = False) -> None:
 
     The damaged file is kept beside it as FILE.damaged. If nothing is damaged, nothing is changed.
     """
-    with reported(_COMMAND), _locked(file), _progress() as progress:
+    with reported(_COMMAND), _interruptible(), _locked(file), _progress() as progress:
         open_stdout(in_utf8=as_json)
         from mezzenger.storage import repair as storage  # noqa: PLC0415  # the server's half, only when it is needed
 
         outcome = storage.repair(file, progress)
     _show_outcome(file, outcome, as_json=as_json)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let signals that end the command be ones that it cleans up after."""
+    signals = StopSignals()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.SIGNAL + (signals.received or 0)) from None
 
 
 @contextmanager

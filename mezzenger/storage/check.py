@@ -106,16 +106,23 @@ def _refuse_strangers(file: Path, files: Files, verified: Verified) -> None:
         raise StorageError(f"{file}: is a database of another program")
 
 
-def contents(files: Files, verified: Verified, progress: Progress = no_progress) -> Contents:
+def contents(files: Files, verified: Verified, progress: Progress = no_progress, *, is_ours: bool = False) -> Contents:
     """Look at what the tables say: with SQLite's own check, and at every frame, number and count.
 
+    Args:
+        files: The files.
+        verified: What is known of them.
+        progress: Is told how far it is.
+        is_ours: Whether something may be made beside the file.
+
     Raises:
+        StorageError: There is no room for what is needed to look at it.
         OSError: The files cannot be read.
     """
     findings: list[Finding] = []
     frames: dict[str, int] = {}
     try:
-        with snapshot(files, verified.log) as database:
+        with snapshot(files, verified.log, is_ours=is_ours) as database:
             for finding in _findings(database, frames, progress):
                 findings.append(finding)
                 if len(findings) >= MAX_FINDINGS:

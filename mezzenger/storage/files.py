@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Files(NamedTuple):

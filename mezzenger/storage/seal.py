@@ -17,7 +17,6 @@ Three rules keep seal and store together, whenever the process is killed or the 
 - Once the digests are synced the note says that the log may go.
 """
 
-import errno
 import logging
 import os
 import sqlite3
@@ -28,7 +27,7 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64_digest
 
 from mezzenger.storage import wal
-from mezzenger.storage.files import Files, beside, reading, sync_folder, write_durably
+from mezzenger.storage.files import NO_SPACE, Files, beside, reading, sync_folder, write_durably
 from mezzenger.storage.wal import Checksum, Frame, Log
 
 _MAGIC: Final = b"MZGSEAL1"
@@ -42,7 +41,6 @@ _CHECKPOINT_FRAMES: Final = 4000
 """After so many the log is written into the database, which is 16 MB with pages of the usual size."""
 _MOST_FRAMES: Final = 256
 """So many are looked at with one read."""
-_NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 
 logger = logging.getLogger("mezzenger.storage")
 
@@ -223,7 +221,7 @@ class Seal:
         try:
             self._write_digests(self._latest)
         except OSError as error:
-            if error.errno not in _NO_SPACE:
+            if error.errno not in NO_SPACE:
                 raise
             self._postpone(str(error.strerror))
             return

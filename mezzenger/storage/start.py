@@ -37,7 +37,7 @@ def sealed(file: Path) -> Seal:
         make_or_check(file)
         if size_of(files.database) and is_ours(files):
             logger.warning("%s: has no seal beside it: every message in it is looked at", file)
-            refuse(file, contents(files, verified).findings)
+            refuse(file, contents(files, verified, is_ours=True).findings)
         _seal_anew(file, files)
         verified = verify(files)
         refuse(file, verified.findings)

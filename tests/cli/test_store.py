@@ -3,12 +3,34 @@
 import json
 import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.processes import SERVER, TOOL, Commands, read_until, terminal
 from tests.storage.driver import know, sqlite, store
+
+INTERRUPTED = """
+import os, sys
+from mezzenger.cli.tool import main
+from mezzenger.storage import check
+
+tables = check._of_tables
+
+def interrupted(database):
+    print(os.listdir(os.environ["TMPDIR"]), flush=True)
+    os.kill(os.getpid(), number)
+    yield from tables(database)
+
+check._of_tables = interrupted
+number = int(sys.argv.pop())
+sys.argv = ["mezzenger", "store", "check", sys.argv[1]]
+main()
+"""
 
 
 @pytest.fixture
@@ -126,3 +148,25 @@ def test_a_server_refuses_a_damaged_file(commands: Commands, damaged: Path) -> N
     assert re.search(r"is damaged: page \d+ of the file: not as written", line)
     assert f"'mezzenger store repair {damaged}'" in line
     assert damaged.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_no_copy(file: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """What ``check`` has made to look at a log is removed before the command ends."""
+    with sqlite(file) as driver:
+        driver.commit(store(30, "jobs"))
+        for path in (file, *file.parent.glob("store.db?*")):
+            shutil.copy(path, tmp_path / path.name.replace("store", "killed"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "killed.db"), str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"TMPDIR": str(temporary)},
+    )
+    assert re.fullmatch(r"\['mezzenger-check-\w+'\]\n", result.stdout), result.stderr
+    assert (result.returncode, result.stderr) == (128 + number, "")
+    assert list(temporary.iterdir()) == []

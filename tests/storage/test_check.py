@@ -1,17 +1,22 @@
 """What ``check`` finds, and that it changes nothing."""
 
+import errno
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mezzenger.broker.effects import Attempt
+from mezzenger.errors import StorageError
+from mezzenger.storage import snapshot as snapshots
 from mezzenger.storage.check import MAX_FINDINGS, check
 from mezzenger.storage.files import Files
 from mezzenger.storage.seal import make_seal
+from mezzenger.storage.wal import Log
 from tests.storage.damage import contents_of, make_sample, read_files, write_files
-from tests.storage.driver import know, sqlite, store
+from tests.storage.driver import know, reopened, sqlite, store
 
 
 @pytest.fixture
@@ -22,6 +27,14 @@ def file(tmp_path: Path) -> Path:
         driver.commit(know(), *(store(number, "ab"[number % 2], [b"x", b"y"]) for number in range(1, 50)))
         driver.commit(Attempt(3, 2, (1,)))
     return file
+
+
+def left_by_a_kill(file: Path, target: Path) -> Path:
+    """Go on with a store, and write its files elsewhere as they are then."""
+    with sqlite(file) as driver:
+        driver.commit(*(store(number, "c") for number in range(50, 60)))
+        write_files(target, read_files(file))
+    return target
 
 
 def altered(file: Path, statement: str) -> list[str]:
@@ -69,17 +82,47 @@ def test_what_the_seal_cannot_see(file: Path, statement: str, words: str) -> Non
 
 def test_a_killed_servers_files_are_not_touched(file: Path, tmp_path: Path) -> None:
     """What is in the log counts, and not one byte of any file changes, nor is there a new file."""
-    with sqlite(file) as driver:
-        driver.commit(*(store(number, "c") for number in range(50, 60)))
-        files = read_files(file)
-    target = tmp_path / "folder" / "killed.db"
-    target.parent.mkdir()
-    write_files(target, files)
+    (tmp_path / "folder").mkdir()
+    target = left_by_a_kill(file, tmp_path / "folder" / "killed.db")
+    files = read_files(target)
     report = check(target)
     assert report.frames["message"] == 59
     assert report.is_sound
     assert read_files(target) == files
     assert {path.name for path in target.parent.iterdir()} == {"killed.db", "killed.db-wal", "killed.db.seal"}
+
+
+def test_a_copy_for_which_there_is_no_room(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the folder that is blamed, not the file, and nothing is left there."""
+
+    def full(_files: Files, _log: Log, copy: Path) -> None:
+        copy.write_bytes(b"beginning")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    killed = left_by_a_kill(file, tmp_path / "killed.db")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(snapshots, "_copy", full)
+    text = rf"^{temporary}/\S+: has no room for a copy of {killed}, .*: No space left on device; set TMPDIR"
+    with pytest.raises(StorageError, match=text):
+        check(killed)
+    assert not list(temporary.iterdir())
+    Files.of(killed).seal.unlink()
+    with pytest.raises(StorageError, match=rf"^{tmp_path}: has no room for a copy .*: No space left on device$"):
+        reopened(killed)
+    assert sorted(read_files(killed)) == ["", "-wal"]
+    assert not killed.with_name("killed.db.copy").exists()
+
+
+def test_a_start_makes_its_copy_beside_the_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is room for it, if there is any; what a killed process has left of one is in nobody's way."""
+    killed = left_by_a_kill(file, tmp_path / "killed.db")
+    Files.of(killed).seal.unlink()
+    killed.with_name("killed.db.copy").write_bytes(b"beginning")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert reopened(killed).last_number == 59
+    assert not killed.with_name("killed.db.copy").exists()
 
 
 def test_no_file(tmp_path: Path) -> None:
