@@ -7,7 +7,7 @@ import typer
 
 import mezzenger
 from mezzenger.cli.exits import CannotPrint, ExitCode, failed, is_terminal
-from mezzenger.cli.stdout import guard_stdout
+from mezzenger.cli.streams import guard_streams
 
 Config = Annotated[
     str | None,
@@ -29,7 +29,7 @@ def new_application(*, is_group: bool = False) -> typer.Typer:
 
 def run(application: typer.Typer, command: str) -> NoReturn:
     """Run a command to its end; that is when what it printed is written."""
-    guard_stdout()
+    guard_streams()
     code: int | str | None = ExitCode.FINE
     try:
         try:

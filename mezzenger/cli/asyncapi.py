@@ -149,9 +149,9 @@ def _import(module: str) -> ModuleType:
     """
     path = Path(module)
     is_file = path.suffix == ".py"
-    # Where it may expect its neighbours.
-    sys.path.insert(0, str(path.resolve().parent if is_file else Path.cwd()))
     try:
+        # Where it may expect its neighbours.
+        sys.path.insert(0, str(path.resolve().parent if is_file else Path.cwd()))
         return _run(path) if is_file else importlib.import_module(module)
     except (Exception, SystemExit) as error:
         where = "" if is_file else "; modules are looked for in this folder and where Python looks, files end in .py"

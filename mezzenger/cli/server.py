@@ -57,8 +57,8 @@ def _serve(
         "verbose": verbose or None,
     }
     with reported(_COMMAND):
-        file = Settings.find_file(config)
         settings = Settings.load(config, server=given)
+        file = Settings.find_file(config)
         # Loads the server's half only now: --help and wrong settings do without it.
         server = mezzenger.MezzengerServer(settings.server, settings.channels)
         if check_config:

@@ -32,13 +32,14 @@ class Commands:
         text: str | None = None,
         environ: Mapping[str, str] | None = None,
         stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; ``text`` is its stdin."""
         return subprocess.run(
             command_line(module, arguments),
             input=text or "",
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=SECONDS,
             check=False,

@@ -178,6 +178,7 @@ def test_a_file_that_is_called_like_a_module(commands: Commands, shop: Path) -> 
     [
         ("no_such", "", "cannot import 'no_such': ModuleNotFoundError: No module named 'no_such'; modules are looked"),
         ("none.py", "", "cannot import 'none.py': FileNotFoundError"),
+        ("loop.py", "", "cannot import 'loop.py': "),
         ("it", "1 / 0", "cannot import 'it': ZeroDivisionError: division by zero"),
         ("it", "raise SystemExit(3)", "cannot import 'it': SystemExit: 3"),
         ("it.py", "import no_neighbour", "cannot import 'it.py': ModuleNotFoundError: No module named 'no_neighbour'"),
@@ -193,6 +194,7 @@ def test_what_cannot_be_described(name: str, source: str, words: str, commands: 
     """One line tells what is wrong, and the exit code is 2."""
     if source:
         (commands.folder / "it.py").write_text(source, "utf-8")
+    (commands.folder / "loop.py").symlink_to("loop.py")
     done = commands.run(TOOL, "asyncapi", name)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"mezzenger: error: {words}")

@@ -147,6 +147,15 @@ def test_bad_arguments(commands: Commands, arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_folder_that_is_gone(commands: Commands) -> None:
+    """A file that is named from a folder that was removed is a file that cannot be read."""
+    script = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -m {SERVER} --config own.yaml"
+    command = ["bash", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=commands.folder)
+    line = "mezzenger-server: error: own.yaml: cannot be read: No such file or directory\n"
+    assert (result.returncode, result.stderr) == (2, line)
+
+
 def test_a_port_in_use(commands: Commands) -> None:
     """If it cannot listen it says so in one line, and ends with 3."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

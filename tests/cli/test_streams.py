@@ -1,4 +1,4 @@
-"""Whatever a command prints, it says in one line if that cannot be written."""
+"""Whatever a command prints, it says in one line if that cannot be written, and its exit code tells in any case."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from mezzenger import ChannelSettings, MezzengerServer, ResendSettings, ServerSe
 from tests.cli.processes import SERVER, TOOL, Commands
 from tests.cli.test_dead import refuse
 from tests.cli.test_tool import client_of, to
-from tests.integration.processes import wait_for
+from tests.integration.processes import free_ports, wait_for
 
 FULL: Final = "cannot write to stdout: No space left on device"
 TO_THE_SERVER: Final = (
@@ -79,6 +79,23 @@ def test_another_exit_code_stays(commands: Commands, full: int) -> None:
     file.write_bytes(b"x" * 5000)
     result = commands.run(TOOL, "store", "check", file, stdout=full, environ={"PYTHONUNBUFFERED": ""})
     assert (result.returncode, result.stderr) == (4, f"mezzenger: error: {FULL}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ((TOOL, "pub", "a", "x", "--timeout", "200ms"), 5),
+        ((TOOL, "pub", "a", "x", "--send-port", "99999"), 2),
+        ((TOOL, "pub", "a", "--nonsense"), 2),
+        ((SERVER, "--config", "missing.yaml"), 2),
+    ],
+    ids=str,
+)
+def test_nothing_can_be_told(commands: Commands, words: tuple[str, ...], code: int, full: int) -> None:
+    """If stderr is on a full disk, the exit code still tells."""
+    ports = free_ports()
+    environ = {"MEZZENGER_CLIENT__SEND_PORT": str(ports.send_port), "MEZZENGER_CLIENT__SUB_PORT": str(ports.sub_port)}
+    assert commands.run(*words, stderr=full, environ=environ).returncode == code
 
 
 def test_nobody_reads(commands: Commands, environ: dict[str, str]) -> None:
