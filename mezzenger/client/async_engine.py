@@ -12,7 +12,8 @@ from mezzenger.client.batches import Item
 from mezzenger.client.engine import Engine
 from mezzenger.client.lanes import Lanes
 from mezzenger.client.line import socket_line
-from mezzenger.errors import MezzengerError
+from mezzenger.client.lookup import with_lookup
+from mezzenger.errors import MezzengerError, ServerUnreachable
 from mezzenger.protocol.session import ClientSession
 from mezzenger.protocol.wire import Extra
 from mezzenger.settings import ClientSettings
@@ -80,7 +81,10 @@ class AsyncEngine(Engine):
             lifetime.began(self)
             try:
                 self._pump.run(lambda session, now: session.start(now))
-                await self._flush_session(self.patience)
+                try:
+                    await self._flush_session(self.patience)
+                except ServerUnreachable as error:
+                    raise await asyncio.to_thread(with_lookup, error, self.settings.server_address) from None
                 super().check_usable()  # it may have been stopped meanwhile
             except BaseException:
                 self.is_stopping = True

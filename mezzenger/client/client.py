@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
 
 from mezzenger.channel import Channel, name_of
 from mezzenger.client.batches import Item
@@ -14,7 +14,7 @@ from mezzenger.client.handlers import Callback, Handler, check_callback
 from mezzenger.client.memberships import check_concurrency, membership
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.stats import ClientStats
-from mezzenger.errors import ConfigurationError
+from mezzenger.errors import ConfigurationError, MezzengerError
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern
 from mezzenger.protocol.events import Delivery
@@ -100,6 +100,17 @@ class Client(ABC):
         self._registered: list[Subscription] = []
         """Of callbacks that are decorated, and not subscribed yet."""
         self._set_up(settings)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled, or copied, as for a process that is spawned.
+
+        Raises:
+            MezzengerError: Always.
+        """
+        raise MezzengerError(
+            "a client has connections of its own, and can be neither pickled nor copied; make a new one in the other "
+            "process, with the same settings"
+        )
 
     @abstractmethod
     def _set_up(self, settings: ClientSettings) -> None:

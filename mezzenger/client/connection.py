@@ -9,7 +9,9 @@ import zmq
 
 from mezzenger.protocol.events import Action, Connect, Disconnect, Ignore, Listen, Send
 from mezzenger.protocol.session import ClientSession
+from mezzenger.protocol.states import State
 from mezzenger.transport.sockets import (
+    BROKE,
     LARGE,
     ClientSocketOptions,
     ClientSockets,
@@ -123,6 +125,8 @@ class Connection:
         self._in_doubt = _BOTH
         self._ask()
         self._take_all(sockets, now)
+        if reason is BROKE and self._session.state is State.CONNECTING:
+            reason = f"{BROKE} before the server had answered; are send_port and sub_port swapped?"
         self._session.lost(reason, now)
         return True
 

@@ -10,9 +10,11 @@ from mezzenger.client import lifetime
 from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.engine import Engine
 from mezzenger.client.line import socket_line
+from mezzenger.client.lookup import with_lookup
 from mezzenger.client.now import run_now
 from mezzenger.client.pump import Pump
 from mezzenger.client.sleep import Sleep
+from mezzenger.errors import ServerUnreachable
 from mezzenger.protocol.session import ClientSession
 from mezzenger.settings import ClientSettings
 
@@ -69,7 +71,10 @@ class ThreadEngine(Engine):
             self._pump.run(lambda session, now: session.start(now))
             if self.settings.auto_start:
                 self._start_io()
-            run_now(self._flush_session(self.patience))
+            try:
+                run_now(self._flush_session(self.patience))
+            except ServerUnreachable as error:
+                raise with_lookup(error, self.settings.server_address) from None
         except BaseException:
             self.is_stopping = True
             self.gather = self._ask_first

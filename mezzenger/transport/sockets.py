@@ -27,6 +27,9 @@ _FRAME_SLACK: Final = 64 * 2**10
 _MAX_SUBSCRIPTION_SIZE: Final = 4096
 """A name and a separator."""
 
+BROKE: Final = "the connection broke"
+"""Why there is none, if it was made before."""
+
 LARGE: Final = 64 * 2**10
 """Bytes from which on it pays not to copy a frame that was received."""
 _LARGE_TO_SEND: Final = 320 * 2**10
@@ -322,7 +325,7 @@ class ClientSockets:
         for monitor in self.monitors:
             if can_receive(monitor):
                 event = recv_monitor_message(monitor, _DONTWAIT)["event"]
-                return "the connection was refused" if event == zmq.EVENT_CLOSED else "the connection broke"
+                return "the connection was refused" if event == zmq.EVENT_CLOSED else BROKE
         return None
 
     def close(self) -> None:

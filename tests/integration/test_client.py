@@ -1,6 +1,8 @@
 """What the client does for a program, against a real server."""
 
+import copy
 import logging
+import multiprocessing
 import signal
 import threading
 import time
@@ -12,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from mezzenger import (
+    AsyncMezzenger,
     ClientSettings,
     ClientStopped,
     Message,
     Mezzenger,
+    MezzengerError,
     MezzengerServer,
     NotSubscribed,
     PayloadNotEncodable,
@@ -370,6 +374,31 @@ def test_a_timeout_holds_whatever_waits_before(
             client.flush()
         client.flush()
         assert other.stats().dropped == {"no_subscriber": 2}
+
+
+def test_swapped_ports(server: MezzengerServer, new_client: NewClient) -> None:
+    """Who has them the wrong way round is asked whether that is so."""
+    where = {"send_port": server.pub_port, "sub_port": server.recv_port}
+    with pytest.raises(ServerUnreachable, match="before the server had answered; are send_port and sub_port swapped"):
+        new_client(ClientSettings(**where, send_timeout=1.0, connection_retries=0))
+
+
+def test_a_host_that_nobody_knows(new_client: NewClient) -> None:
+    """The error says that its name cannot be resolved."""
+    with pytest.raises(ServerUnreachable, match=r"the name 'nosuch\.invalid' cannot be resolved: "):
+        new_client(ClientSettings(server_address="nosuch.invalid", send_timeout=0.1, connection_retries=0))
+
+
+@only_threads
+def test_it_stays_in_its_process(connect: Connect) -> None:
+    """A client that is to be handed to a spawned process, or copied, says that this cannot be, and goes on."""
+    client = connect()
+    process = multiprocessing.get_context("spawn").Process(target=print, args=(client,))
+    other = AsyncMezzenger(settings=client.settings)
+    for misuse in process.start, lambda: copy.copy(other), lambda: client.send_message("name", other):
+        with pytest.raises(MezzengerError, match="neither pickled nor copied; make a new one in the other process"):
+            misuse()
+    client.send_message("name", 1)
 
 
 def test_flush_tells_what_could_not_be_sent(
