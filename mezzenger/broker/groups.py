@@ -8,7 +8,7 @@ from xxhash import xxh3_64_intdigest
 
 from mezzenger.broker.peers import Member
 from mezzenger.broker.pending import Kept
-from mezzenger.broker.ready import Ready
+from mezzenger.broker.ready import SPARE, Ready
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +54,8 @@ class Group:
         else:
             heapq.heappush(member.stalled, number)
             self.ready.wait(number)
+            if len(member.stalled) > 2 * self.ready.with_keys + SPARE:
+                member.stalled = self.ready.left(member.stalled)
 
     def free(self, member: Member) -> None:
         """Have given out what waited for a member's credit, the oldest first, as much as it has credit for."""

@@ -1,7 +1,12 @@
 """The frames of a group that can be given out, and those that wait behind another one of the same key."""
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
+
+SPARE: Final = 64
+"""How many numbers that are of no use any more are kept in a heap, be there as few others as there may."""
 
 
 @dataclass(slots=True)
@@ -11,6 +16,8 @@ class _Lane:
     head: int
     behind: list[int] = field(default_factory=list)
     """A heap."""
+    gone: int = 0
+    """How many of these are done, at most."""
 
 
 class Ready:
@@ -29,7 +36,12 @@ class Ready:
         """What cannot be given out now, and whose frame is in memory for all that is known here."""
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._present)
+
+    @property
+    def with_keys(self) -> int:
+        """How many frames with keys are not done."""
+        return len(self._keys)
 
     def hold(self, number: int, key: str | None) -> bool:
         """Let a frame take its place among those of its key; return whether it is the one that can be given out."""
@@ -59,10 +71,12 @@ class Ready:
             self._push(number)
 
     def pop(self) -> int:
-        """Return the oldest frame that can be given out, and that was settled meanwhile for all that is known here."""
-        number = heapq.heappop(self._numbers)
-        self._present.remove(number)
-        return number
+        """Return the oldest frame that can be given out."""
+        while True:
+            number = heapq.heappop(self._numbers)
+            if number in self._present:
+                self._present.remove(number)
+                return number
 
     def key(self, number: int) -> str | None:
         """Return the key of a frame that was put and is not done."""
@@ -71,16 +85,27 @@ class Ready:
     def done(self, number: int) -> None:
         """Take note that a frame will not come again: the next one of its key can be given out."""
         self.waiting.discard(number)
+        self._present.discard(number)
         key = self._keys.pop(number, None)
-        if key is None or self._lanes[key].head != number:
+        if key is None:
             return
         lane = self._lanes[key]
+        if lane.head != number:
+            # What is done stays in the heap until it comes up; not more of it than is not done.
+            lane.gone += 1
+            if lane.gone > len(lane.behind) // 2 + SPARE:
+                lane.behind, lane.gone = self.left(lane.behind), 0
+            return
         while lane.behind:
             lane.head = heapq.heappop(lane.behind)
             if lane.head in self._keys:
                 self._push(lane.head)
                 return
         del self._lanes[key]
+
+    def left(self, numbers: Iterable[int]) -> list[int]:
+        """Return those of some frames with keys that are not done, as a heap."""
+        return sorted(number for number in numbers if number in self._keys)
 
     def clear(self) -> None:
         """Forget all."""
@@ -95,3 +120,5 @@ class Ready:
         if number not in self._present:
             self._present.add(number)
             heapq.heappush(self._numbers, number)
+            if len(self._numbers) > 2 * len(self._present) + SPARE:
+                self._numbers = sorted(self._present)

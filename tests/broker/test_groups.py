@@ -602,6 +602,19 @@ class TestOrder:
         driver.ack(B, second)
         assert driver.attempts(B) == [(third, 1)]
 
+    def test_what_expires_takes_no_room(self) -> None:
+        """However much of it there was while the only member that may have it is busy."""
+        driver = stalled_for(B, 1)
+        member = driver.broker._routing.group("a|g").members[B]
+        values = (value for value in map(str, range(1000)) if is_for(driver, B, value))
+        for sequence, value in enumerate(islice(values, 300), 2):
+            driver.publish(A, sequence, headers={"k": value}, ttl=1.0)
+            driver.commit()
+            driver.wait(1.1)
+            driver.look()
+        assert driver.dropped == {"expired": 300}
+        assert len(member.stalled) < 100
+
     def test_many_wait_for_one_member(self) -> None:
         """What follows from an ack of a member does not grow with what waits for its credit."""
         assert steps_of_acks(stalled_for(B, 2000)) < 1.2 * steps_of_acks(stalled_for(B, 500))

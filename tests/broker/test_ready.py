@@ -1,5 +1,7 @@
 """``Ready``: in which order frames are given out, with keys and without."""
 
+import pytest
+
 from mezzenger.broker.ready import Ready
 
 
@@ -79,6 +81,25 @@ def test_all_of_a_key_is_done() -> None:
     ready.done(1)
     ready.put(3, "a")
     assert taken(ready) == [3]
+
+
+@pytest.mark.parametrize("key", ["a", None])
+def test_what_is_done_takes_no_room(key: str | None) -> None:
+    """Though nothing is given out, as where what waits for a member that is stuck expires."""
+    ready = Ready()
+    ready.put(0, key)
+    for number in range(1, 1000):
+        ready.put(number, key)
+        if number > 5:
+            ready.done(number)
+    assert len(ready) == (6 if key is None else 1)
+    assert len(ready._numbers) < 200
+    assert all(len(lane.behind) < 200 for lane in ready._lanes.values())
+    numbers = []
+    while ready:
+        numbers.append(ready.pop())
+        ready.done(numbers[-1])
+    assert numbers == [0, 1, 2, 3, 4, 5]
 
 
 def test_all_is_forgotten() -> None:
