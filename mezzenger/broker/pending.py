@@ -72,11 +72,6 @@ class Pending:
         backlog = self._backlogs.get(name)
         return (0, 0) if backlog is None else (backlog.messages, backlog.size)
 
-    def frames_of(self, name: str) -> int:
-        """Return how many frames of a name are to be acknowledged."""
-        backlog = self._backlogs.get(name)
-        return 0 if backlog is None else backlog.frames
-
     def oldest_first(self, name: str) -> Iterator[Entry]:
         """Return the oldest entries of a name, as far as they are in memory."""
         backlog = self._backlogs.get(name)
