@@ -27,6 +27,7 @@ from mezzenger.broker.effects import (
     Store,
     Unretain,
 )
+from mezzenger.broker.room import RoomOptions
 from mezzenger.broker.stats import BrokerStats
 from mezzenger.queues import is_group, split_queue
 from tests.simulation.clock import Clock
@@ -87,10 +88,12 @@ class Ledger:
 
     Args:
         clock: Is told what happens to messages.
+        room: For how much there is room.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, room: RoomOptions) -> None:
         self._clock = clock
+        self.room = room
         self.lives: dict[tuple[int, int, str], Life] = {}
         """All that ever was committed, by client, sequence and the queue in which it was stored."""
         self.publishes: dict[tuple[int, int], set[tuple[int, int, str]]] = {}
@@ -128,6 +131,8 @@ class Ledger:
         self._decided: dict[int, str] = {}
         """What will leave its place with the next commit, by number, and where it goes."""
         self._storing: dict[int, Store] = {}
+        self.made_way: set[str] = set()
+        """Queues which something has left to make room for what is to be stored there at once."""
         self.full_until = 0.0
         """When some dead letters left, by the steady clock, and before there was no room for another one."""
         self._handled_before = 0
@@ -172,6 +177,7 @@ class Ledger:
         match effect:
             case Store():
                 self._check_store(effect)
+                self.made_way.discard(effect.name)
                 self._storing[effect.number] = effect
                 self._given(effect.number)
                 if effect.due is None:
@@ -366,6 +372,7 @@ class Ledger:
             return "expired"
         assert RULES[life.name].overflow == "drop_oldest", f"at {now}: confirmed and lost: {life}"
         self._check_oldest(life)
+        self.made_way.add(life.queue)
         return "dropped"
 
     def _check_oldest(self, life: Life) -> None:
@@ -381,6 +388,7 @@ class Ledger:
         else:
             assert policy.overflow == "dead_letter", f"{bury}, where the policy has no dead letters"
             self._check_oldest(life)
+            self.made_way.add(life.queue)
         self._clock.tell(f"buried: {bury.reason}", bury.name, bury.number)
 
     def _check_requeue(self, requeue: Requeue, now: float) -> None:
@@ -405,6 +413,18 @@ class Ledger:
         if policy.max_pending_size is not None:
             size = sum(len(one.frame) for one in waiting) + sum(len(one.frame) for one in storing) + len(store.frame)
             assert size <= policy.max_pending_size, f"{store} where {size} bytes are too many"
+        self._check_room(store)
+
+    def _check_room(self, store: Store) -> None:
+        """Check likewise that there is room in the whole server."""
+        stay = [life for life in self.kept.values() if self.place_of(life) in KEPT]
+        storing = [store, *self._storing.values()]
+        size = sum(len(life.frame) for life in stay) + sum(len(one.frame) for one in storing)
+        assert size <= self.room.max_pending_size, f"{store} where {size} bytes are too many in all"
+        if self.room.max_pending is not None:
+            pending = [life for life in stay if life.place == "pending" and life.number not in self._decided]
+            messages = sum(life.messages for life in pending) + sum(one.messages for one in storing if one.due is None)
+            assert messages <= self.room.max_pending, f"{store} where {messages} are too many in all"
 
     def _waiting(self, queue: str) -> list[Life]:
         """Return what is pending in a queue, and will be."""

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Final
 
 from mezzenger import patterns
+from mezzenger.broker.room import RoomOptions
 from mezzenger.policy import Policies, Policy
 from mezzenger.protocol.subscriptions import Membership
 from mezzenger.queues import queue_of
@@ -43,6 +44,11 @@ NAMES: Final = (*RULES, "block")
 POLICIES: Final = Policies(PLAIN, list(RULES.items()))
 MAX_DEAD_LETTERS: Final = 20
 """So few that in many histories there is no room for another one."""
+AMPLE: Final = RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES)
+TIGHT: Final = RoomOptions(max_pending=30, max_pending_size=4000, policies=POLICIES)
+"""So that names take the room from each other, and dead letters from all."""
+TIGHT_EACH: Final = 7
+"""In every so many histories the server has so little room."""
 FEW_ATTEMPTS: Final = 10
 """Below so many attempts a message that no callback can handle becomes a dead letter within a history."""
 

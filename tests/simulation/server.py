@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Final
 
 from mezzenger.broker.connections import ConnectionOptions
@@ -11,7 +12,6 @@ from mezzenger.broker.fates import DeliveryOptions
 from mezzenger.broker.memberships import GroupOptions
 from mezzenger.broker.requests import RequestOptions
 from mezzenger.broker.retained import RetainedOptions
-from mezzenger.broker.room import RoomOptions
 from mezzenger.client.now import run_now
 from mezzenger.protocol.commands import is_token
 from mezzenger.server.storing import Storing
@@ -20,7 +20,7 @@ from tests.simulation.clock import Alarm, Clock
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link
-from tests.simulation.policies import MAX_DEAD_LETTERS, POLICIES
+from tests.simulation.policies import AMPLE, MAX_DEAD_LETTERS, POLICIES
 from tests.simulation.store import AccountedBroker, FaultyStorage
 from tests.simulation.tables import check_tables
 from tests.simulation.watch import Watch
@@ -39,7 +39,7 @@ CHECKS: Final = 20
 OPTIONS: Final = BrokerOptions(
     connection=ConnectionOptions(max_message_size=2**20, link_timeout=2.0, max_peers=1000),
     delivery=DeliveryOptions(credit=4, send_queue=8, max_dead_letters=MAX_DEAD_LETTERS, policies=POLICIES),
-    room=RoomOptions(max_pending=None, max_pending_size=2**20, policies=POLICIES),
+    room=AMPLE,
     retained=RetainedOptions(max_names=1000, max_size=2**20, policies=POLICIES),
     requests=RequestOptions(max_requests=6, max_message_size=2**20),
     groups=GroupOptions(max_groups=1000),
@@ -78,7 +78,7 @@ class Server:
         self._store = FaultyStorage(self._clock, self._disk, crash=self._crash, fail=self._repair)
         restored = run_now(self._store.open())
         check_tables(self._store.file._usable(), self._ledger)
-        self.broker = AccountedBroker(OPTIONS, self._clock, self._ledger)
+        self.broker = AccountedBroker(replace(OPTIONS, room=self._ledger.room), self._clock, self._ledger)
         self.broker.restored(restored)
         self._watch = Watch(self._clock, self._ledger, self.broker, OPTIONS.requests.max_requests)
         self._began = self.now

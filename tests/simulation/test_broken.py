@@ -19,7 +19,7 @@ from mezzenger.broker.publishers import Publisher
 from mezzenger.broker.restored import Total
 from mezzenger.broker.room import Copy, Room
 from mezzenger.broker.sweeper import Sweeper
-from mezzenger.policy import Policy
+from mezzenger.policy import Overflow, Policy
 from mezzenger.protocol.commands import Confirm
 from mezzenger.storage import changes
 from tests.simulation.world import simulate
@@ -117,6 +117,18 @@ def take_more_than_there_is_room_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Room, "answered", lambda self, name, messages, size: None)
 
 
+def leave_no_room_in_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Room, "_lacks_of_all", lambda self, copies, messages, leaving: [])
+
+
+def make_room_in_vain(patch: pytest.MonkeyPatch) -> None:
+    lacks = Room.lacks
+    cures: frozenset[Overflow] = frozenset({"drop_oldest", "dead_letter"})
+    patch.setattr(
+        Room, "lacks", lambda self, *what: [lack._replace(cures=lack.cures | cures) for lack in lacks(self, *what)]
+    )
+
+
 def delay_nothing(patch: pytest.MonkeyPatch) -> None:
     moments = Intake._moments
     patch.setattr(Intake, "_moments", lambda self, name, extra, now: (None, moments(self, name, extra, now)[1]))
@@ -173,6 +185,8 @@ def must_be_noticed(break_it: Break, error: str, seed: int, patch: pytest.Monkey
         (forget_pauses, "delivered before its pause is over", 32),
         (wait_for_the_clock, "waits too long", 1),
         (take_more_than_there_is_room_for, "too many", 3),
+        (leave_no_room_in_all, "too many in all", 14),
+        (make_room_in_vain, "to make room for nothing", 14),
         (delay_nothing, "where it should be due", 2),
         (inherit_nothing, "should have inherited", 1),
         (forget_the_age_of_groups, "should inherit it", 7),

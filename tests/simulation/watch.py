@@ -170,6 +170,7 @@ class Watch:
                     heirs = {None} if self._has_subscribers(effect.name) else self._ledger.heirs(effect)
                     assert effect.heir in heirs, f"{effect}, where {heirs} should inherit it"
             self._ledger.decided(effect, now)
+        assert not self._ledger.made_way, f"something left {self._ledger.made_way} to make room for nothing"
         self._requests.look()
         self._see_held(set(stores))
         self._check_whole(stores)

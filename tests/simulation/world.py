@@ -18,7 +18,7 @@ from tests.simulation.clock import START, Clock
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Ledger
 from tests.simulation.operator import Operator
-from tests.simulation.policies import GROUPS, KEYS, NAMES, PATTERNS, RULES
+from tests.simulation.policies import AMPLE, GROUPS, KEYS, NAMES, PATTERNS, RULES, TIGHT, TIGHT_EACH
 from tests.simulation.report import table
 from tests.simulation.requests import Asking
 from tests.simulation.server import Server
@@ -55,7 +55,7 @@ class World:
 
     def __init__(self, seed: int, directory: Path) -> None:
         self.clock = Clock(seed)
-        self._ledger = Ledger(self.clock)
+        self._ledger = Ledger(self.clock, AMPLE if seed % TIGHT_EACH else TIGHT)
         self._asking = Asking(self.clock)
         self.server = Server(self.clock, Disk(self.clock, directory), self._ledger)
         self._clients: list[Client] = []
