@@ -15,6 +15,7 @@ from mezzenger.broker.groups import Group
 from mezzenger.broker.intake import Intake
 from mezzenger.broker.memberships import Memberships
 from mezzenger.broker.overflow import Publication
+from mezzenger.broker.peers import Member
 from mezzenger.broker.publishers import Publisher
 from mezzenger.broker.restored import Total
 from mezzenger.broker.room import Copy, Room
@@ -151,6 +152,13 @@ def forget_the_age_of_groups(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Memberships, "restored", restored)
 
 
+def give_once_more(patch: pytest.MonkeyPatch) -> None:
+    def taker(self: Group, best: Member, _number: int, key: str | None) -> Member:
+        return best if key is None else self.owner(key)
+
+    patch.setattr(Group, "taker", taker)
+
+
 def simulate_many(known: int) -> None:
     """Run the history that is known to show a fault; if it does so no more, as the code has changed, look for another.
 
@@ -188,6 +196,7 @@ def must_be_noticed(break_it: Break, error: str, seed: int, patch: pytest.Monkey
         (leave_no_room_in_all, "too many in all", 14),
         (make_room_in_vain, "to make room for nothing", 14),
         (delay_nothing, "where it should be due", 2),
+        (give_once_more, "given once more to a member", 20),
         (inherit_nothing, "should have inherited", 1),
         (forget_the_age_of_groups, "should inherit it", 7),
     ],
