@@ -172,8 +172,7 @@ def run_daemon(block: Block, place: Place) -> None:
     environ = {"MEZZENGER_SERVER__RECV_PORT": str(ports.send_port), "MEZZENGER_SERVER__PUB_PORT": str(ports.sub_port)}
     with started(bash(f"exec {block.text}"), place, **environ) as process:
         assert process.stderr is not None
-        log = process.stderr.readline() + process.stderr.readline()
-        assert f"listening on 127.0.0.1, pub_port {ports.sub_port}," in log
+        assert f"listening on 127.0.0.1, pub_port {ports.sub_port}," in process.stderr.readline()
         process.terminate()
         assert process.wait(PATIENCE) == 0
     defaults = Settings()

@@ -3,7 +3,6 @@
 import logging
 import signal
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
 
@@ -14,9 +13,6 @@ from mezzenger.cli.application import Config, Version, new_application, run
 from mezzenger.cli.check import show
 from mezzenger.cli.exits import reported
 from mezzenger.cli.logs import log_to_stderr
-from mezzenger.settings import Settings
-
-logger = logging.getLogger("mezzenger.server")
 
 _COMMAND: Final = "mezzenger-server"
 
@@ -57,26 +53,20 @@ def _serve(
         "verbose": verbose or None,
     }
     with reported(_COMMAND):
-        settings = Settings.load(config, server=given)
-        file = Settings.find_file(config)
-        # Loads the server's half only now: --help and wrong settings do without it.
-        server = mezzenger.MezzengerServer(settings.server, settings.channels)
+        # Loads the server's half only now: --help does without it.
+        server = mezzenger.MezzengerServer.from_config(config, **given)
         if check_config:
-            show(file, settings.server, settings.channels)
+            show(server.config_file, server.settings, server.channels)
         else:
-            _run(file, server)
+            _run(server)
 
 
-def _run(file: Path | None, server: "mezzenger.MezzengerServer") -> None:
+def _run(server: "mezzenger.MezzengerServer") -> None:
     level = logging.DEBUG if server.settings.verbose else logging.INFO
     log_to_stderr(level, "%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, _interrupt)
     # Before it has begun to serve, or again after it has stopped.
     with suppress(KeyboardInterrupt):
-        if file is None:
-            logger.info("no configuration file")
-        else:
-            logger.info("configuration file %s", file)
         server.run()
 
 

@@ -30,7 +30,7 @@ class MezzengerServer:
     What differs for some names is in ``channels``, by pattern; the first pattern that matches a name applies.
 
     As a context manager it is started and stopped. Ports that are 0 in the settings are any free ones; ``pub_port`` and
-    ``recv_port`` tell which, once it has started.
+    ``recv_port`` tell which, once it has started. ``config_file`` is the YAML file that ``from_config`` read, if any.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -43,6 +43,7 @@ class MezzengerServer:
         checked = Settings(server=settings or ServerSettings(), channels=channels or {})
         self.settings = checked.server
         self.channels = checked.channels
+        self.config_file: Path | None = None
         self.pub_port = self.settings.pub_port
         self.recv_port = self.settings.recv_port
         self._loop: ServerLoop | None = None
@@ -59,7 +60,9 @@ class MezzengerServer:
             ConfigurationError: A setting is wrong.
         """
         settings = Settings.load(path, server=overrides)
-        return cls(settings.server, settings.channels)
+        server = cls(settings.server, settings.channels)
+        server.config_file = Settings.find_file(path)
+        return server
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; a second one does not wait for what is under way.
@@ -154,6 +157,10 @@ class MezzengerServer:
             logger.info("without persist_file: ack=1 messages are kept in memory only")
         else:
             logger.info("ack=1 messages are kept in %s", self.settings.persist_file.absolute())
+        if self.config_file is None:
+            logger.info("no configuration file")
+        else:
+            logger.info("configuration file %s", self.config_file)
         self._ready.set()
 
 

@@ -181,11 +181,9 @@ def test_a_signal_drains(commands: Commands, number: signal.Signals) -> None:
     with commands.started(SERVER, *FREE_PORTS) as process:
         time, clock, level, message = read_line(process, "stderr").split(" ", 3)
         assert (len(time), len(clock), level) == (10, 12, "INFO")
-        assert message == "no configuration file"
-        assert " INFO listening on 127.0.0.1, pub_port " in read_line(process, "stderr")
-        assert read_line(process, "stderr").endswith(
-            " INFO without persist_file: ack=1 messages are kept in memory only"
-        )
+        assert message.startswith("listening on 127.0.0.1, pub_port ")
+        assert read_line(process, "stderr").endswith(" without persist_file: ack=1 messages are kept in memory only")
+        assert read_line(process, "stderr").endswith(" INFO no configuration file")
         process.send_signal(number)
         assert read_line(process, "stderr").endswith("INFO stopped")
         assert process.wait(20) == 0
@@ -201,13 +199,12 @@ def test_the_log_names_the_files(commands: Commands) -> None:
     ]:
         with commands.started(SERVER, *given, *FREE_PORTS) as process:
             lines = [read_line(process, "stderr").partition(" INFO ")[2] for _ in range(3)]
-        assert (lines[0], lines[2]) == (f"configuration file {config}", last)
+        assert lines[1:] == [last, f"configuration file {config}"]
 
 
 def test_verbose(commands: Commands) -> None:
     """With --verbose the log tells what happens to a message."""
     with commands.started(SERVER, "--verbose", *FREE_PORTS) as process:
-        read_line(process, "stderr")
         words = read_line(process, "stderr").replace(",", "").split()
         pub_port, recv_port = int(words[words.index("pub_port") + 1]), int(words[words.index("recv_port") + 1])
         with mezzenger.Mezzenger(send_port=recv_port, sub_port=pub_port) as client:
