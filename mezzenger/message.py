@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
 
 from mezzenger.codecs import PICKLE, Buffer, encode_payload
 from mezzenger.errors import InvalidMessage, InvalidName
+from mezzenger.headers import NO_HEADERS, Headers
 
 MAX_NAME_BYTES: Final = 255
 MAX_HEADER_BYTES: Final = 8192
@@ -122,8 +123,8 @@ class Message(BaseModel, Generic[T_co]):
     """The publisher's client id and the message's sequence number; equal for every delivery of one message."""
     attempt: int = Field(default=1, ge=1)
     """1 for the first delivery, more when the server sends it again."""
-    headers: Annotated[Mapping[str, str], BeforeValidator(check_headers)] = Field(default_factory=dict)
-    """Text that travels beside the payload."""
+    headers: Annotated[Mapping[str, str], BeforeValidator(check_headers), AfterValidator(Headers)] = NO_HEADERS
+    """Text that travels beside the payload; it cannot be changed either."""
     retained: bool = False
     """Whether the server had kept it as the last of its name, and gave it to a subscriber that came later."""
 

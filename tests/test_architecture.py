@@ -32,6 +32,7 @@ LAYERS: Final = (
             {
                 "errors",
                 "message",
+                "headers",
                 "units",
                 "channel",
                 "codecs",

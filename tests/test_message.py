@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 import pickle
 import struct
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidMessage, InvalidName, MezzengerError, PayloadNotEncodable
+from mezzenger.headers import Headers
 from mezzenger.message import (
     MAX_HEADER_BYTES,
     MAX_NAME_BYTES,
@@ -194,6 +196,39 @@ class TestHeaders:
         message = make(headers=headers)
         headers["a"] = "c"
         assert message.headers == {"a": "b"}
+
+
+class TestFrozenHeaders:
+    """All callbacks of a message see the same headers, and messages without any share one; so nobody changes them."""
+
+    @pytest.mark.parametrize("headers", [make(headers={"a": "b"}).headers, make().headers, Headers(a="b")], ids=repr)
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda headers: headers.__setitem__("a", "c"),
+            lambda headers: headers.__delitem__("a"),
+            lambda headers: headers.__ior__({"a": "c"}),
+            lambda headers: headers.update(a="c"),
+            lambda headers: headers.setdefault("c", "d"),
+            lambda headers: headers.pop("a", None),
+            lambda headers: headers.popitem(),
+            lambda headers: headers.clear(),
+        ],
+    )
+    def test_no_change(self, headers: Mapping[str, str], change: Callable[[Any], object]) -> None:
+        """Every way to change a dict is refused, and the text says what to do."""
+        before = dict(headers)
+        with pytest.raises(TypeError, match=r"change a copy: dict\(msg_obj\.headers\)"):
+            change(headers)
+        assert headers == before
+
+    @pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, through_pickle])
+    def test_copies(self, through: Callable[[Any], Any]) -> None:
+        """They can be copied and pickled, and are as JSON what a dict is."""
+        headers = through(Headers(a="b"))
+        assert type(headers) is Headers
+        assert headers == {"a": "b"}
+        assert json.dumps(headers) == '{"a": "b"}'
 
 
 class TestFields:

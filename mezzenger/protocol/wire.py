@@ -27,6 +27,7 @@ from xxhash import xxh3_64, xxh3_64_digest
 from mezzenger import codecs
 from mezzenger.codecs import Buffer
 from mezzenger.errors import InvalidName, ProtocolError
+from mezzenger.headers import NO_HEADERS, Headers
 from mezzenger.message import MAX_HEADER_BYTES, MAX_NAME_BYTES, check_name
 from mezzenger.protocol.commands import MAX_SECONDS, ClientCommand, Command, ServerCommand
 
@@ -122,13 +123,17 @@ class Contents(NamedTuple):
 class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     """What most messages do not have; durations in seconds."""
 
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = NO_HEADERS
     ttl: Annotated[float, Meta(gt=0, le=MAX_SECONDS)] | None = None
     """How long the message is of use."""
     delay: Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None = None
     """How long it is kept before it is first delivered."""
     index: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] | None = None
     """Which message of its batch this was, if it was taken out of one to be kept as the last of its name."""
+
+    def __post_init__(self) -> None:
+        if self.headers.__class__ is not Headers:
+            msgspec.structs.force_setattr(self, "headers", Headers(self.headers) if self.headers else NO_HEADERS)
 
 
 NO_EXTRA: Final = Extra()

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,29 @@ def test_any_picklable_object_travels(connect: Connect) -> None:
         assert before <= message.timestamp <= time.time()
         assert message["checksum"] == message.checksum
     assert len({message.id for message in arrived}) == 2
+
+
+@pytest.mark.parametrize("headers", [None, {"trace": "5"}])
+@pytest.mark.parametrize("ack", [0, 1])
+def test_no_callback_changes_headers(connect: Connect, ack: int, headers: dict[str, str] | None) -> None:
+    """Another callback of a message, or of a later one, sees the headers as they were sent."""
+    client = connect()
+    seen: list[Mapping[str, str]] = []
+    refused: list[Exception] = []
+
+    def look(_payload: int, msg_obj: Message[int]) -> None:
+        seen.append(dict(msg_obj.headers))
+        try:
+            msg_obj.headers["evil"] = "1"  # type: ignore[index]  # that is the point
+        except TypeError as error:
+            refused.append(error)
+
+    client.subscribe("a.b", look)
+    client.subscribe("a.*", look)
+    for number in range(2):
+        client.send_message("a.b", number, ack=ack, headers=headers)
+        wait_for(lambda least=2 * number + 2: len(refused) == least)  # type: ignore[misc]  # mypy infers no default
+    assert seen == [headers or {}] * 4
 
 
 @pytest.mark.parametrize(

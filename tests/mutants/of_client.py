@@ -73,6 +73,15 @@ MUTANTS: Final = (
         ("test_codecs.py::TestNotEncodable",),
     ),
     Mutant(
+        "headers-that-can-be-changed",
+        "P1",
+        "a callback that changes the headers of a message changes them for all others, and for later messages",
+        "protocol/wire.py",
+        "        if self.headers.__class__ is not Headers:",
+        "        if self.headers.__class__ is Headers:",
+        ("integration/test_client.py::test_no_callback_changes_headers",),
+    ),
+    Mutant(
         "ack-before-callback",
         "P3",
         "the ack is sent before the callback has returned",
