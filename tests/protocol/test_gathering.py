@@ -235,3 +235,15 @@ def test_order_is_kept(steps: list[tuple[str, int, bool, Extra]], limit: int) ->
         for name, extra, (created, _) in zip(names, extras, draft.items, strict=True):
             left.append((name, draft.codec, int(created), extra))
     assert left == [(name, codec, number, extra) for number, (name, codec, _, extra) in enumerate(steps)]
+
+
+def test_what_is_taken_back_does_not_leave() -> None:
+    """It is found by its very time, though another message has an equal one; what has left is not."""
+    gathering = Gathering()
+    first, second = item(1), (float("1"), b"second")
+    for one in (first, second):
+        gathering.put((A, one))
+    gathering.take_back(second[0])
+    gathering.take_back(second[0])
+    assert gathering.take_all(MAX_FRAME) == (batch("a", first),)
+    gathering.take_back(first[0])
