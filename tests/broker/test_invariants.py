@@ -540,7 +540,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert len(one.window) - one.away + len(one.promised) <= WINDOW_FRAMES
             assert one.window_size == sum(len(entry.frame) for entry in one.window.values())
             assert one.window_size + one.promised_size < WINDOW_SIZE + LARGEST_FRAME
-            assert len(one.promised) + one.others == sum(store.name == name for store in self.storing)
+            assert len(one.promised) + one.others == sum(self.queue_of[store.number] == name for store in self.storing)
             if not self.broker._routing.is_served(name):
                 assert one.load is None
                 assert len(one.window) == len(one.promised) == 0
