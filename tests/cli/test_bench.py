@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ def test_sub_without_a_message(commands: Commands, server: MezzengerServer) -> N
     """Without a first message no time has run."""
     with commands.started(TOOL, "bench", "sub", "--count", 5, "--json", *to(server)) as subscriber:
         wait_for(lambda: server.stats().names == 1)
+        time.sleep(1)  # the server knows a little sooner than the command
         subscriber.send_signal(signal.SIGINT)
         output, _ = subscriber.communicate(timeout=60)
     assert subscriber.returncode == 0

@@ -15,7 +15,7 @@ from tests.cli.processes import SERVER, TOOL, Commands, read_until, terminal
 from tests.storage.driver import know, sqlite, store
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from mezzenger.cli.tool import main
 from mezzenger.storage import check
 
@@ -28,6 +28,7 @@ def interrupted(database):
 
 check._of_tables = interrupted
 number = int(sys.argv.pop())
+signal.signal(number, signal.SIG_DFL)  # whatever has started the tests may have it ignored
 sys.argv = ["mezzenger", "store", "check", sys.argv[1]]
 main()
 """

@@ -21,8 +21,14 @@ only_threads: Final = pytest.mark.parametrize("new_client", [THREADS], indirect=
 
 @pytest.fixture
 def server() -> Iterator[MezzengerServer]:
-    """A server on free ports, in a thread."""
-    settings = ServerSettings(pub_port=0, recv_port=0, resend=ResendSettings(initial=0.2), drain_timeout=1.0)
+    """A server in a thread, on ports that another one can have after it."""
+    ports = processes.free_ports()
+    settings = ServerSettings(
+        pub_port=ports.sub_port,
+        recv_port=ports.send_port,
+        resend=ResendSettings(initial=0.2),
+        drain_timeout=1.0,
+    )
     with MezzengerServer(settings) as server:
         yield server
 

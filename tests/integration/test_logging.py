@@ -77,14 +77,14 @@ def test_a_client_that_is_refused_for_good_tells_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A subscriber that no server will have again says so: nobody may ever call anything that could raise."""
-    server = MezzengerServer(ServerSettings(pub_port=0, recv_port=0))
+    ports = free_ports()
+    server = MezzengerServer(ServerSettings(recv_port=ports.send_port, pub_port=ports.sub_port))
     server.start()
-    ports = server.recv_port, server.pub_port
-    with Mezzenger(send_port=ports[0], sub_port=ports[1]) as client:
+    with Mezzenger(send_port=ports.send_port, sub_port=ports.sub_port) as client:
         subscribed(client)
         server.stop()
         monkeypatch.setattr("mezzenger.broker.connections.PROTOCOL_VERSION", 99)  # of a server of another version
-        with MezzengerServer(ServerSettings(recv_port=ports[0], pub_port=ports[1])):
+        with MezzengerServer(ServerSettings(recv_port=ports.send_port, pub_port=ports.sub_port)):
             wait_for(lambda: client.state == "closed", 20)
             wait_for(lambda: "this client is closed" in caplog.text, 20)
     assert "version" in caplog.text
@@ -92,12 +92,12 @@ def test_a_client_that_is_refused_for_good_tells_it(
 
 def test_a_loop_over_messages_raises_when_it_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """With asyncio whoever asks for messages is told likewise, and does not wait for ever."""
-    server = MezzengerServer(ServerSettings(pub_port=0, recv_port=0))
+    ports = free_ports()
+    server = MezzengerServer(ServerSettings(recv_port=ports.send_port, pub_port=ports.sub_port))
     server.start()
-    ports = server.recv_port, server.pub_port
 
     async def work() -> None:
-        async with AsyncMezzenger(send_port=ports[0], sub_port=ports[1]) as client:
+        async with AsyncMezzenger(send_port=ports.send_port, sub_port=ports.sub_port) as client:
             messages = client.messages("a")
 
             async def ask() -> None:
@@ -112,7 +112,7 @@ def test_a_loop_over_messages_raises_when_it_is_refused_for_good(monkeypatch: py
             await asyncio.to_thread(server.stop)
             monkeypatch.setattr("mezzenger.broker.connections.PROTOCOL_VERSION", 99)
             with (
-                MezzengerServer(ServerSettings(recv_port=ports[0], pub_port=ports[1])),
+                MezzengerServer(ServerSettings(recv_port=ports.send_port, pub_port=ports.sub_port)),
                 pytest.raises(Rejected, match="version"),
             ):
                 await asyncio.wait_for(asking, 20)

@@ -68,7 +68,7 @@ def requeue_without_deleting(patch: pytest.MonkeyPatch) -> None:
 
 def resend_all_of_a_batch(patch: pytest.MonkeyPatch) -> None:
     resend_all = {
-        origin: (insert.replace("SELECT ?, name, indexes", "SELECT ?, name, NULL"), delete)
+        origin: (insert.replace("name), indexes", "name), NULL"), delete)
         for origin, (insert, delete) in changes._REQUEUE.items()
     }
     patch.setattr(changes, "_REQUEUE", resend_all)

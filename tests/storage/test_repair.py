@@ -199,6 +199,8 @@ def test_an_empty_or_missing_file_is_rescued_from_its_log(
         del files[".seal"]
     file = tmp_path / "store.db"
     write_files(file, files | left)
+    for path in tmp_path.glob("store.db*"):
+        path.chmod(0o600)
     assert [finding.meaning for finding in check(file).findings] == ["what the log does not have of it is lost"]
     outcome = repair(file)
     assert [(row.frames, row.lost) for row in outcome.names] == [(39, [])]
