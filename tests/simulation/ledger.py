@@ -131,8 +131,8 @@ class Ledger:
         self._decided: dict[int, str] = {}
         """What will leave its place with the next commit, by number, and where it goes."""
         self._storing: dict[int, Store] = {}
-        self.made_way: set[str] = set()
-        """Queues which something has left to make room for what is to be stored there at once."""
+        self.made_way: Counter[str] = Counter()
+        """How many frames have left each queue to make room for what is to be stored there at once."""
         self.full_until = 0.0
         """When some dead letters left, by the steady clock, and before there was no room for another one."""
         self._handled_before = 0
@@ -177,7 +177,7 @@ class Ledger:
         match effect:
             case Store():
                 self._check_store(effect)
-                self.made_way.discard(effect.name)
+                self.made_way.pop(effect.name, None)
                 self._storing[effect.number] = effect
                 self._given(effect.number)
                 if effect.due is None:
@@ -372,7 +372,7 @@ class Ledger:
             return "expired"
         assert RULES[life.name].overflow == "drop_oldest", f"at {now}: confirmed and lost: {life}"
         self._check_oldest(life)
-        self.made_way.add(life.queue)
+        self.made_way[life.queue] += 1
         return "dropped"
 
     def _check_oldest(self, life: Life) -> None:
@@ -388,7 +388,7 @@ class Ledger:
         else:
             assert policy.overflow == "dead_letter", f"{bury}, where the policy has no dead letters"
             self._check_oldest(life)
-            self.made_way.add(life.queue)
+            self.made_way[life.queue] += 1
         self._clock.tell(f"buried: {bury.reason}", bury.name, bury.number)
 
     def _check_requeue(self, requeue: Requeue, now: float) -> None:
