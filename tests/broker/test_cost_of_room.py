@@ -1,32 +1,14 @@
 """What it costs to make room, and to wait for it: steps are counted, not time."""
 
-import sys
-from collections.abc import Callable
 from dataclasses import replace
-from types import FrameType
 
 from mezzenger.broker import backlog
 from mezzenger.broker.effects import Load
 from mezzenger.policy import Overflow
 from mezzenger.protocol.commands import Ping
 from tests.broker.broker_driver import POLICY, A, B, C, Driver
+from tests.broker.steps import steps_of
 from tests.broker.test_overflow import SIZE, waiting
-
-
-def steps_of(act: Callable[[], object]) -> int:
-    """Return how often anything is called while something is done."""
-    steps = 0
-
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal steps
-        steps += event in {"call", "c_call"}
-
-    sys.setprofile(count)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-    return steps
 
 
 def full(how: Overflow, length: int, **limits: int) -> Driver:
