@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from mezzenger.protocol import wire
+from mezzenger.protocol.splitting import part_of
 
 
 def last_message(frame: bytes) -> bytes:
@@ -16,13 +17,4 @@ def last_message(frame: bytes) -> bytes:
     if not header.batch:
         return frame
     index = header.messages - 1
-    timestamp, payload = contents.items[-1]
-    return wire.encode_data(
-        header.name,
-        [(timestamp, bytes(payload))],
-        ack=header.ack,
-        codec=header.codec,
-        client=header.client,
-        sequence=header.sequence + index,
-        extra=replace(extra, index=index),
-    )
+    return part_of(header, index, contents.items[-1], replace(extra, index=index))
