@@ -217,7 +217,9 @@ class Pump(Runner):
                     self._is_stand_in_needed = False
                     if leads:
                         self._lead(lambda: self._callbacks in self._followers or self.session.state is State.CLOSED)
-                        self._is_stand_in_needed = bool(self._untold)
+                        if self._untold:
+                            # Not set back otherwise: others set it without the lock.
+                            self._is_stand_in_needed = True
                         self._pass_lead_on()
                 self._tell()
                 if not leads:
@@ -238,11 +240,7 @@ class Pump(Runner):
     def log(self, level: int, text: str, *values: object) -> None:
         """Have the log tell something as soon as somebody neither has the lock nor leads."""
         self._untold.append(partial(logger.log, level, text, *values))
-        if self._leader_deadline:
-            self._sleep.wake()
-        elif self._leader_deadline is None:
-            self._is_stand_in_needed = True
-            self._stand_in.bell.ring()
+        self.wake_by(_AT_ONCE)
 
     def _fail(self, error: Exception) -> None:
         """See to it that whoever waits gets an error if the one who waits for all fails."""
