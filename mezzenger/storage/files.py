@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +52,7 @@ def reading(file: Path) -> Iterator[int | None]:
     Never the database while SQLite has it open: closing any descriptor of a file ends all POSIX locks on it.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
         yield None
         return
@@ -65,8 +64,6 @@ def reading(file: Path) -> Iterator[int | None]:
 
 def sync_folder(file: Path) -> None:
     """Make durable that files were made, renamed or removed in the folder of this one."""
-    if sys.platform == "win32":
-        return
     descriptor = os.open(file.resolve().parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -83,7 +80,7 @@ def create(file: Path, like: Path) -> int:
 
     Root looks after files of users that could not open those of root.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         _give(descriptor, like)
     except BaseException:
@@ -93,8 +90,6 @@ def create(file: Path, like: Path) -> int:
 
 
 def _give(descriptor: int, like: Path) -> None:
-    if sys.platform == "win32":
-        return
     known = like.stat()
     mode = stat.S_IMODE(known.st_mode) & 0o660 if stat.S_ISREG(known.st_mode) else 0o600
     try:

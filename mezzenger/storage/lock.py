@@ -1,15 +1,12 @@
 """One process per file."""
 
 import contextlib
+import fcntl
 import os
-import sys
 from pathlib import Path
 
 from mezzenger.errors import StorageError
 from mezzenger.storage.files import beside, create
-
-if sys.platform != "win32":
-    import fcntl
 
 
 class FileLock:
@@ -41,14 +38,10 @@ class FileLock:
         """Let another process have the file."""
         # A process that was forked from this one has the lock too, as long as it is only closed.
         with contextlib.suppress(OSError):
-            if sys.platform != "win32":
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
 
     def _lock(self, file: Path, path: Path) -> None:
-        # Where there is no flock, SQLite's exclusive lock refuses a second process, without naming the first.
-        if sys.platform == "win32":
-            return
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

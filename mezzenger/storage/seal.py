@@ -138,7 +138,7 @@ class Seal:
     def __init__(self, files: Files, note: Note, log: Log) -> None:
         self._files = files
         self._note = note
-        self._descriptor: int | None = os.open(files.seal, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self._descriptor: int | None = os.open(files.seal, os.O_RDWR)
         self._log: int | None = None
         found = self._open_log()
         self._found_salts = b"" if found is None else wal.read_salts(found)
@@ -279,7 +279,7 @@ class Seal:
 
     def _open_log(self) -> int | None:
         if self._log is None and self._files.wal.exists():
-            self._log = os.open(self._files.wal, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self._log = os.open(self._files.wal, os.O_RDONLY)
         return self._log
 
     def _write_digests(self, latest: Mapping[int, int]) -> None:

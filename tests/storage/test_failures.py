@@ -179,7 +179,6 @@ class TestNoFile:
         with pytest.raises(StorageError, match=r"store\.db/store\.db.*: Not a directory"):
             reopened(file / "store.db")
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
     @pytest.mark.parametrize("with_file", [False, True])
     def test_no_right_to_write(self, file: Path, with_file: bool) -> None:
         """Neither a read-only directory nor a file of somebody else in one is written to."""

@@ -22,8 +22,6 @@ print("open", flush=True)
 sys.stdin.read()
 """
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
-
 
 def test_another_process_is_named(tmp_path: Path) -> None:
     """A second server on the file learns which process has it; when that one is killed, the file is free."""

@@ -2,7 +2,6 @@
 
 import sqlite3
 import stat
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -169,7 +168,6 @@ class TestPublishers:
 
 
 class TestRights:
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
     def test_only_the_owner_may_read(self, file: Path) -> None:
         """Neither the file nor the ones beside it are for others, whatever the umask; messages may be secret."""
         with sqlite(file) as driver:
