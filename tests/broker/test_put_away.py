@@ -65,6 +65,17 @@ def handle_all(driver: Driver, *peers: bytes) -> list[tuple[int, int]]:
     return handled
 
 
+def begin_to_read(driver: Driver, numbers: list[int]) -> None:
+    """Put away what is blocked, let its turn come, and hold back what is read then."""
+    put(driver, "bob")
+    driver.sent(A)
+    driver.wait(1.1)
+    driver.delivered(A)
+    driver.holds_loads = True
+    driver.ack(A, numbers[0])
+    driver.look()
+
+
 @pytest.fixture
 def blocked() -> tuple[Driver, list[int]]:
     """A driver in which a message could not be handled, more of its value wait than go into the window; and these."""
@@ -223,13 +234,7 @@ class TestWhileAway:
     def test_it_cannot_be_read(self, blocked: tuple[Driver, list[int]]) -> None:
         """What is damaged is passed over."""
         driver, numbers = blocked
-        put(driver, "bob")
-        driver.sent(A)
-        driver.wait(1.1)
-        driver.delivered(A)
-        driver.holds_loads = True
-        driver.ack(A, numbers[0])
-        driver.look()
+        begin_to_read(driver, numbers)
         (load,) = driver.loads
         driver.loads.clear()
         driver.holds_loads = False
@@ -240,13 +245,7 @@ class TestWhileAway:
     def test_the_last_member_leaves(self, blocked: tuple[Driver, list[int]]) -> None:
         """Whoever comes next gets all in order, and what nobody had is no redelivery; what was being read is not."""
         driver, numbers = blocked
-        put(driver, "bob")
-        driver.sent(A)
-        driver.wait(1.1)
-        driver.delivered(A)
-        driver.holds_loads = True
-        driver.ack(A, numbers[0])
-        driver.look()
+        begin_to_read(driver, numbers)
         driver.leave_group(A)
         driver.holds_loads = False
         driver.look()
