@@ -73,7 +73,7 @@ class ServerLoop:
         self._storing = Storing(broker, storage, now=self._now, perform=self._perform, later=_later)
         self._is_storing = False
         self._failure: Exception | None = None
-        """Because of which nothing can be stored any more."""
+        """Because of which it cannot go on."""
         self._is_hurried = False
         self._stop_requested = asyncio.Event()
         self._is_pump_due = False
@@ -122,7 +122,6 @@ class ServerLoop:
             if self._failure is None:
                 await self._drain()
             if self._failure is not None:
-                # A server that cannot store any more must not look as if it could.
                 raise self._failure
             reporter.cancel()
             for socket in (self._sockets.router, self._sockets.xpub):
@@ -203,7 +202,11 @@ class ServerLoop:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._broker.tick(self._now())
+        try:
+            self._broker.tick(self._now())
+        except Exception as error:  # noqa: BLE001  # it is raised where the server ends
+            self._fail(error)
+            return
         # Also if nothing has arrived: the next deadline is a later one, and what was decided may have to be stored.
         self._perform()
         self._pump()
@@ -311,8 +314,7 @@ class ServerLoop:
         except StopIteration:
             return True
         except Exception as error:  # noqa: BLE001  # it is raised where the server ends
-            self._failure = error
-            self._stop_requested.set()
+            self._fail(error)
         else:
             answer.add_done_callback(lambda _: self._go_on(work))
         return False
@@ -329,6 +331,11 @@ class ServerLoop:
         self._store()
 
     # Watching and ending.
+
+    def _fail(self, error: Exception) -> None:
+        """End: a server that is not able to go on must not look as if it were."""
+        self._failure = error
+        self._stop_requested.set()
 
     async def _report_forever(self) -> None:
         while True:

@@ -6,9 +6,11 @@ import random
 import signal
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import uvloop
 
@@ -20,6 +22,9 @@ from mezzenger.server.loop import ServerLoop
 from mezzenger.settings import ChannelSettings, ServerSettings, Settings
 from mezzenger.storage.base import Storage
 from mezzenger.transport.sockets import ServerSockets, bind_server
+
+_LOOK_SECONDS: Final = 0.5
+"""Between two looks at whether the server still runs, for who waits for its answer."""
 
 logger = logging.getLogger("mezzenger.server")
 
@@ -91,8 +96,9 @@ class MezzengerServer:
 
     def stop(self) -> None:
         """Finish what is under way, for ``drain_timeout`` at most, and stop; does nothing if it is not running."""
-        if self._loop is not None and self._asyncio_loop is not None and not self._asyncio_loop.is_closed():
-            self._asyncio_loop.call_soon_threadsafe(self._loop.request_stop)
+        if self._loop is not None and self._asyncio_loop is not None:
+            with suppress(RuntimeError):  # it has ended, perhaps just now
+                self._asyncio_loop.call_soon_threadsafe(self._loop.request_stop)
         if self._thread is not None:
             self._thread.join()
 
@@ -102,9 +108,16 @@ class MezzengerServer:
         Raises:
             MezzengerError: It does not run in a thread of this process.
         """
-        if self._loop is None or self._asyncio_loop is None or self._thread is None or not self._thread.is_alive():
-            raise MezzengerError("the server does not run; start() it first")
-        return asyncio.run_coroutine_threadsafe(_stats(self._loop), self._asyncio_loop).result()
+        loop, thread = self._loop, self._thread
+        answer: Future[BrokerStats] = Future()
+        if loop is not None and self._asyncio_loop is not None:
+            with suppress(RuntimeError):  # it has ended, perhaps just now
+                self._asyncio_loop.call_soon_threadsafe(lambda: answer.set_result(loop.stats()))
+        # Who ends does not come to answer.
+        while thread is not None and thread.is_alive():
+            with suppress(TimeoutError):
+                return answer.result(_LOOK_SECONDS)
+        raise MezzengerError("the server does not run; start() it first")
 
     def __enter__(self) -> Self:
         self.start()
@@ -162,7 +175,3 @@ class MezzengerServer:
         else:
             logger.info("configuration file %s", self.config_file)
         self._ready.set()
-
-
-async def _stats(loop: ServerLoop) -> BrokerStats:
-    return loop.stats()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,6 +148,27 @@ def test_a_server_can_be_started_again_on_its_ports(server: MezzengerServer) -> 
         server.start()
     with pytest.raises(MezzengerError, match="does not run"):
         server.stats()
+
+
+def test_statistics_of_a_server_that_stops(server: MezzengerServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has asked too late for an answer is told, and does not wait for ever."""
+    asked, told = threading.Event(), threading.Event()
+    loop = server._asyncio_loop
+
+    def never(_act: object) -> None:
+        asked.set()
+
+    def ask() -> None:
+        with pytest.raises(MezzengerError, match="does not run"):
+            server.stats()
+        told.set()
+
+    monkeypatch.setattr(server, "_asyncio_loop", SimpleNamespace(call_soon_threadsafe=never))
+    threading.Thread(target=ask, daemon=True).start()
+    assert asked.wait(5)
+    server._asyncio_loop = loop
+    server.stop()
+    assert told.wait(5)
 
 
 def test_a_server_never_started_can_be_stopped() -> None:

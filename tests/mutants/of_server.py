@@ -38,6 +38,15 @@ MUTANTS: Final = (
         (_LOOP,),
     ),
     Mutant(
+        "nothing-is-due-any-more",
+        "P2",
+        "if the server fails on what is due, it goes on, and sends nothing again",
+        "server/loop.py",
+        "            self._fail(error)\n            return\n",
+        "            logger.exception('the server has failed')\n            return\n",
+        (_LOOP,),
+    ),
+    Mutant(
         "fault-counts-as-stored",
         "P2",
         "a publish on which the server has failed counts as stored when it comes again behind a later one",

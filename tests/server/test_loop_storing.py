@@ -207,6 +207,18 @@ def test_a_server_that_cannot_store_any_more_ends(monkeypatch: pytest.MonkeyPatc
         run(harness, begin=begin, seconds=10.0)
 
 
+def test_a_server_that_fails_by_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the broker fails on what is due, nothing would ever be due again."""
+    harness = Harness(monkeypatch, resend_initial=0.01, resend_max=0.01)
+
+    def tick(_now: float) -> None:
+        raise RuntimeError("nobody has foreseen this")
+
+    monkeypatch.setattr(harness.loop._broker, "tick", tick)
+    with pytest.raises(RuntimeError, match="foreseen"):
+        run(harness, begin=harness.subscribe_and_publish, seconds=10.0)
+
+
 def test_a_hurried_end_does_not_wait_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was under way is confirmed to nobody any more, and nothing fails later."""
     harness = Harness(monkeypatch)
