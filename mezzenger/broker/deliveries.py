@@ -108,7 +108,7 @@ class Deliveries:
         self._effects.append(Settle(waiting.number, waiting.name, waiting.messages, waiting.size))
 
     def evict(self, queue: str) -> None:
-        """Forget what is in memory of a queue, if nobody is served from it any more."""
+        """Forget what is in memory of a queue that somebody has left, if nobody is served from it any more."""
         if self._routing.is_served(queue):
             return
         for entry in self.pending.named(queue):
@@ -116,16 +116,13 @@ class Deliveries:
                 # The next subscriber need not wait for the end of the pause; who is sent away by a server that ends,
                 # and comes back to the next one, must.
                 self._effects.append(Attempt(entry.number, entry.attempts, entry.indexes, error=entry.error))
-        if (number := self.pending.evict(queue)) is not None:
-            self._effects.append(Offered(queue, number))
-        group = self._routing.find_group(queue)
-        if group is not None:
-            group.clear()
+        self._evict(queue)
 
     def evict_of(self, name: str) -> None:
-        """Forget what is in memory of a name, for its subscribers and groups, where nobody is served."""
+        """Forget what was read of a name, for its subscribers and groups, where nobody is served."""
         for queue in self._routing.queues(name):
-            self.evict(queue)
+            if not self._routing.is_served(queue):
+                self._evict(queue)
 
     def read_oldest(self, queue: str, frames: int) -> bool:
         """Have so many more of a queue's frames read, if they are not in memory; return whether some are being read."""
@@ -275,6 +272,13 @@ class Deliveries:
         self.pending.schedule(entry, entry.paused)
         if is_group(entry.queue):
             self._members.hold(entry)
+
+    def _evict(self, queue: str) -> None:
+        if (number := self.pending.evict(queue)) is not None:
+            self._effects.append(Offered(queue, number))
+        group = self._routing.find_group(queue)
+        if group is not None:
+            group.clear()
 
     def _is_served(self, peer: Peer, queue: str) -> bool:
         return peer in self._routing.subscribers(queue)

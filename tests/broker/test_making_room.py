@@ -181,6 +181,25 @@ class TestSeveralQueues:
         assert (waiting(driver), waiting(driver, "a|g")) == ([4], [3, 5])
 
 
+def test_what_is_read_keeps_its_pause() -> None:
+    """Who could not handle something before a restart waits for the end of the pause, though it was read meanwhile."""
+    driver = limited("drop_oldest", of_name={"max_pending": 4})
+    driver.join(B, "a")
+    driver.stored(A, 1, payloads=[b"x"] * 3)
+    driver.stored(A, 4)
+    driver.nack(B, 2, 0)
+    driver.restart()
+    driver.join(A)
+    driver.publish(A, 5, payloads=[b"x"] * 3)
+    driver.commit()
+    assert driver.dropped == {"overflow": 3}
+    driver.join(B, "a")
+    assert driver.attempts(B) == [(3, 1)]
+    driver.ack(B, 3)
+    driver.wait(1.0)
+    assert driver.attempts(B) == [(2, 2)]
+
+
 class TestMuchMustGo:
     def test_what_is_read_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As much is read as must go, and only then it goes."""

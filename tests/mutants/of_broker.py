@@ -13,6 +13,15 @@ _TIME: Final = "broker/test_time_and_attempts.py"
 
 MUTANTS: Final = (
     Mutant(
+        "read-for-room-forgets-pauses",
+        "P3",
+        "what was read to make room is sent at once, after a restart, to who could not handle it",
+        "broker/deliveries.py",
+        "            if not self._routing.is_served(queue):\n                self._evict(queue)\n",
+        "            self.evict(queue)\n",
+        ("broker/test_making_room.py",),
+    ),
+    Mutant(
         "limit-counts-what-is-there",
         "P6",
         "a client with as many names as it may have is sent away for good when it asks for one of them again",
