@@ -35,7 +35,8 @@ def request(
 ) -> None:
     """Have one subscriber of NAME answer PAYLOAD, or all of stdin, and print what its callback returned.
 
-    It may take as long as --timeout says. Exit code 1 if nobody answers, or the callback raised.
+    The answer may take as long as --timeout says; without that, send_timeout x (1 + connection_retries) of the
+    configuration. Exit code 1 if nobody answers, or the callback raised.
     """
     signals = StopSignals()
     with reported(_COMMAND):
@@ -51,7 +52,8 @@ def request(
             else:
                 question = parsed(payload, "PAYLOAD", as_json=as_json)
             with Mezzenger(settings=settings) as client:
-                answer = client.request(name, question, headers=headers or None)
+                patience = None if timeout is None else settings.send_timeout
+                answer = client.request(name, question, patience, headers=headers or None)
         except RemoteError as error:
             # Its traceback says much to who wrote the responder, and stands in that one's log.
             raise MezzengerError(f"the responder to {name!r} failed: {error.type}: {error.text}") from None

@@ -44,7 +44,7 @@ class AsyncMezzenger(AsyncSender):
         connection_retries: Further attempts before ``ServerUnreachable`` is raised.
         auto_start: Receive from the start. If not, sending and subscribing work, and what arrives reaches its callback
             after ``start()``.
-        verbose: Log every message at level DEBUG.
+        verbose: Log at level DEBUG what is sent and what is received.
         settings: All of these and more; given alone, without any of them.
 
     Raises:

@@ -50,7 +50,7 @@ class AsyncEngine(Engine):
             handled=self._on_handled,
             ignored=self._on_ignored,
         )
-        self._pump.arrived = self._lanes.put
+        self._pump.arrived = self._arriving(self._lanes.put)
         self._pump.ended = self._on_ended
         self._pump.failed = self._lanes.fail
         self._connecting = asyncio.Lock()

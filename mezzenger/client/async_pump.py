@@ -205,7 +205,9 @@ class AsyncPump(Runner):
                 if frame is not None:
                     self._line.send(frame)
                 else:
-                    waiters.append(self._suspended(session.hold(draft, now, now + patience), is_shared=True))
+                    waiter = self._suspended(session.hold(draft, now, now + patience), is_shared=True)
+                    waiter.messages = len(draft.items)
+                    waiters.append(waiter)
         finally:
             if waiters:
                 self._carry_out(now)

@@ -6,11 +6,12 @@ import random
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from mezzenger.channel import Channel
+from mezzenger.client import verbose
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.handlers import Handler
@@ -22,7 +23,7 @@ from mezzenger.client.runner import Runner, Waiter
 from mezzenger.client.stats import ClientStats, count
 from mezzenger.errors import ClientStopped, MezzengerError, UsedAfterFork
 from mezzenger.protocol.commands import TOKEN_BYTES, Answer, Failure, Question, Raised, Returned
-from mezzenger.protocol.events import Delivery, Ended, Served
+from mezzenger.protocol.events import Bundled, Delivery, Ended, Served
 from mezzenger.protocol.gathering import Outlet
 from mezzenger.protocol.outgoing import Draft, MixedDraft
 from mezzenger.protocol.session import ClientSession
@@ -33,6 +34,7 @@ from mezzenger.queues import queue_of, split_queue
 from mezzenger.settings import ClientSettings
 
 Gather = Callable[[str | Channel[Any], object], Awaitable[None] | None]
+Arrive = Callable[[Sequence[Delivery | Bundled]], None]
 
 logger = logging.getLogger("mezzenger.client")
 
@@ -235,9 +237,19 @@ class Engine(ABC):
 
     def _tell(self, draft: Draft | MixedDraft) -> None:
         if self.settings.verbose:
-            names = draft.names if isinstance(draft, MixedDraft) else [draft.name]
-            told = ", ".join(map(repr, dict.fromkeys(names)))
-            logger.debug("sending %d of %s with ack=%d", len(draft.items), told, draft.ack)
+            logger.debug("%s", verbose.sending(draft))
+
+    def _arriving(self, put: Arrive) -> Arrive:
+        """Return what is to be given what arrives: what puts it in, and has the log tell of it before if verbose."""
+        if not self.settings.verbose:
+            return put
+
+        def tell_and_put(arrivals: Sequence[Delivery | Bundled]) -> None:
+            for arrival in arrivals:
+                self._runner.log(logging.DEBUG, "%s", verbose.received(arrival))
+            put(arrivals)
+
+        return tell_and_put
 
     def _on_handled(self, delivery: Delivery, failures: list[Failure]) -> None:
         self._runner.run(lambda session, _now: session.handled(delivery, failures))
@@ -273,3 +285,5 @@ class Engine(ABC):
                 await self.flush(self.settings.send_timeout)
         except MezzengerError as error:
             logger.warning("stopped without knowing whether all was sent: %s", error)
+        if unsent := self._gatherer.unsent():
+            logger.warning("stopped before %d messages with ack=0 were sent", unsent)

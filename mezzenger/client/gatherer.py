@@ -133,19 +133,30 @@ class Gatherer:
         """Wait for what could not be sent at once.
 
         Raises:
-            MezzengerError: It, or what waited since an earlier call, cannot be sent.
+            MezzengerError: Some of it, or of what waited since an earlier call, cannot be sent; notes tell how much.
         """
         error, self._error = self._error, None
         try:
             for waiter in waiters:
-                await waiter.wait()
+                try:
+                    await waiter.wait()
+                except MezzengerError as failure:
+                    error = error or failure
+                    if waiter.messages > 1:
+                        error.add_note(f"{waiter.messages} messages that were to leave together were not sent")
         except BaseException:
             # The next call tells what came of the others; nobody else would.
             with self._lock:
                 self._held = [*(waiter for waiter in waiters if not waiter.is_done), *self._held]
+                self._error = error
             raise
         if error is not None:
             raise error
+
+    def unsent(self) -> int:
+        """Return how many messages have not left yet that no call waits for."""
+        with self._lock:
+            return len(self._gathering) + sum(waiter.messages for waiter in self._held if not waiter.is_done)
 
     def leaves_by(self) -> float | None:
         """Return when what waits must have left, if anything does; takes no lock."""

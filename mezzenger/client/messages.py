@@ -19,8 +19,8 @@ AckMode = Literal["auto", "manual"]
 class MessageInHand(Generic[T]):
     """A message that somebody has asked for, until it is acknowledged.
 
-    It has what a ``Message`` has; whether that was sent with ``ack=1`` is told by ``msg.message.ack``. If it is dropped
-    before anybody has acknowledged it, it is nacked.
+    It has what a ``Message`` has, ``msg["name"]`` included; only whether that was sent with ``ack=1`` is told by
+    ``msg.message.ack``, or ``msg["ack"]``. If it is dropped before anybody has acknowledged it, it is nacked.
     """
 
     def __init__(self, message: Message[T], outcome: asyncio.Future[object]) -> None:
@@ -65,6 +65,29 @@ class MessageInHand(Generic[T]):
     def headers(self) -> Mapping[str, str]:
         """Text that travels beside the payload."""
         return self.message.headers
+
+    @property
+    def checksum(self) -> str:
+        """MD5 over name, payload bytes, ack and timestamp."""
+        return self.message.checksum
+
+    @property
+    def retained(self) -> bool:
+        """Whether the server had kept it as the last message of its name."""
+        return self.message.retained
+
+    @property
+    def deadline(self) -> float | None:
+        """When whoever sent it as a request waits no longer, in Unix seconds; None if it is none."""
+        return self.message.deadline
+
+    def __getitem__(self, field: str) -> object:
+        """Read a field of the message by its name.
+
+        Raises:
+            KeyError: There is no such field.
+        """
+        return self.message[field]
 
     @property
     def is_settled(self) -> bool:

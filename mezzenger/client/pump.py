@@ -148,6 +148,7 @@ class Pump(Runner):
                         continue
                     ticket = session.hold(draft, now, now + patience)
                     waiter = self._waiting[ticket] = Blocked(self, ticket)
+                    waiter.messages = len(draft.items)
                     waiters.append(waiter)
             finally:
                 if waiters:

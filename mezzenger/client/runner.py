@@ -36,6 +36,8 @@ class Waiter(ABC):
         self.is_done = False
         self.error: MezzengerError | None = None
         self.answer: Answer | Contents | None = None
+        self.messages = 0
+        """How many with ``ack=0`` could not be sent yet, if it is these that the ticket stands for."""
 
     @abstractmethod
     async def wait(self) -> None:

@@ -37,7 +37,7 @@ class Mezzenger(Client):
         connection_retries: Further attempts before ``ServerUnreachable`` is raised.
         auto_start: Receive from the start. If not, no thread is started, sending and subscribing work, and what
             arrives reaches its callback after ``start()``.
-        verbose: Log every message at level DEBUG.
+        verbose: Log at level DEBUG what is sent and what is received.
         settings: All of these and more; given alone, without any of them.
 
     Raises:

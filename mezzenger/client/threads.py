@@ -56,7 +56,7 @@ class ThreadEngine(Engine):
             rest=self._pump.rest,
             rouse=self._pump.rouse,
         )
-        self._pump.arrived = self.dispatcher.put
+        self._pump.arrived = self._arriving(self.dispatcher.put)
         self._pump.ended = self._on_ended
         self._pump.before_sleep = self._gatherer.leave_if_due
         self._pump.leaves_by = self._gatherer.leaves_by

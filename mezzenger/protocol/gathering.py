@@ -64,6 +64,9 @@ class Gathering:
         """When all that waits must leave; long over if nothing is known to wait."""
         self._last = -math.inf
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def is_burst(self, now: float) -> bool:
         """Whether what was put now may wait, because it is one of a burst; if it is the first, the deadline is set."""
         if self.deadline == _NOTHING_WAITS and now - self._last < GAP:

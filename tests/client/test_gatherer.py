@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from mezzenger import ClientSettings, MessageTooLarge
+from mezzenger import ClientSettings, MessageTooLarge, MezzengerError, ServerUnreachable
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.line import socket_line
 from mezzenger.client.now import run_now
@@ -34,6 +34,8 @@ class Recorder(Runner):
         self.payloads: list[object] = []
         self.frames = 0
         self.takes_large = True
+        self.waiters: list[Waiter] = []
+        """What ``publish`` returns; those of what could not be sent."""
 
     def run(self, request: Callable[[ClientSession, float], R]) -> R:
         """Nobody asks for this."""
@@ -51,10 +53,36 @@ class Recorder(Runner):
                     raise MessageTooLarge("too large")
                 self.payloads.append(PICKLE.loads(encoded))
             self.frames += 1
-        return ()
+        return self.waiters
 
     def wake_by(self, deadline: float) -> None:
         """Do nothing: who tests asks often enough."""
+
+
+class Failed(Waiter):
+    """Waits for what is never sent.
+
+    Args:
+        messages: How many that are.
+        error: What is raised; a KeyboardInterrupt for one who gives up waiting.
+    """
+
+    def __init__(self, messages: int, error: BaseException) -> None:
+        super().__init__()
+        self.messages = messages
+        self.raises = error
+
+    async def wait(self) -> None:
+        self.is_done = isinstance(self.raises, MezzengerError)
+        raise self.raises
+
+    def abandon(self) -> None:
+        """Nobody asks for this."""
+        raise NotImplementedError
+
+    def notify(self) -> None:
+        """Nobody asks for this."""
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -112,3 +140,30 @@ def test_who_sends_what_is_too_large_is_told() -> None:
     gatherer.leave()
     run_now(gatherer.settle())
     assert recorder.payloads == [0, 1, 2]
+
+
+def test_all_that_was_not_sent_is_told() -> None:
+    """One error tells of it, with the number of messages of each frame; a lone message needs none."""
+    recorder = Recorder()
+    recorder.waiters = [Failed(messages, ServerUnreachable("no answer")) for messages in (3, 1, 2)]
+    gatherer = Gatherer(Payloads(ClientSettings()), recorder, lambda _: None, 1.0)
+    gatherer.leave()
+    assert gatherer.unsent() == 6
+    with pytest.raises(ServerUnreachable) as told:
+        run_now(gatherer.settle())
+    assert told.value.__notes__ == [f"{number} messages that were to leave together were not sent" for number in (3, 2)]
+    assert gatherer.unsent() == 0
+    run_now(gatherer.settle())
+
+
+def test_what_failed_before_an_interrupt_is_told_later() -> None:
+    """Who does not wait to the end leaves the error to the next call, with those who still wait."""
+    recorder = Recorder()
+    recorder.waiters = [Failed(3, ServerUnreachable("no answer")), Failed(4, KeyboardInterrupt())]
+    gatherer = Gatherer(Payloads(ClientSettings()), recorder, lambda _: None, 1.0)
+    gatherer.leave()
+    with pytest.raises(KeyboardInterrupt):
+        run_now(gatherer.settle())
+    assert gatherer.unsent() == 4
+    with pytest.raises(ServerUnreachable, match="no answer"):
+        run_now(gatherer.check())

@@ -506,7 +506,9 @@ class TestMessages:
                     async for msg in messages:
                         assert (msg.name, msg.attempt, msg.headers, msg.message.ack) == ("numbers", 1, {}, 1)
                         assert msg.message.id == msg.id
-                        assert msg.message.timestamp == msg.timestamp
+                        assert msg.message.timestamp == msg.timestamp == msg["timestamp"]
+                        assert (msg["ack"], msg.retained, msg.deadline) == (1, False, None)
+                        assert msg.checksum == msg.message.checksum
                         seen.append(msg.payload)
                         if len(seen) == 5:
                             break

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import zmq
 
-from mezzenger import Message, Mezzenger, MezzengerServer, ServerUnreachable
+from mezzenger import Message, Mezzenger, MezzengerServer, ServerUnreachable, State
+from mezzenger.client.outlets import PayloadOutlet
+from mezzenger.codecs import PICKLE
+from mezzenger.protocol.outgoing import Draft
 from mezzenger.protocol.wire import read_contents
 from tests.integration.conftest import Connect, both_clients, only_threads
 from tests.integration.processes import free_ports, patient, server_process, wait_for
@@ -185,3 +188,20 @@ def test_a_burst_into_silence_is_told(tmp_path: Path) -> None:
                 send_bursts()
         finally:
             server.send_signal(signal.SIGCONT)
+
+
+def test_what_waits_without_a_server_is_counted(
+    server: MezzengerServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waits for frames knows of how many messages they are, and a client that stops logs what it could not send."""
+    mc = connect(send_timeout=0.5, connection_retries=0)
+    server.stop()
+    wait_for(lambda: mc.state is not State.OPEN)
+    engine = mc._engine
+    item = (time.time(), b"N.")
+    (waiter,) = engine._pump.publish([Draft("burst", [item] * 3, 0, PICKLE.number)], 60)
+    assert waiter.messages == 3
+    engine._gatherer._held = [waiter]
+    engine._gatherer._gathering.put((PayloadOutlet("burst", PICKLE), item))
+    mc.stop()
+    assert "stopped before 4 messages with ack=0 were sent" in caplog.text

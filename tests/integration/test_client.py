@@ -674,10 +674,14 @@ def test_send_messages_counts_what_has_left(connect: Connect) -> None:
 
 
 def test_a_message_is_logged_when_verbose(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """verbose=True logs each message at level DEBUG."""
+    """verbose=True logs at level DEBUG what is sent and what is received."""
     with caplog.at_level(logging.DEBUG, "mezzenger"):
-        connect(verbose=True).send_message("noted", 1)
-    assert "'noted'" in caplog.text
+        client, handled = connect(verbose=True), threading.Event()
+        client.subscribe("noted", lambda _payload, _message: handled.set(), group="desk")
+        client.send_message("noted", 1, ack=1)
+        assert handled.wait(10)
+        wait_for(lambda: "received 1 of 'noted' with ack=1, for group 'desk'" in caplog.text)
+    assert "sending 1 of 'noted' with ack=1" in caplog.text
 
 
 def test_a_server_that_is_back_is_found_at_once(server: MezzengerServer, connect: Connect) -> None:

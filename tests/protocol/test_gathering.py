@@ -52,6 +52,7 @@ def leaving(*waiting: tuple[Outlet, Item], limit: int = MAX_FRAME) -> Sequence[D
     gathering = Gathering()
     for one in waiting:
         gathering.put(one)
+    assert len(gathering) == len(waiting)
     drafts = gathering.take_all(limit)
     assert gathering.take_all(limit) == ()
     return drafts
