@@ -26,7 +26,7 @@ _STAMP = struct.Struct("!Bd")
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if a message may be called that.
+    """Return ``name``, as a plain ``str``, if a message may be called that.
 
     Raises:
         InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character,
@@ -34,7 +34,12 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidName(f"a message name must be a str, not {type(name).__name__}: {name!r}")
-    return check_text(name)
+    return check_text(plain(name))
+
+
+def plain(text: str) -> str:
+    """Return what a text says, if it is of a subclass, such as an enum's: formatted, that may say something else."""
+    return text if type(text) is str else str.__str__(text)
 
 
 @lru_cache(maxsize=65536)

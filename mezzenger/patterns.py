@@ -8,14 +8,14 @@ matches the name that is written the same.
 from typing import Final
 
 from mezzenger.errors import InvalidName
-from mezzenger.message import check_characters
+from mezzenger.message import check_characters, plain
 
 ONE: Final = "*"
 REST: Final = ">"
 
 
 def check_pattern(pattern: str) -> str:
-    """Return ``pattern`` if it can match a name.
+    """Return ``pattern``, as a plain ``str``, if it can match a name.
 
     Raises:
         InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
@@ -23,7 +23,7 @@ def check_pattern(pattern: str) -> str:
     if not isinstance(pattern, str):
         raise InvalidName(f"a pattern must be a str, not {type(pattern).__name__}: {pattern!r}")
     check_characters(pattern, "pattern")
-    return pattern
+    return plain(pattern)
 
 
 def is_wild(pattern: str) -> bool:

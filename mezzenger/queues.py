@@ -7,13 +7,13 @@ called ``PATTERN|GROUP``; neither holds ``|`` itself, so a queue's name tells wh
 from typing import Final
 
 from mezzenger.errors import InvalidName
-from mezzenger.message import check_characters
+from mezzenger.message import check_characters, plain
 
 MARK: Final = "|"
 
 
 def check_group(group: str) -> str:
-    """Return ``group`` if a group may be called that.
+    """Return ``group``, as a plain ``str``, if a group may be called that.
 
     Raises:
         InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
@@ -21,7 +21,7 @@ def check_group(group: str) -> str:
     if not isinstance(group, str):
         raise InvalidName(f"a group's name must be a str, not {type(group).__name__}: {group!r}")
     check_characters(group, "group's name")
-    return group
+    return plain(group)
 
 
 def queue_of(pattern: str, group: str | None) -> str:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, overload
 
-from mezzenger.channel import Channel, name_of
+from mezzenger.channel import Channel
 from mezzenger.client.async_engine import AsyncEngine
 from mezzenger.client.async_sending import AsyncSender
 from mezzenger.client.client import ChannelDecorator, Decorator
@@ -143,10 +143,11 @@ class AsyncMezzenger(AsyncSender):
         """Have no more messages of a name, pattern or group given to its callback; a call under way is finished.
 
         Raises:
+            InvalidName: The name, pattern or group cannot be used.
             NotSubscribed: There is no callback for that name.
         """
         self._engine.check_usable()
-        self._engine.unsubscribe(name_of(msg_name), group)
+        self._engine.unsubscribe(*self._place(msg_name, group))
 
     @overload
     def on(
@@ -232,7 +233,7 @@ class AsyncMezzenger(AsyncSender):
         name, handler, member = self._subscription(
             msg_name, _no_callback, group, prefetch, max_runtime, order_by, at_once
         )
-        return Messages(subscribe, lambda: self._engine.unsubscribe(name, group), is_auto=ack == "auto")
+        return Messages(subscribe, lambda: self._engine.unsubscribe(name, member and member.group), is_auto=ack == "auto")
 
     # Life.
 

@@ -17,6 +17,7 @@ from mezzenger.client.stats import ClientStats
 from mezzenger.errors import ConfigurationError, MezzengerError
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern
+from mezzenger.queues import check_group
 from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.states import State
 from mezzenger.protocol.subscriptions import Membership
@@ -181,7 +182,7 @@ class Client(ABC):
         self._engine.check_usable()
         outlet = self._payloads.outlet(msg_name)
         if timeout is not None:
-            check_timeout(timeout)
+            timeout = check_timeout(timeout)
         item = (time.time(), outlet.encode(payload))
         return outlet.name, item, outlet.codec, extra_of(0, headers, None, None), timeout
 
@@ -203,6 +204,10 @@ class Client(ABC):
         check_callback(name, callback, takes_coroutines=self._takes_coroutines)
         handler = Handler(callback, channel, check_concurrency(concurrency))
         return name, handler, membership(group, prefetch, max_runtime, order_by)
+
+    def _place(self, msg_name: str | Channel[Any], group: str | None) -> tuple[str, str | None]:
+        """Return the name and the group of a subscription."""
+        return check_pattern(name_of(msg_name)), None if group is None else check_group(group)
 
     def _registering(self, subscribe: Callable[[Callback], Subscription]) -> ChannelDecorator[Any]:
         """Return what decorates callbacks that are to be subscribed later, as ``subscribe`` says."""

@@ -49,7 +49,7 @@ class AsyncDeadLetters:
             InvalidName: The name cannot be used.
         """
         if msg_name is not None:
-            check_name(msg_name)
+            msg_name = check_name(msg_name)
         after = 0
         while letters := await self._letters(partial(ListDead, name=msg_name, after=after)):
             for letter in letters:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from mezzenger.errors import InvalidMessage
-from mezzenger.message import check_ack, check_headers
+from mezzenger.message import check_ack, check_headers, plain
 from mezzenger.protocol.commands import MAX_SECONDS
 from mezzenger.protocol.wire import NO_EXTRA, Extra
 
@@ -39,19 +39,21 @@ def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, del
         raise InvalidMessage("ttl and delay are for messages that the server stores: send it with ack=1")
     if not headers and ttl is None and delay is None:
         return NO_EXTRA
-    # A number of another library may be a float, and yet nothing that can be written.
+    # A number or text of another library may be a float or str, and yet nothing that can be written.
     seconds = [None if value is None else float(value) for value in (ttl, delay)]
-    return Extra(dict(headers or {}), ttl=seconds[0], delay=seconds[1])
+    written = {plain(key): plain(value) for key, value in (headers or {}).items()}
+    return Extra(written, ttl=seconds[0], delay=seconds[1])
 
 
-def check_timeout(timeout: float) -> None:
-    """Do nothing if a request may take so many seconds.
+def check_timeout(timeout: float) -> float:
+    """Return a timeout, in seconds, if something may take so long.
 
     Raises:
         InvalidMessage: It is no number, or not more than 0.
     """
     if not (_is_number(timeout) and 0 < timeout <= MAX_SECONDS):
         raise InvalidMessage(f"timeout must be more than 0 and at most {MAX_SECONDS:g} seconds, not {timeout!r}")
+    return float(timeout)
 
 
 def _is_number(value: object) -> bool:

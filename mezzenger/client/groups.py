@@ -50,9 +50,8 @@ class AsyncGroups:
             InvalidName: A name cannot be used.
             Rejected: There is no such group, or it has members.
         """
-        check_pattern(name)
-        check_group(group)
-        answer = await self._ask(partial(DropGroup, name=name, group=group))
+        question = partial(DropGroup, name=check_pattern(name), group=check_group(group))
+        answer = await self._ask(question)
         return answer.count if isinstance(answer, Completed) else 0
 
 

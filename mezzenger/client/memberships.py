@@ -4,6 +4,7 @@ import math
 from typing import Final, TypedDict
 
 from mezzenger.errors import InvalidMembership
+from mezzenger.message import plain
 from mezzenger.protocol.commands import MAX_PREFETCH
 from mezzenger.protocol.subscriptions import Membership
 from mezzenger.queues import check_group
@@ -37,14 +38,15 @@ def membership(group: str | None, prefetch: int, max_runtime: float | None, orde
         if (prefetch, max_runtime, order_by) != (DEFAULT_PREFETCH, None, None):
             raise InvalidMembership("prefetch, max_runtime and order_by are for members of a group; give group=, too")
         return None
-    check_group(group)
+    group = check_group(group)
     if not isinstance(prefetch, int) or isinstance(prefetch, bool) or not 1 <= prefetch <= MAX_PREFETCH:
         raise InvalidMembership(f"prefetch must be a number from 1 to {MAX_PREFETCH}, not {prefetch!r}")
     if max_runtime is not None and not _is_time(max_runtime):
         raise InvalidMembership(f"max_runtime must be a number of seconds above 0, or None, not {max_runtime!r}")
     if order_by is not None and (not isinstance(order_by, str) or not order_by):
         raise InvalidMembership(f"order_by must be the name of a header, or None, not {order_by!r}")
-    return Membership(group, prefetch, max_runtime, order_by)
+    # What is of a subclass may be nothing that can be written.
+    return Membership(group, int(prefetch), max_runtime and float(max_runtime), order_by and plain(order_by))
 
 
 def check_concurrency(concurrency: int) -> int:

@@ -45,11 +45,10 @@ class AsyncRetainedMessages:
             InvalidName: One of the names cannot be used; nothing was dropped then.
             Rejected: The server's store has failed.
         """
-        for name in names:
-            check_name(name)
+        checked = [check_name(name) for name in names]
         done = 0
-        for start in range(0, len(names), NAMES_PER_SUBSCRIBE):
-            answer = await self._ask(partial(DropRetained, names=[*names[start : start + NAMES_PER_SUBSCRIBE]]))
+        for start in range(0, len(checked), NAMES_PER_SUBSCRIBE):
+            answer = await self._ask(partial(DropRetained, names=checked[start : start + NAMES_PER_SUBSCRIBE]))
             done += answer.count if isinstance(answer, Completed) else 0
         return done
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
-from mezzenger.channel import Channel, Fits, name_of
+from mezzenger.channel import Channel, Fits
 from mezzenger.client.client import NO_ACK, ChannelDecorator, Client, Decorator
 from mezzenger.client.dead import DeadLetters
 from mezzenger.client.extras import RequestOptions, SendOptions
@@ -269,10 +269,11 @@ class Mezzenger(Client):
         """Have no more messages of a name, pattern or group given to its callback; a call under way is finished.
 
         Raises:
+            InvalidName: The name, pattern or group cannot be used.
             NotSubscribed: There is no callback for that name.
         """
         self._engine.check_usable()
-        self._engine.unsubscribe(name_of(msg_name), group)
+        self._engine.unsubscribe(*self._place(msg_name, group))
 
     @overload
     def on(

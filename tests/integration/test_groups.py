@@ -15,9 +15,13 @@ from mezzenger import (
     InvalidMembership,
     InvalidName,
     Message,
+    Mezzenger,
     MezzengerServer,
+    NoResponders,
     NotSubscribed,
     Rejected,
+    ServerSettings,
+    State,
 )
 from tests.integration import group_kills, held_gil
 from tests.integration.conftest import Connect, both_clients, only_threads
@@ -429,3 +433,60 @@ def test_kills(tmp_path: Path) -> None:
     report = group_kills.run(tmp_path, 3000, kills=True)
     assert report.problems == []
     assert report.kills > 0
+
+
+class Text(str):
+    """Text as other libraries have it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+    def __format__(self, _spec: str) -> str:
+        return "something else"
+
+
+class Seconds(float):
+    """A number as other libraries have it."""
+
+
+class Number(int):
+    """Likewise."""
+
+
+def test_what_is_of_a_subclass(server: MezzengerServer, connect: Connect) -> None:
+    """Names, headers and numbers count for what they are, whatever they say when they are formatted."""
+    arrived: list[Message[int]] = []
+
+    def subscriber() -> Mezzenger:
+        client = connect(reconnect_max=0.1)
+        client.subscribe(
+            Text("jobs.*"),
+            lambda _payload, message: arrived.append(message),
+            group=Text("workers"),
+            order_by=Text("key"),
+            max_runtime=Seconds(60),
+            prefetch=Number(5),
+        )
+        return client
+
+    one, other = subscriber(), connect(reconnect_max=0.1)
+    assert [(group.name, group.group) for group in other.groups.list()] == [("jobs.*", "workers")]
+    other.send_message(Text("jobs.mail"), 1, 1, headers={Text("key"): Text("x")}, ttl=Seconds(60))
+    wait_for(lambda: arrived)
+    assert (arrived[0].name, arrived[0].headers) == ("jobs.mail", {"key": "x"})
+    with pytest.raises(NoResponders):
+        other.request(Text("nobody"), 1, Seconds(2))
+    ports = {"pub_port": server.pub_port, "recv_port": server.recv_port}
+    server.stop()
+    with MezzengerServer(ServerSettings.model_validate(ports)):
+        wait_for(lambda: one.state is State.OPEN and other.state is State.OPEN)
+        wait_for(lambda: [group.members for group in other.groups.list()] == [1])
+        one.unsubscribe(Text("jobs.*"), group=Text("workers"))
+        wait_for(lambda: [group.members for group in other.groups.list()] == [0])
+        other.groups.drop(Text("jobs.*"), Text("workers"))
+        one.subscribe(Text("jobs"), lambda _payload, message: arrived.append(message))
+        one.unsubscribe(Text("jobs"))
+        assert list(one.dead.list(Text("jobs"))) == []
+        assert one.retained.drop(Text("jobs")) == 0
