@@ -233,7 +233,9 @@ class AsyncMezzenger(AsyncSender):
         name, handler, member = self._subscription(
             msg_name, _no_callback, group, prefetch, max_runtime, order_by, at_once
         )
-        return Messages(subscribe, lambda: self._engine.unsubscribe(name, member and member.group), is_auto=ack == "auto")
+        return Messages(
+            subscribe, lambda: self._engine.unsubscribe(name, member and member.group), is_auto=ack == "auto"
+        )
 
     # Life.
 

@@ -17,11 +17,11 @@ from mezzenger.client.stats import ClientStats
 from mezzenger.errors import ConfigurationError, MezzengerError
 from mezzenger.message import Message
 from mezzenger.patterns import check_pattern
-from mezzenger.queues import check_group
 from mezzenger.protocol.events import Delivery
 from mezzenger.protocol.states import State
 from mezzenger.protocol.subscriptions import Membership
 from mezzenger.protocol.wire import Contents, Extra
+from mezzenger.queues import check_group
 from mezzenger.settings import ClientSettings, Settings
 
 T = TypeVar("T")

@@ -1,20 +1,19 @@
 """Runs callbacks, one after the other, on a thread of their own."""
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import CoroutineType
 
 from mezzenger.client.failures import describe
-from mezzenger.client.handlers import Handler, Handlers
+from mezzenger.client.handlers import Handler, Handlers, refuse_coroutine
+from mezzenger.client.log import log_unhandled
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.protocol.bundle import Bundle
 from mezzenger.protocol.commands import Failure
 from mezzenger.protocol.events import Bundled, Delivery
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Dispatcher:
@@ -154,10 +153,12 @@ class Dispatcher:
             for handler in handlers:
                 try:
                     message = read(index, handler.channel)
-                    handler.callback(message.payload, message)
-                except BaseException:  # as below
-                    logger.exception("message %r was not handled", name)
+                    result = handler.callback(message.payload, message)
+                    if result.__class__ is CoroutineType:
+                        refuse_coroutine(name, result)
+                except BaseException as error:  # noqa: BLE001  # as below
                     is_handled = False
+                    log_unhandled(name, error)
             self.failed += not is_handled
 
     def _dispatch(self, delivery: Delivery | Bundled) -> None:
@@ -189,10 +190,12 @@ class Dispatcher:
         for callback, channel, _, _ in handlers:
             try:
                 message = self._payloads.read(delivery, channel)
-                callback(message.payload, message)
-            except BaseException:  # as below
-                logger.exception("message %r was not handled", delivery.contents.header.name)
+                result = callback(message.payload, message)
+                if result.__class__ is CoroutineType:
+                    refuse_coroutine(message.name, result)
+            except BaseException as error:  # noqa: BLE001  # as below
                 is_handled = False
+                log_unhandled(delivery.contents.header.name, error)
         self.failed += not is_handled
 
     def _call_ahead(self, delivery: Delivery, indexes: Sequence[int], failures: list[Failure]) -> int:
@@ -211,7 +214,9 @@ class Dispatcher:
                 for message in messages:
                     self.received += 1
                     try:
-                        callback(message.payload, message)
+                        result = callback(message.payload, message)
+                        if result.__class__ is CoroutineType:
+                            refuse_coroutine(name, result)
                     except BaseException as error:  # noqa: BLE001  # whatever it raises, the next one must be called
                         self._failed(name, indexes[done], error, failures)
                     done += 1
@@ -238,16 +243,18 @@ class Dispatcher:
             for callback, read in calls:
                 try:
                     message = read(index)
-                    callback(message.payload, message)
+                    result = callback(message.payload, message)
+                    if result.__class__ is CoroutineType:
+                        refuse_coroutine(name, result)
                 except BaseException as error:  # noqa: BLE001  # likewise
                     self._failed(name, index, error, failures)
 
     def _failed(self, name: str, index: int, error: BaseException, failures: list[Failure]) -> None:
         """Take note that a message was not handled, and why, unless that is known."""
-        logger.error("message %r was not handled", name, exc_info=error)
         if not failures or failures[-1].index != index:
             self.failed += 1
             failures.append(Failure(index, describe(error)))
+        log_unhandled(name, error)
 
 
 def _counted(arrival: Delivery | Bundled) -> int:

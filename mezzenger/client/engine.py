@@ -15,6 +15,7 @@ from mezzenger.client import verbose
 from mezzenger.client.batches import Item, batches, max_batch_bytes, send_all
 from mezzenger.client.gatherer import Gatherer
 from mezzenger.client.handlers import Handler
+from mezzenger.client.log import log
 from mezzenger.client.options import session_options
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.receiver import Receiver
@@ -35,8 +36,6 @@ from mezzenger.settings import ClientSettings
 
 Gather = Callable[[str | Channel[Any], object], Awaitable[None] | None]
 Arrive = Callable[[Sequence[Delivery | Bundled]], None]
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Engine(ABC):
@@ -237,7 +236,7 @@ class Engine(ABC):
 
     def _tell(self, draft: Draft | MixedDraft) -> None:
         if self.settings.verbose:
-            logger.debug("%s", verbose.sending(draft))
+            log(logging.DEBUG, "%s", verbose.sending(draft))
 
     def _arriving(self, put: Arrive) -> Arrive:
         """Return what is to be given what arrives: what puts it in, and has the log tell of it before if verbose."""
@@ -284,6 +283,6 @@ class Engine(ABC):
             if self.state is State.OPEN:
                 await self.flush(self.settings.send_timeout)
         except MezzengerError as error:
-            logger.warning("stopped without knowing whether all was sent: %s", error)
+            log(logging.WARNING, "stopped without knowing whether all was sent: %s", error)
         if unsent := self._gatherer.unsent():
-            logger.warning("stopped before %d messages with ack=0 were sent", unsent)
+            log(logging.WARNING, "stopped before %d messages with ack=0 were sent", unsent)

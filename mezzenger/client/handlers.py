@@ -3,7 +3,8 @@
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from types import CoroutineType
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from mezzenger.channel import Channel
 from mezzenger.errors import InvalidCallback, MezzengerError
@@ -47,7 +48,10 @@ def check_callback(name: str, callback: object, *, takes_coroutines: bool) -> No
     """
     if not callable(callback):
         raise InvalidCallback(f"the callback for {name!r} must be callable, not a {type(callback).__name__}")
-    if inspect.iscoroutinefunction(callback) and not takes_coroutines:
+    is_coroutine_function = inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
+        type(callback).__call__
+    )
+    if is_coroutine_function and not takes_coroutines:
         raise InvalidCallback(
             f"the callback for {name!r} is a coroutine function, which nobody here would await; use AsyncMezzenger"
         )
@@ -60,6 +64,15 @@ def check_callback(name: str, callback: object, *, takes_coroutines: bool) -> No
         ) from None
     except ValueError:
         pass  # some built-in functions do not tell what they take
+
+
+def refuse_coroutine(name: str, result: object) -> NoReturn:
+    """Raise what tells that a callback has returned a coroutine, which would never be run."""
+    if isinstance(result, CoroutineType):
+        result.close()
+    raise InvalidCallback(
+        f"the callback for {name!r} has returned a coroutine, which nobody here awaits; use AsyncMezzenger"
+    )
 
 
 class Handlers(Generic[H]):

@@ -1,7 +1,6 @@
 """Runs the callbacks of an asyncio client: a lane for each subscription, with as many calls at once as it may have."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
@@ -11,6 +10,7 @@ from types import CoroutineType
 from typing import Final
 
 from mezzenger.client.handlers import Handler, Handlers
+from mezzenger.client.log import log_unhandled
 from mezzenger.client.payloads import Payloads
 from mezzenger.client.responder import Responder
 from mezzenger.client.shares import InWork, LeftOut, Share
@@ -28,8 +28,6 @@ _ENDS: Final = (GeneratorExit, KeyboardInterrupt, SystemExit)
 
 _lane: ContextVar["Lane | None"] = ContextVar("lane", default=None)
 """Whose callback runs; the tasks that it makes have the same."""
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Counts:
@@ -172,8 +170,8 @@ class Lane:
                     share.work.share_done()
 
     def _failed(self, share: Share, index: int, error: BaseException) -> None:
-        _tell(share.work.delivery, error)
         self.counts.failed += share.fail(index, error)
+        log_unhandled(share.work.delivery.contents.header.name, error)
 
     async def _handle_one(self, delivery: Delivery) -> None:
         """Call back for a single message of which nobody waits to hear."""
@@ -188,8 +186,8 @@ class Lane:
         except LeftOut:
             pass
         except BaseException as error:
-            _tell(delivery, error)
             counts.failed += 1
+            log_unhandled(delivery.contents.header.name, error)
             if isinstance(error, _ENDS) or _is_cancelled():
                 raise
 
@@ -360,10 +358,6 @@ class Lanes:
 
     def _tasks(self) -> set[asyncio.Task[None]]:
         return self._ending.union(*(lane.tasks for lane in self._lanes.values()))
-
-
-def _tell(delivery: Delivery, error: BaseException) -> None:
-    logger.error("message %r was not handled", delivery.contents.header.name, exc_info=error)
 
 
 def _is_cancelled() -> bool:

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from mezzenger.client.bell import FOR_EVER, Bell
 from mezzenger.client.line import Line
+from mezzenger.client.log import log
 from mezzenger.client.runner import Runner, Waiter
 from mezzenger.client.sleep import Sleeping
 from mezzenger.errors import MezzengerError
@@ -34,8 +35,6 @@ who waits for an answer leads, and if something must leave soon, the I/O thread 
 """
 
 R = TypeVar("R")
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Blocked(Waiter):
@@ -240,12 +239,12 @@ class Pump(Runner):
 
     def log(self, level: int, text: str, *values: object) -> None:
         """Have the log tell something as soon as somebody neither has the lock nor leads."""
-        self._untold.append(partial(logger.log, level, text, *values))
+        self._untold.append(partial(log, level, text, *values))
         self.wake_by(_AT_ONCE)
 
     def _fail(self, error: Exception) -> None:
         """See to it that whoever waits gets an error if the one who waits for all fails."""
-        logger.error("the client fails", exc_info=error)
+        log(logging.ERROR, "the client fails", error=error)
         self.close(MezzengerError(f"the client has failed, see its log: {error!r}"))
 
     def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], object]) -> None:

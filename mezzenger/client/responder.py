@@ -4,19 +4,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CoroutineType
 
 from mezzenger import codecs
 from mezzenger.channel import encode_answer
 from mezzenger.client.failures import raised
-from mezzenger.client.handlers import Handler
+from mezzenger.client.handlers import Handler, refuse_coroutine
+from mezzenger.client.log import log
 from mezzenger.client.payloads import Payloads
 from mezzenger.errors import MessageTooLarge, NotSubscribed, PayloadNotEncodable
 from mezzenger.message import Message
 from mezzenger.protocol.commands import Raised
 from mezzenger.protocol.events import Delivery, Served
 from mezzenger.protocol.outgoing import Draft
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Call:
@@ -60,6 +60,8 @@ class Responder:
         with self.answering(delivery, served, handler) as call:
             if call is not None:
                 call.result = call.handler.callback(call.message.payload, call.message)
+                if isinstance(call.result, CoroutineType):
+                    refuse_coroutine(call.message.name, call.result)
 
     @contextmanager
     def answering(self, delivery: Delivery, served: Served, handler: Handler | None) -> Iterator["Call | None"]:
@@ -95,8 +97,8 @@ class Responder:
 
     def _tell(self, served: Served, name: str, error: BaseException) -> None:
         self.failed += 1
-        logger.error("request %r was not answered", name, exc_info=error)
         self._respond(served, raised(error))
+        log(logging.ERROR, "request %r was not answered", name, error=error)
 
     def _return(self, served: Served, name: str, codec: int, result: object) -> None:
         try:
@@ -104,5 +106,5 @@ class Responder:
             self._respond(served, Draft(name, [(time.time(), payload)], 0, codec))
         except (PayloadNotEncodable, MessageTooLarge) as error:
             self.failed += 1
-            logger.error("request %r: its result cannot be sent: %s", name, error)  # noqa: TRY400  # the text has all
             self._respond(served, raised(error, with_traceback=False))
+            log(logging.ERROR, "request %r: its result cannot be sent: %s", name, error)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from mezzenger.client.line import Line
+from mezzenger.client.log import log
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.commands import Answer
 from mezzenger.protocol.events import Bundled, Delivery, Ended
@@ -24,8 +25,6 @@ _FRESH: Final = 0.1
 """Seconds; shorter than any silence that matters."""
 
 R = TypeVar("R")
-
-logger = logging.getLogger("mezzenger.client")
 
 
 class Waiter(ABC):
@@ -139,7 +138,7 @@ class Runner(ABC):
 
     def log(self, level: int, text: str, *values: object) -> None:
         """Have the log tell something, now or when the handlers of the log may do what they like."""
-        logger.log(level, text, *values)
+        log(level, text, *values)
 
     # For who inherits.
 

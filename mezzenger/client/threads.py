@@ -10,6 +10,7 @@ from mezzenger.client import lifetime
 from mezzenger.client.dispatch import Dispatcher
 from mezzenger.client.engine import Engine
 from mezzenger.client.line import socket_line
+from mezzenger.client.log import log
 from mezzenger.client.lookup import with_lookup
 from mezzenger.client.now import run_now
 from mezzenger.client.pump import Pump
@@ -20,8 +21,6 @@ from mezzenger.settings import ClientSettings
 
 _PATIENCE: Final = 2.0
 """Seconds after which who waits for the end is told what it waits for."""
-
-logger = logging.getLogger("mezzenger.client")
 
 
 def socket_pump(session: ClientSession, settings: ClientSettings) -> Pump:
@@ -100,7 +99,7 @@ class ThreadEngine(Engine):
         if is_first and not self.dispatcher.has_started:
             self._disconnect()
         if not self._has_stopped.wait(_PATIENCE):
-            logger.warning("still stopping: a callback has not returned yet, or the server has not answered")
+            log(logging.WARNING, "still stopping: a callback has not returned yet, or the server has not answered")
             self._has_stopped.wait()
 
     def join_callbacks(self, seconds: float) -> bool:

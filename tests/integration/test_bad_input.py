@@ -20,6 +20,7 @@ from mezzenger import (
     InvalidCallback,
     InvalidMessage,
     InvalidName,
+    Message,
     MessageTooLarge,
     Mezzenger,
     MezzengerError,
@@ -27,6 +28,7 @@ from mezzenger import (
     NotSubscribed,
     PayloadNotEncodable,
     ProtocolError,
+    RemoteError,
     ServerSettings,
     ServerUnreachable,
     UsedAfterFork,
@@ -92,6 +94,12 @@ def not_a_callback(client: Mezzenger, callback: object) -> None:
 async def coroutine(payload: object, msg: object) -> None: ...
 
 
+class Worker:
+    """A callback with a state."""
+
+    async def __call__(self, payload: object, msg: object) -> None: ...
+
+
 @only_threads
 @pytest.mark.parametrize(
     ("callback", "words"),
@@ -101,6 +109,7 @@ async def coroutine(payload: object, msg: object) -> None: ...
         (lambda payload: None, "must take two arguments"),
         (lambda a, b, c: None, "must take two arguments"),
         (coroutine, "coroutine function"),
+        (Worker(), "coroutine function"),
     ],
 )
 def test_a_bad_callback_is_refused_at_subscribe(connect: Connect, callback: object, words: str) -> None:
@@ -109,6 +118,27 @@ def test_a_bad_callback_is_refused_at_subscribe(connect: Connect, callback: obje
     with pytest.raises(InvalidCallback, match=words):
         not_a_callback(client, callback)
     client.subscribe("name", print)
+
+
+@only_threads
+def test_a_callback_that_returns_a_coroutine(server: MezzengerServer, connect: Connect) -> None:
+    """What it was given counts as not handled, and comes again: nobody would ever run the coroutine."""
+    client = connect()
+    attempts: list[tuple[object, int]] = []
+
+    def callback(payload: object, message: Message[object]) -> object:
+        attempts.append((payload, message.attempt))
+        return coroutine(payload, message) if message.attempt == 1 else None
+
+    client.subscribe("name", callback)
+    client.send_message("name", 0)
+    client.send_message("name", 1, ack=1)
+    client.send_messages("name", [2, 3], ack=1)
+    wait_for(lambda: {(1, 2), (2, 2), (3, 2)} <= {*attempts})
+    with pytest.raises(RemoteError, match="use AsyncMezzenger"):
+        connect().request("name", 4)
+    wait_for(lambda: server.stats().pending == 0)
+    assert client.stats.failed == 5
 
 
 def test_subscriptions_are_checked(connect: Connect) -> None:

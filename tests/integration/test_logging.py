@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from mezzenger import AsyncMezzenger, Mezzenger, MezzengerError, MezzengerServer, Rejected, ServerSettings
+from mezzenger import (
+    AsyncMezzenger,
+    Message,
+    Mezzenger,
+    MezzengerError,
+    MezzengerServer,
+    Rejected,
+    RemoteError,
+    ServerSettings,
+    State,
+)
+from tests.integration.conftest import Connect, both_clients
 from tests.integration.processes import free_ports, server_process, wait_for
 
 LOGGER = logging.getLogger("mezzenger.client")
@@ -71,6 +82,38 @@ def test_a_handler_may_send(tmp_path: Path, prepare: Callable[[Mezzenger], None]
                 stopping.start()
                 stopping.join(20)
                 assert not stopping.is_alive()
+
+
+class Broken(logging.Handler):
+    """A handler that raises what it should not."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise."""
+        raise OSError(f"no space left for {record.getMessage()!r}")
+
+
+@both_clients
+def test_a_handler_may_raise(server: MezzengerServer, connect: Connect) -> None:
+    """What was not handled comes again, who asked is told, and the client lives, though nothing can be logged."""
+    client = connect()
+    attempts: list[tuple[object, int]] = []
+
+    def fail(payload: object, message: Message[object]) -> None:
+        attempts.append((payload, message.attempt))
+        if message.attempt == 1:
+            raise ValueError("not yet")
+
+    client.subscribe("a", fail)
+    with handled_by(Broken()):
+        for payload in ("alone", "lone"):
+            client.send_message("a", payload)
+        client.send_messages("a", ["one", "of a batch"], 1)
+        wait_for(lambda: (("one", 2) in attempts) and ("of a batch", 2) in attempts)
+        with pytest.raises(RemoteError, match="not yet"):
+            connect().request("a", "asked")
+        wait_for(lambda: server.stats().pending == 0)
+        assert client.stats.failed == 5
+    assert client.state is State.OPEN
 
 
 def test_a_client_that_is_refused_for_good_tells_it(
