@@ -230,8 +230,8 @@ class Lanes:
         self._ignored = ignored
         self._handlers: Handlers[Lane] = Handlers()
         self._lanes: dict[str, Lane] = {}
-        self._ending: set[asyncio.Task[None]] = set()
-        """Those of subscriptions that have ended."""
+        self._ending: set[Lane] = set()
+        """Those of subscriptions that have ended, and still have something in hand."""
         self._counts = Counts()
         self._is_running = False
 
@@ -266,8 +266,8 @@ class Lanes:
         del self._lanes[queue]
         self._handlers.remove(queue)
         for task in lane.tasks:
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._ending.add(lane)
+            task.add_done_callback(lambda _: self._forget_if_done(lane))
         lane.give_up()
         return True
 
@@ -286,7 +286,7 @@ class Lanes:
     def stop(self) -> None:
         """Begin no further callback, but for the messages of a batch that is begun."""
         self._is_running = False
-        for lane in self._lanes.values():
+        for lane in self._all():
             lane.stop()
 
     def fail(self, error: MezzengerError) -> None:
@@ -356,8 +356,15 @@ class Lanes:
         if not header.ack:
             self._counts.waiting -= header.messages
 
+    def _all(self) -> list[Lane]:
+        return [*self._lanes.values(), *self._ending]
+
     def _tasks(self) -> set[asyncio.Task[None]]:
-        return self._ending.union(*(lane.tasks for lane in self._lanes.values()))
+        return set().union(*(lane.tasks for lane in self._all()))
+
+    def _forget_if_done(self, lane: Lane) -> None:
+        if not lane.tasks:
+            self._ending.discard(lane)
 
 
 def _is_cancelled() -> bool:

@@ -4,8 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
+from weakref import ReferenceType, ref
 
 from mezzenger.client.shares import LeftOut
 from mezzenger.errors import ClientStopped, MezzengerError
@@ -14,6 +16,9 @@ from mezzenger.message import Message
 T = TypeVar("T")
 
 AckMode = Literal["auto", "manual"]
+
+_consumed: ContextVar[tuple["ReferenceType[Messages[Any]]", ...]] = ContextVar("consumed", default=())
+"""Those over which a task loops, or has when it left the loop; the tasks that it makes have the same."""
 
 
 class MessageInHand(Generic[T]):
@@ -116,7 +121,8 @@ class MessageInHand(Generic[T]):
 
 def _fail(outcome: asyncio.Future[object], error: BaseException) -> None:
     if not outcome.done():
-        outcome.set_exception(error)
+        # That one no future takes.
+        outcome.set_exception(NotHandled(repr(error)) if isinstance(error, StopIteration) else error)
 
 
 class NotHandled(Exception):  # a reason that somebody gave; nobody catches it
@@ -161,6 +167,7 @@ class Messages(Generic[T]):
 
     async def __aenter__(self) -> Self:
         if not self._is_subscribed:
+            self._is_over, self._error = False, None
             await self._subscribe(self)
             self._is_subscribed = True
         return self
@@ -172,6 +179,7 @@ class Messages(Generic[T]):
             with suppress(MezzengerError):
                 self._unsubscribe()
         self.end()
+        self._is_subscribed = False
         if self._is_auto:
             for outcome in self._outcomes:
                 if error is not None:
@@ -195,7 +203,7 @@ class Messages(Generic[T]):
         """Do the same; a message is waited for only if another task is at work with it, and will ask for the next."""
         self.end()
         consumer = self._consumer
-        if not self._is_auto or consumer is None or consumer.done() or consumer is asyncio.current_task():
+        if not self._is_auto or consumer is None or consumer.done() or self in _all_consumed():
             for outcome in self._outcomes:
                 _fail(outcome, ClientStopped("the client was stopped before the message was acknowledged"))
 
@@ -214,16 +222,20 @@ class Messages(Generic[T]):
 
     async def _iterate(self) -> AsyncGenerator[MessageInHand[T], None]:
         async with nullcontext() if self._is_subscribed else self:
-            while (message := await self._next()) is not None:
-                try:
-                    yield message
-                except BaseException:
-                    # With a context manager around the loop that knows better, and has told by now.
+            _consumed.set((*map(ref, _all_consumed() - {self}), ref(self)))
+            try:
+                while (message := await self._next()) is not None:
+                    try:
+                        yield message
+                    except BaseException:
+                        # With a context manager around the loop that knows better, and has told by now.
+                        if self._is_auto:
+                            message.fail(NotHandled("the loop was left before the next message was asked for"))
+                        raise
                     if self._is_auto:
-                        message.fail(NotHandled("the loop was left before the next message was asked for"))
-                    raise
-                if self._is_auto:
-                    await message.ack()
+                        await message.ack()
+            finally:
+                _consumed.set((*map(ref, _all_consumed() - {self}),))
 
     async def _next(self) -> MessageInHand[T] | None:
         while True:
@@ -238,3 +250,7 @@ class Messages(Generic[T]):
                 return None
             self._arrived.clear()
             await self._arrived.wait()
+
+
+def _all_consumed() -> set[Messages[Any]]:
+    return {one for reference in _consumed.get() if (one := reference()) is not None}

@@ -614,6 +614,80 @@ class TestMessages:
 
         asyncio.run(work())
 
+    def test_a_task_of_the_loop_stops_the_client(self, server: MezzengerServer) -> None:
+        """Whoever loops need not wait for itself if it stops the client by way of another task."""
+
+        async def work() -> None:
+            async with client(server) as mc, client(server) as other:
+                await mc.send_message("jobs", 1, ack=1)
+                async with asyncio.timeout(SECONDS):
+                    async for _ in mc.messages("jobs"):
+                        await asyncio.gather(mc.stop(), other.stop())
+            assert server.stats().pending == 1
+
+        asyncio.run(work())
+
+    @pytest.mark.parametrize("leave", [True, False], ids=["left", "unsubscribed"])
+    def test_the_client_stops_with_a_message_in_hand(self, server: MezzengerServer, *, leave: bool) -> None:
+        """Nobody waits for an ack of what was taken from a loop that was left; it comes again."""
+
+        async def work() -> None:
+            async with client(server) as mc:
+                await mc.send_message("jobs", 1, ack=1)
+                async with mc.messages("jobs", ack="manual") as messages:
+                    msg = await anext(aiter(messages))
+                    if not leave:
+                        await mc.unsubscribe("jobs")
+                        await asyncio.wait_for(mc.stop(), SECONDS)
+                assert msg.is_settled is not leave
+                await asyncio.wait_for(mc.stop(), SECONDS)
+                assert msg.is_settled
+            assert server.stats().pending == 1
+
+        asyncio.run(work())
+
+    def test_a_second_loop(self, server: MezzengerServer) -> None:
+        """Who loops again over the same messages subscribes again, and goes on where the first loop was left."""
+
+        async def work() -> None:
+            async with client(server) as mc:
+                await mc.send_messages("jobs", range(3), ack=1)
+                jobs = mc.messages("jobs")
+                seen: list[int] = []
+                async with asyncio.timeout(SECONDS):
+                    while len(seen) < 3:
+                        async with jobs:
+                            async for msg in jobs:
+                                seen.append(msg.payload)
+                                break
+            assert seen == [0, 1, 2]
+
+        asyncio.run(work())
+
+    def test_the_one_error_that_no_future_takes(self, server: MezzengerServer) -> None:
+        """A StopIteration is raised where it was, and the message is nacked as with any other error."""
+
+        async def work() -> None:
+            async with client(server) as mc:
+                await mc.send_message("jobs", 1, ack=1)
+                with pytest.raises(RuntimeError) as told:  # what a coroutine makes of it
+                    await self._take_one_and_raise(mc)
+                assert isinstance(told.value.__cause__, StopIteration)
+                await mc.flush()
+                assert server.stats().nacked == 1
+                async with mc.messages("jobs", ack="manual") as messages:
+                    msg = await anext(aiter(messages))
+                    await msg.nack(StopIteration(7))
+                await mc.flush()
+                assert server.stats().nacked == 2
+
+        asyncio.run(work())
+
+    async def _take_one_and_raise(self, mc: AsyncMezzenger) -> None:
+        async with mc.messages("jobs") as messages:
+            async for _ in messages:
+                raise StopIteration  # as next() does, where there is nothing
+
     def test_as_a_member_and_answering(self, server: MezzengerServer) -> None:
         """It may be a member of a group, and answer requests."""
 
