@@ -6,7 +6,7 @@ from typing import Any, TypeVar, Unpack, overload
 from mezzenger.channel import Channel, Fits
 from mezzenger.client.async_engine import AsyncEngine
 from mezzenger.client.client import NO_ACK, Client
-from mezzenger.client.extras import RequestOptions, SendOptions
+from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout
 
 T = TypeVar("T")
 
@@ -107,11 +107,12 @@ class AsyncSender(Client):
             timeout: In seconds; ``send_timeout`` x (1 + ``connection_retries``) if not given.
 
         Raises:
+            InvalidMessage: The timeout cannot be used.
             ServerUnreachable: It did not answer in time, or a connection broke while messages with ``ack=0`` were under
                 way, which may be lost then.
         """
         self._engine.check_usable()
-        await self._engine.flush(timeout)
+        await self._engine.flush(None if timeout is None else check_timeout(timeout))
 
     @overload
     async def request(

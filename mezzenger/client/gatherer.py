@@ -1,7 +1,7 @@
 """Sends ``ack=0`` messages, those of a burst together."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic, time
+from time import time
 from typing import Any
 
 from mezzenger.channel import Channel
@@ -34,6 +34,7 @@ class Gatherer:
         self._gathering = Gathering()
         self._due: float | None = None
         """When what waits must have left, by the clock that never jumps; None if nothing does."""
+        self._clock = runner.clock
         self._lock = runner.lock
         self._held: Sequence[Waiter] = ()
         """Of frames that left by themselves and found no server; the next call waits for it."""
@@ -89,7 +90,7 @@ class Gatherer:
             with self._lock:
                 if self._gathering.is_burst(now):
                     if self._due is None:
-                        self._due = monotonic() + LONGEST
+                        self._due = self._clock() + LONGEST
                         self._runner.wake_by(self._due)
                     return None
                 waiters = self._leave()
@@ -168,7 +169,7 @@ class Gatherer:
             return None
         with self._lock:
             due = self._due
-            if due is not None and due > monotonic():
+            if due is not None and due > self._clock():
                 return due
             try:
                 self._held = self._leave()

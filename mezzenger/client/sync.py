@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from mezzenger.channel import Channel, Fits
 from mezzenger.client.client import NO_ACK, ChannelDecorator, Client, Decorator
 from mezzenger.client.dead import DeadLetters
-from mezzenger.client.extras import RequestOptions, SendOptions
+from mezzenger.client.extras import RequestOptions, SendOptions, check_timeout
 from mezzenger.client.groups import Groups
 from mezzenger.client.handlers import Callback
 from mezzenger.client.memberships import DEFAULT_PREFETCH, SubscribeOptions
@@ -151,11 +151,12 @@ class Mezzenger(Client):
             timeout: In seconds; ``send_timeout`` x (1 + ``connection_retries``) if not given.
 
         Raises:
+            InvalidMessage: The timeout cannot be used.
             ServerUnreachable: It did not answer in time, or a connection broke while messages with ``ack=0`` were under
                 way, which may be lost then.
         """
         self._engine.check_usable()
-        run_now(self._engine.flush(timeout))
+        run_now(self._engine.flush(None if timeout is None else check_timeout(timeout)))
 
     @overload
     def request(

@@ -92,9 +92,13 @@ class ServerLoop:
         """What the loop's clock showed, less Unix time, when the broker's time began."""
 
     def request_stop(self) -> None:
-        """Begin to drain; asked a second time, stop at once."""
-        self._is_hurried = self._stop_requested.is_set()
+        """Begin to drain."""
         self._stop_requested.set()
+
+    def interrupt(self) -> None:
+        """Begin to drain; if that has begun, stop at once."""
+        self._is_hurried = self._stop_requested.is_set()
+        self.request_stop()
 
     def stats(self) -> BrokerStats:
         """Return what the broker has counted."""

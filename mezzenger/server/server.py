@@ -96,6 +96,8 @@ class MezzengerServer:
 
     def stop(self) -> None:
         """Finish what is under way, for ``drain_timeout`` at most, and stop; does nothing if it is not running."""
+        if self._thread is not None:
+            self._ready.wait()  # another thread may be about to start it
         if self._loop is not None and self._asyncio_loop is not None:
             with suppress(RuntimeError):  # it has ended, perhaps just now
                 self._asyncio_loop.call_soon_threadsafe(self._loop.request_stop)
@@ -160,7 +162,7 @@ class MezzengerServer:
         )
         if with_signals:
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._asyncio_loop.add_signal_handler(number, self._loop.request_stop)
+                self._asyncio_loop.add_signal_handler(number, self._loop.interrupt)
         await self._loop.run(self._on_ready)
         logger.info("stopped")
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import zmq
@@ -570,3 +570,10 @@ def test_an_answer_that_is_none(
             asking.result()
     assert sum(client.stats.malformed.values()) == 1
     assert client.state == "open"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", True])
+def test_a_timeout_that_is_none(connect: Connect, timeout: Any) -> None:
+    """A flush may take a number of seconds above 0."""
+    with pytest.raises(InvalidMessage, match="timeout must be more than 0"):
+        connect().flush(timeout)

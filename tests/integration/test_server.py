@@ -23,6 +23,8 @@ from mezzenger import (
     ServerUnreachable,
     State,
 )
+from mezzenger.server import server as server_module
+from mezzenger.transport.sockets import bind_server
 from tests.integration.conftest import Connect
 from tests.integration.processes import (
     Ports,
@@ -169,6 +171,44 @@ def test_statistics_of_a_server_that_stops(server: MezzengerServer, monkeypatch:
     server._asyncio_loop = loop
     server.stop()
     assert told.wait(5)
+
+
+def test_who_stops_a_server_that_is_stopping(server: MezzengerServer) -> None:
+    """It waits for the acks that are under way, however many threads ask it to stop."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def callback(_payload: object, _message: object) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    with Mezzenger(send_port=server.recv_port, sub_port=server.pub_port) as client:
+        client.subscribe("slow", callback)
+        client.send_message("slow", 1, ack=1)
+        assert begun.wait(10)
+        stopping = [threading.Thread(target=server.stop) for _ in range(2)]
+        for thread in stopping:
+            thread.start()
+        time.sleep(0.2)
+        assert all(thread.is_alive() for thread in stopping)
+        may_end.set()
+        for thread in stopping:
+            thread.join()
+
+
+def test_a_server_is_stopped_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops it waits until it has started, and no longer."""
+    may_bind = threading.Event()
+    monkeypatch.setattr(server_module, "bind_server", lambda options: may_bind.wait(10) and bind_server(options))
+    server = MezzengerServer(ServerSettings(pub_port=0, recv_port=0))
+    threads = [threading.Thread(target=act, daemon=True) for act in (server.start, server.stop)]
+    threads[0].start()
+    wait_for(lambda: server._thread is not None)
+    threads[1].start()
+    time.sleep(0.05)
+    may_bind.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_a_server_never_started_can_be_stopped() -> None:

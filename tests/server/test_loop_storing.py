@@ -102,8 +102,8 @@ class Harness:
 
     def stop(self) -> None:
         """Stop the loop, in a hurry."""
-        self.loop.request_stop()
-        self.loop.request_stop()
+        self.loop.interrupt()
+        self.loop.interrupt()
 
 
 def run(harness: Harness, *, begin: Any = None, seconds: float = 0.2) -> None:
