@@ -98,4 +98,13 @@ MUTANTS: Final = (
         "if lane is None:",
         (f"{_ASYNCIO}::test_a_subscription_in_place_of_another",),
     ),
+    Mutant(
+        "in-hand-for-ever",
+        "P3",
+        "a client does not stop that has taken a message from a loop which was left",
+        "client/lanes.py",
+        "        for lane in self._all():\n            lane.stop()\n",
+        "        for lane in self._lanes.values():\n            lane.stop()\n",
+        (f"{_ASYNCIO}::TestMessages",),
+    ),
 )

@@ -163,4 +163,13 @@ MUTANTS: Final = (
         "        self._is_storing = False\n        self._pump()\n",
         (_LOOP,),
     ),
+    Mutant(
+        "second-stop-hurries",
+        "P3",
+        "who stops a server that is stopping already ends its wait for acks",
+        "server/server.py",
+        "call_soon_threadsafe(self._loop.request_stop)\n",
+        "call_soon_threadsafe(self._loop.interrupt)\n",
+        ("integration/test_server.py::test_who_stops_a_server_that_is_stopping",),
+    ),
 )
