@@ -492,6 +492,12 @@ def test_what_every_run_of_pytest_loads_is_next_to_nothing(module: str) -> None:
     assert loaded.isdisjoint({"pydantic", "zmq", "msgspec", "yaml"})
 
 
+@pytest.mark.parametrize("use", ["import mezzenger; mezzenger.Mezzenger", "import mezzenger.cli.tool"])
+def test_asyncio_is_for_who_uses_it(use: str) -> None:
+    """A client with threads, and each command, begins without it, and without TLS, which it brings along."""
+    assert modules_after(use).isdisjoint({"asyncio", "ssl"})
+
+
 def test_each_public_name_is_there() -> None:
     """Those that type checkers see are those that are loaded, and no others."""
     package = importlib.import_module("mezzenger")

@@ -7,12 +7,13 @@ who has set it up has done that.
 import sys
 from typing import TYPE_CHECKING
 
-from mezzenger.client.async_engine import ASYNC_PARTS, AsyncEngine, AsyncParts
 from mezzenger.client.threads import PARTS, Parts, ThreadEngine
 from mezzenger.settings import ClientSettings
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
+
+    from mezzenger.client.async_engine import AsyncEngine, AsyncParts
 
 
 def new_engine(settings: ClientSettings, parts: Parts = PARTS) -> ThreadEngine:
@@ -25,9 +26,11 @@ def new_engine(settings: ClientSettings, parts: Parts = PARTS) -> ThreadEngine:
     return TracedThreadEngine(settings, tracer, parts)
 
 
-def new_async_engine(settings: ClientSettings, parts: AsyncParts = ASYNC_PARTS) -> AsyncEngine:
+def new_async_engine(settings: ClientSettings, parts: "AsyncParts | None" = None) -> "AsyncEngine":
     """Make an engine for an asyncio loop, likewise."""
-    tracer = _tracer()
+    from mezzenger.client.async_engine import ASYNC_PARTS, AsyncEngine
+
+    tracer, parts = _tracer(), parts or ASYNC_PARTS
     if tracer is None:
         return AsyncEngine(settings, parts)
     from mezzenger.client.traced import TracedAsyncEngine

@@ -2,13 +2,13 @@
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple, cast
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from mezzenger.codecs import Buffer
 from mezzenger.errors import BindError
@@ -40,6 +40,7 @@ _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
+_CLOSED: Final = int(zmq.EVENT_CLOSED)
 _MORE_DONTWAIT: Final = int(zmq.SNDMORE | zmq.DONTWAIT)
 
 Socket = zmq.Socket[bytes]
@@ -324,8 +325,7 @@ class ClientSockets:
         """Return why the connection is broken, or None if it is not."""
         for monitor in self.monitors:
             if can_receive(monitor):
-                event = recv_monitor_message(monitor, _DONTWAIT)["event"]
-                return "the connection was refused" if event == zmq.EVENT_CLOSED else BROKE
+                return "the connection was refused" if _event(monitor) == _CLOSED else BROKE
         return None
 
     def close(self) -> None:
@@ -335,3 +335,11 @@ class ClientSockets:
             socket.close()
         for monitor in self.monitors:
             monitor.close()
+
+
+def _event(monitor: Socket) -> int:
+    """Return what a monitor tells: as in ``zmq_socket_monitor``, its first frame begins with two bytes for that.
+
+    ``zmq.utils.monitor`` reads them too, and loads asyncio for it.
+    """
+    return int.from_bytes(monitor.recv_multipart(_DONTWAIT)[0][:2], sys.byteorder)
