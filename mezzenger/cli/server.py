@@ -33,7 +33,7 @@ def _serve(
     persist_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="File that keeps ack=1 messages across restarts.")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens to each message.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what the server sends, stores and settles.")] = False,
     check_config: Annotated[
         bool, typer.Option("--check-config", help="Show the settings that hold, and exit.")
     ] = False,
@@ -43,7 +43,8 @@ def _serve(
 
     What is not given here is taken from the environment (such as MEZZENGER_SERVER__PUB_PORT), then from the YAML file.
 
-    Exit codes: 0 fine, 2 bad argument or configuration, 3 cannot listen, 4 persist file locked or damaged.
+    Exit codes: 0 fine, 1 failed while it ran, 2 bad argument or configuration, 3 cannot listen, 4 persist file locked
+    or damaged.
     """
     given = {
         "bind": bind,

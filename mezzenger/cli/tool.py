@@ -97,7 +97,8 @@ def _last_messages() -> None:
 def _root(version: Version = False) -> None:
     """Send messages to a Mezzenger server, print what it hands out, and look after what it keeps.
 
-    Exit codes: 0 fine, 1 failed, 2 bad argument or configuration, 4 persist file, 5 server unreachable.
+    Exit codes: 0 fine, 1 failed, 2 bad argument or configuration, 4 persist file, 5 server unreachable;
+    128 + the number of a signal that ended it before its work was done.
     """
 
 

@@ -47,7 +47,7 @@ class ServerLoop:
         send_queue: How many messages may wait for one peer before it is given up.
         send_queue_size: How many bytes, likewise.
         drain_timeout: How many seconds a stop may take.
-        verbose: Log every message.
+        verbose: Log each effect: what is sent, stored and settled.
     """
 
     def __init__(  # noqa: PLR0913  # what it joins, and its limits

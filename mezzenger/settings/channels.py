@@ -42,10 +42,10 @@ class ChannelSettings(Section):
         0.0, le=MAX_SECONDS, description="How long it waits before it is first delivered, likewise."
     )
     max_pending: int | None = Field(
-        None, ge=1, description="Unacknowledged messages of one name kept at most; null is without limit."
+        None, ge=1, description="Unacknowledged messages of a name, or of a group, kept at most; null is without limit."
     )
     max_pending_size: Size | None = Field(
-        None, ge=1, description="Unacknowledged bytes of one name kept at most; null is without limit."
+        None, ge=1, description="Unacknowledged bytes of a name, or of a group, kept at most; null is without limit."
     )
     groups: tuple[Annotated[str, AfterValidator(_check_group)], ...] = Field(
         (), description="Groups for this name or pattern that are there before their first member comes."

@@ -57,15 +57,19 @@ class ServerSettings(Section):
     persist_file: Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
         None, description="File that keeps ack=1 messages across restarts; null keeps them in memory."
     )
-    verbose: bool = Field(default=False, description="Log what happens to each message.")
+    verbose: bool = Field(default=False, description="Log what the server sends, stores and settles.")
     max_message_size: Size = Field(
         64 * 2**20, ge=64 * 2**10, le=2**30, description="Largest message that is taken, from 64KiB to 1GiB."
     )
     max_pending: int | None = Field(
-        None, ge=1, description="Unacknowledged messages kept at most; null is no limit but that of their bytes."
+        None,
+        ge=1,
+        description="Unacknowledged messages kept at most, but for delayed ones; null is no limit but that of bytes.",
     )
     max_pending_size: Size | None = Field(
-        None, ge=2**20, description="Unacknowledged bytes kept at most; null is 256MiB in memory, 10GiB in a file."
+        None,
+        ge=2**20,
+        description="Bytes stored at most, delayed and dead ones too; null is 256MiB in memory, 10GiB in a file.",
     )
     overflow: Overflow = Field(
         "reject", description="What happens to a publish beyond these two: reject, drop_oldest, dead_letter or block."
@@ -73,7 +77,9 @@ class ServerSettings(Section):
     max_dead_letters: int = Field(100_000, ge=0, description="Frames kept as dead letters at most; 0 keeps none.")
     max_retained: int = Field(10_000, ge=0, description="Names whose last message is kept at most, where one retains.")
     max_retained_size: Size = Field(64 * 2**20, ge=0, description="Bytes of these messages kept at most.")
-    max_names: int = Field(100_000, ge=1, description="Names that one client may subscribe to.")
+    max_names: int = Field(
+        100_000, ge=1, description="Names and patterns that one client may subscribe to, and groups that it may join."
+    )
     max_requests: int = Field(
         10_000, ge=1, description="Requests of one client, or to one client, that are not answered yet."
     )
@@ -90,7 +96,7 @@ class ServerSettings(Section):
     )
     heartbeat_interval: Duration = Field(1.0, gt=0, description="How often a silent client is asked whether it lives.")
     heartbeat_timeout: Annotated[Duration, compared("heartbeat_interval", gt, "must be more than")] = Field(
-        3.0, description="Silence after which a client counts as gone."
+        3.0, description="How long its answer may take; after that it counts as gone."
     )
     drain_timeout: Duration = Field(5.0, description="How long a stop waits for what is under way.")
 
@@ -108,7 +114,7 @@ class ClientSettings(Section):
     send_timeout: Duration = Field(2.0, gt=0, description="How long one attempt to send waits for the server.")
     connection_retries: int = Field(5, ge=0, description="Further attempts before ServerUnreachable is raised.")
     auto_start: bool = Field(default=True, description="Start to receive at once, without a call of start().")
-    verbose: bool = Field(default=False, description="Log what happens to each message.")
+    verbose: bool = Field(default=False, description="Log what is sent and what is received.")
     codec: Literal["pickle", "msgpack", "json", "raw"] = Field(
         "pickle", description="How payloads are written: pickle, msgpack, json or raw."
     )
@@ -119,7 +125,7 @@ class ClientSettings(Section):
     receive_queue: int = Field(100_000, ge=1, description="ack=0 messages waiting for a callback before dropping.")
     heartbeat_interval: Duration = Field(1.0, gt=0, description="How often a silent server is asked whether it lives.")
     heartbeat_timeout: Annotated[Duration, compared("heartbeat_interval", gt, "must be more than")] = Field(
-        3.0, description="Silence after which the server counts as gone."
+        3.0, description="How long its answer may take; after that it counts as gone."
     )
     reconnect_min: Duration = Field(0.1, gt=0, description="Pause before the first attempt to connect again.")
     reconnect_max: Annotated[Duration, compared("reconnect_min", ge, "must be at least")] = Field(
