@@ -2,7 +2,7 @@
 
 MezzengerError
 ├── ConfigurationError        a setting is wrong: file, line, key and what to write instead
-├── InvalidName               a message name that cannot be used
+├── InvalidName               a name, pattern or group that cannot be used
 ├── InvalidMessage            ack, headers, ttl or delay that cannot be used
 ├── InvalidCallback           subscribe() was given something that cannot be called back
 ├── InvalidMembership         subscribe() was told something of a member that cannot be
@@ -51,7 +51,10 @@ class ConfigurationError(MezzengerError):
 
 
 class InvalidName(MezzengerError):
-    """A message name that is empty, too long, or holds ``|`` or a control character."""
+    """A name, pattern or group that is no text, or empty, too long, or holds ``|`` or a control character.
+
+    Or it has a wildcard, and is to name one message.
+    """
 
 
 class InvalidMessage(MezzengerError):

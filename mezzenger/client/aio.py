@@ -132,7 +132,8 @@ class AsyncMezzenger(AsyncSender):
             InvalidCallback: The callback is not callable with two arguments.
             InvalidMembership: One of the others cannot.
             AlreadySubscribed: There is a callback for that.
-            Rejected: The server does not take this client into the group.
+            Rejected: The server does not take this client into the group; or this is a name or pattern beyond the
+                server's ``max_names``, and the client is closed.
             ServerUnreachable: The server did not answer in time; nothing is subscribed then.
         """
         self._engine.check_usable()

@@ -128,7 +128,7 @@ class Client(ABC):
 
         Raises:
             ConfigurationError: A setting is wrong.
-            ServerUnreachable: No server answered in time.
+            ServerUnreachable: No server answered in time; an ``AsyncMezzenger`` connects later, and raises it then.
         """
         return cls(settings=Settings.load(path, client=overrides).client)
 

@@ -86,15 +86,18 @@ class Mezzenger(Client):
         """Send one message.
 
         With ``ack=0`` it is handed to the transport of a server that is known to be alive, and reaches all who are
-        subscribed and keep up; those of a burst leave together, within a millisecond. With ``ack=1`` the server has
-        stored it when this returns, and sends it until a subscriber has acknowledged it.
+        subscribed and keep up. One of a burst may wait for others up to a millisecond after this has returned; if they
+        cannot be sent, the next call that sends with ``ack=0``, or ``flush``, raises for all of them, with a note that
+        says how many they are. With ``ack=1`` the server has stored it when this returns, and sends it until a
+        subscriber has acknowledged it.
 
         Args:
             msg_name: What the message is called, or a channel.
             payload: Any object that the codec of the settings can write; with a channel, one of its type.
             ack: 0 or 1.
             headers: Text that travels beside the payload.
-            ttl: With ``ack=1``: after so many seconds it is dropped. Without it, as the server's ``channels:`` have it.
+            ttl: With ``ack=1``: it is dropped after so many seconds, which begin when ``delay`` is over. Without it, as
+                the server's ``channels:`` have it.
             delay: Likewise: for so many seconds the server keeps it before it is first delivered.
 
         Raises:
@@ -133,7 +136,9 @@ class Mezzenger(Client):
         ttl: float | None = None,
         delay: float | None = None,
     ) -> int:
-        """Send many messages of one name, much faster than one by one; the rest is as in ``send_message``.
+        """Send many messages of one name in batches; the rest is as in ``send_message``.
+
+        With ``ack=1`` that is a hundred times as fast as one by one: the server's answer is not awaited for each.
 
         Returns:
             How many; all of them are confirmed (``ack=1``) or handed to the transport (``ack=0``).
@@ -259,7 +264,8 @@ class Mezzenger(Client):
             InvalidCallback: The callback is not callable with two arguments, or is a coroutine function.
             InvalidMembership: One of the others cannot.
             AlreadySubscribed: There is a callback for that.
-            Rejected: The server does not take this client into the group.
+            Rejected: The server does not take this client into the group; or this is a name or pattern beyond the
+                server's ``max_names``, and the client is closed.
             ServerUnreachable: The server did not answer in time; nothing is subscribed then.
         """
         self._engine.check_usable()
