@@ -1,6 +1,6 @@
 """Follow a message from the program that sends it into the callback that handles it, with OpenTelemetry.
 
-It needs ``pip install 'mezzenger[otel]' opentelemetry-sdk``. A real program exports spans to a collector; this one
+It needs ``pip install '.[otel]' opentelemetry-sdk``. A real program exports spans to a collector; this one
 prints them.
 """
 
