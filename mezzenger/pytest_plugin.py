@@ -4,6 +4,7 @@ Each run of pytest loads this module, whether it needs Mezzenger or not; so all 
 fixtures.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mezzenger import AsyncMezzenger, Mezzenger, Settings
+    from mezzenger.client.lifetime import Client
     from mezzenger.testing import Link, LocalServer
+
+_CLIENTS_BEFORE = pytest.StashKey["set[Client]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take note of the clients of a program that runs pytest itself."""
+    config.stash[_CLIENTS_BEFORE] = _clients()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop all that the tested program has not stopped: for one that is subscribed, the process would go on."""
+    before = config.stash[_CLIENTS_BEFORE]
+    for client in _clients() - before:
+        client.stop()
+
+
+def _clients() -> "set[Client]":
+    lifetime = sys.modules.get("mezzenger.client.lifetime")
+    return set() if lifetime is None else lifetime.running()
 
 
 @pytest.fixture

@@ -43,6 +43,11 @@ def ended(client: Client) -> None:
     _running.discard(client)
 
 
+def running() -> set[Client]:
+    """Return the clients of this process that were not stopped."""
+    return set(_running)
+
+
 def _wait_for_callbacks() -> None:
     """Let a program whose main thread has ended go on as long as it has subscribed, until Ctrl-C.
 

@@ -275,4 +275,22 @@ MUTANTS: Final = (
         "            pass\n",
         (_PLUGIN,),
     ),
+    Mutant(
+        "pytest-never-ends",
+        "kit",
+        "a client that a test has left subscribed keeps pytest from ending",
+        "pytest_plugin.py",
+        "        client.stop()\n",
+        "        pass\n",
+        (_PLUGIN,),
+    ),
+    Mutant(
+        "stops-clients-of-others",
+        "kit",
+        "pytest's end stops the clients of the program that has run it",
+        "pytest_plugin.py",
+        "_clients() - before:",
+        "_clients():",
+        (_PLUGIN,),
+    ),
 )

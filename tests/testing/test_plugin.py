@@ -2,6 +2,9 @@
 
 import pytest
 
+from mezzenger import State
+from mezzenger.testing import LocalServer
+
 pytest_plugins = ["pytester"]
 
 # The option is one of which pytest-asyncio warns as long as it is not set.
@@ -108,6 +111,32 @@ def test_asyncio(pytester: pytest.Pytester) -> None:
     """Clients for asyncio belong to the loop of the test, whoever runs that."""
     pytester.makepyfile(ASYNCIO)
     pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=3)
+
+
+LEFT = """
+from mezzenger import Mezzenger
+
+def test_a_program_that_does_not_stop_its_client(mezzenger_server):
+    Mezzenger.from_config().subscribe("greetings", lambda payload, msg: None)
+"""
+
+
+def test_a_client_that_is_not_stopped(pytester: pytest.Pytester) -> None:
+    """The run ends all the same, though a program goes on whose main thread has subscribed and ended."""
+    pytester.makepyfile(LEFT)
+    pytester.runpytest_subprocess(*OPTIONS, timeout=40).assert_outcomes(passed=1)
+
+
+def test_clients_of_who_runs_pytest(pytester: pytest.Pytester) -> None:
+    """A run within a program that has clients of its own stops none of these."""
+    pytester.makepyfile(LEFT)
+    with LocalServer() as server:
+        client = server.client()
+        client.subscribe("greetings", lambda _payload, _msg: None)
+        # Without its warnings as errors, which would be of what other tests have left in this process.
+        pytester.runpytest_inprocess(*OPTIONS[2:]).assert_outcomes(passed=1)
+        assert client.state is State.OPEN
+        assert server.stats().peers == 1
 
 
 def test_the_fixtures_are_listed(pytester: pytest.Pytester) -> None:
