@@ -2,13 +2,18 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from mezzenger.channel import Channel
+from mezzenger.client.client import Subscription
 from mezzenger.client.dispatch import Dispatcher
+from mezzenger.client.handlers import Callback
 from mezzenger.client.pump import Blocked, Pump
 from mezzenger.client.sync import Mezzenger
 from mezzenger.client.threads import Parts, ThreadEngine
 from mezzenger.client.tracing import new_engine
+from mezzenger.errors import MezzengerError
+from mezzenger.message import Message
 from mezzenger.protocol.session import ClientSession
 from mezzenger.settings import ClientSettings
 from mezzenger.testing.line import MemoryLine
@@ -71,11 +76,16 @@ class MemoryPump(Pump):
 
 
 class MemoryDispatcher(Dispatcher):
-    """Runs callbacks when it is told to, on the thread that tells it; one at a time, as any client does."""
+    """Runs callbacks when it is told to, on the thread that tells it; one at a time, as any client does.
+
+    That is the thread of a test, most often: so Ctrl-C and ``pytest.fail`` end the test from within a callback, too.
+    """
 
     _runner: int | None = None
     """The thread in which a callback runs."""
     _is_open = False
+    _end: BaseException | None = None
+    """What is to end the test."""
 
     def start(self) -> None:
         """Have callbacks run from now on."""
@@ -85,8 +95,28 @@ class MemoryDispatcher(Dispatcher):
         """Whether a callback is asking."""
         return self._runner == threading.get_ident()
 
+    def minding_ends(self, callback: Callback) -> Callback:
+        """Return a callback that takes note of what is to end the test, and is called no more in vain."""
+
+        def call(payload: object, message: Message[Any]) -> object:
+            if self._end is not None:
+                raise MezzengerError(f"not begun, for the test ends: {self._end!r}")
+            try:
+                return callback(payload, message)
+            except Exception:
+                raise
+            except BaseException as end:
+                self._end = end
+                raise
+
+        return call
+
     def call_next(self) -> bool:
-        """Run the callbacks of what has arrived first; return whether there was something to run."""
+        """Run the callbacks of what has arrived first; return whether there was something to run.
+
+        Raises:
+            BaseException: One of them has raised what is no ``Exception``. What it was given is nacked.
+        """
         with self._lifecycle:
             if not self._is_open or self._is_stopping or self._runner is not None or not self._queue:
                 return False
@@ -99,6 +129,9 @@ class MemoryDispatcher(Dispatcher):
             self._runner = None
             if self._is_stopping:
                 self._ended()
+        end, self._end = self._end, None
+        if end is not None:
+            raise end
         return True
 
 
@@ -122,5 +155,26 @@ class MemoryMezzenger(Mezzenger):
 
     def call_next(self) -> bool:
         """Run the callbacks of what has arrived first; return whether there was something to run."""
+        return self._dispatcher.call_next()
+
+    @property
+    def _dispatcher(self) -> MemoryDispatcher:
         dispatcher = self._engine.dispatcher
-        return isinstance(dispatcher, MemoryDispatcher) and dispatcher.call_next()
+        if not isinstance(dispatcher, MemoryDispatcher):
+            raise TypeError("this is not made of the parts that it was given")
+        return dispatcher
+
+    def _subscription(  # noqa: PLR0913, PLR0917  # those of what it replaces
+        self,
+        msg_name: str | Channel[Any],
+        callback: Callback,
+        group: str | None,
+        prefetch: int,
+        max_runtime: float | None,
+        order_by: str | None,
+        concurrency: int = 1,
+    ) -> Subscription:
+        name, handler, membership = super()._subscription(
+            msg_name, callback, group, prefetch, max_runtime, order_by, concurrency
+        )
+        return name, handler._replace(callback=self._dispatcher.minding_ends(handler.callback)), membership

@@ -276,6 +276,15 @@ MUTANTS: Final = (
         (_PLUGIN,),
     ),
     Mutant(
+        "end-of-the-test-swallowed",
+        "kit",
+        "what is to end the test is taken for a failure to handle a message",
+        "testing/client.py",
+        "                self._end = end\n",
+        "",
+        (_WAITING,),
+    ),
+    Mutant(
         "pytest-never-ends",
         "kit",
         "a client that a test has left subscribed keeps pytest from ending",

@@ -254,6 +254,45 @@ class TestWaiting:
         mezzenger_memory.settle()
         assert seen == [("Hello!", 1)]
 
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, pytest.fail.Exception, pytest.skip.Exception])
+    @pytest.mark.parametrize("ack", [0, 1])
+    def test_a_callback_that_ends_the_test(
+        self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger, kind: type[BaseException], ack: int
+    ) -> None:
+        """What ends a test does so in a callback, too; what it was given, and the rest of its batch, is nacked."""
+        seen: Seen = []
+        ends = [kind("enough")]
+
+        def end_once(payload: object, msg: Message[object]) -> None:
+            seen.append((payload, msg.attempt))
+            if ends:
+                raise ends.pop()
+
+        mezzenger_memory_client.subscribe("jobs", end_once)
+        mezzenger_memory_client.send_messages("jobs", [1, 2], ack=ack)
+        with pytest.raises(kind, match="enough"):
+            mezzenger_memory.settle()
+        assert seen == [(1, 1)]
+        assert mezzenger_memory_client.stats.failed == 2
+        mezzenger_memory.advance("1s")
+        assert seen == [(1, 1), (1, 2), (2, 2)][: 1 + 2 * ack]
+
+    def test_a_callback_that_ends_the_test_of_who_asks(
+        self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger
+    ) -> None:
+        """It does so from within the call that has it run, whatever it was to return."""
+        ends = [KeyboardInterrupt("enough")]
+
+        def end_once(payload: int, _msg: Message[int]) -> int:
+            if ends:
+                raise ends.pop()
+            return 2 * payload
+
+        mezzenger_memory.client().subscribe("double", end_once)
+        with pytest.raises(KeyboardInterrupt, match="enough"):
+            mezzenger_memory_client.request("double", 4)
+        assert mezzenger_memory_client.request("double", 4) == 8
+
     def test_a_client_that_is_stopped_by_its_callback(self, mezzenger_memory: Link) -> None:
         """It finishes that callback, acknowledges, and begins no other one."""
         seen: Seen = []
