@@ -21,6 +21,9 @@ class AsyncHome(Protocol):
     def move(self) -> bool:
         """Carry all that is under way; return whether there was anything."""
 
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something, as soon as its handlers may use clients."""
+
     waiting: set[object]
     """Tasks that wait for an answer of the server."""
 
@@ -46,6 +49,10 @@ class MemoryAsyncPump(AsyncPump):
         self._home.waiting.add(task)
         future.add_done_callback(lambda _: self._home.waiting.discard(task))
         return future
+
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something when all has been carried."""
+        self._home.log(level, text, *values)
 
     def wake_by(self, deadline: float) -> None:
         """Do nothing: nothing waits for company."""

@@ -28,6 +28,9 @@ class Home(Protocol):
     def step(self) -> None:
         """Do something that is to be done; if nothing is, let time pass until something is."""
 
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something, as soon as its handlers may use clients."""
+
 
 class _NoSleep:
     """Nobody sleeps."""
@@ -53,26 +56,28 @@ class MemoryPump(Pump):
 
     Args:
         line: In memory.
-        step: Does something, or lets time pass.
+        home: Does something, or lets time pass.
     """
 
-    def __init__(self, line: MemoryLine, step: Callable[[], None]) -> None:
+    def __init__(self, line: MemoryLine, home: Home) -> None:
         super().__init__(line.session, line, _NoSleep())
         line.wake = self._take_in_now
-        self._step = step
+        self._home = home
 
     def start(self) -> None:
         """Do nothing: what arrives is taken in as it comes."""
 
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something when all has been carried."""
+        self._home.log(level, text, *values)
+
     def _lead_or_follow(self, waiter: Blocked, is_over: Callable[[], object]) -> None:  # noqa: ARG002  # nobody follows
         while not is_over():
-            self._step()
-            self._tell()
+            self._home.step()
 
     def _take_in_now(self) -> None:
         with self._lock:
             self._receive(self.clock())
-        self._tell()
 
 
 class MemoryDispatcher(Dispatcher):
@@ -147,7 +152,7 @@ class MemoryMezzenger(Mezzenger):
 
     def _new_pump(self, session: ClientSession, _settings: ClientSettings) -> Pump:
         self.line = self._home.new_line(session)
-        return MemoryPump(self.line, self._home.step)
+        return MemoryPump(self.line, self._home)
 
     def end(self) -> None:
         """Stop it."""

@@ -12,7 +12,7 @@ from mezzenger.protocol.commands import Ack, is_token
 from mezzenger.server import options
 from mezzenger.server.storing import Storing
 from mezzenger.settings import Settings
-from mezzenger.testing.clock import FakeClock
+from mezzenger.testing.clock import Act, Alarms, FakeClock
 from mezzenger.testing.wires import Wires
 
 _MIDDLE: Final = 0.5
@@ -30,6 +30,8 @@ class MemoryServer:
     def __init__(self, settings: Settings, clock: FakeClock) -> None:
         self._settings = settings
         self._clock = clock
+        self._alarms = Alarms()
+        """What is to be done with it; the clock's own may do anything, so they are not for this."""
         self._wires: dict[bytes, Wires] = {}
         self._acks_to_drop = 0
         self.is_up = False
@@ -42,9 +44,7 @@ class MemoryServer:
         server = self._settings.server
         self._storage = options.storage(server, on_a_thread=False)
         self._broker = Broker(options.broker_options(server, self._settings.channels), lambda: _MIDDLE)
-        self._storing = Storing(
-            self._broker, self._storage, now=self._clock, perform=self._perform, later=self._clock.after
-        )
+        self._storing = Storing(self._broker, self._storage, now=self._clock, perform=self._perform, later=self._later)
         try:
             self._broker.restored(run_now(self._storage.open()))
         except BaseException:
@@ -67,7 +67,7 @@ class MemoryServer:
         """End at once, and come back after so many seconds."""
         self.crash()
         if seconds:
-            self._clock.after(seconds, self.start)
+            self._later(seconds, self.start)
         else:
             self.start()
 
@@ -102,13 +102,17 @@ class MemoryServer:
 
     def tick(self) -> None:
         """Do what is due."""
+        while (alarm := self._alarms.take(self._clock.now)) is not None:
+            _, act = alarm
+            act()
         if self.is_up:
             self._broker.tick(self._clock.now)
             self._perform()
 
     def next_deadline(self) -> float | None:
         """When ``tick`` must be called next, if nothing happens before."""
-        return self._broker.next_deadline() if self.is_up else None
+        deadlines = [self._alarms.next_moment(), self._broker.next_deadline() if self.is_up else None]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     # What goes wrong.
 
@@ -149,6 +153,9 @@ class MemoryServer:
                 self.wished(prefix, is_subscribed=False)
 
     # What the broker wants.
+
+    def _later(self, seconds: float, act: Act) -> None:
+        self._alarms.set(self._clock.now + seconds, act)
 
     def _perform(self) -> None:
         while effects := self._broker.take_effects():

@@ -3,8 +3,11 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
+from mezzenger.client.log import log
 from mezzenger.errors import MezzengerError
 from mezzenger.protocol.session import ClientSession
 from mezzenger.testing.clock import FakeClock
@@ -36,12 +39,15 @@ class Works:
         """Tasks of asyncio loops that wait for an answer of the server."""
         self._lines: list[MemoryLine] = []
         self._under_way: deque[Callable[[], None]] = deque()
-        # Held while frames are carried and time passes; never while a callback runs.
+        self._untold: deque[Callable[[], None]] = deque()
+        """What tells the log something."""
+        # Held while frames are carried; never while callbacks run, alarms, or handlers of the log: these may do, and
+        # wait for, what they like.
         self._lock = threading.Lock()
         self._bell = threading.Condition()
         """Rung when there is something to do, or a callback has returned."""
         self._busy: list[int] = []
-        """Threads that run callbacks; one that waits within a callback is not among them."""
+        """Threads that run callbacks or alarms; one that waits within one of these is not among them."""
 
     # For clients.
 
@@ -50,6 +56,10 @@ class Works:
         line = MemoryLine(session, self._server, self._clock, self._carry)
         self._lines.append(line)
         return line
+
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Have the log tell something, as soon as its handlers may use clients."""
+        self._untold.append(partial(log, level, text, *values))
 
     def step(self) -> None:
         """Do something that is to be done; if nothing is, let time pass until something is."""
@@ -89,9 +99,8 @@ class Works:
     def move(self) -> bool:
         """Carry all that is under way, store, and do what is due now; return whether there was anything."""
         has_moved = False
-        with self._lock:
-            while self._move_one():
-                has_moved = True
+        while self._move_all() or self._tell():
+            has_moved = True
         return has_moved
 
     # Inside.
@@ -104,6 +113,22 @@ class Works:
     def _ring(self) -> None:
         with self._bell:
             self._bell.notify_all()
+
+    def _move_all(self) -> bool:
+        has_moved = False
+        with self._lock:
+            while self._move_one():
+                has_moved = True
+        return has_moved
+
+    def _tell(self) -> bool:
+        """Tell the log what it is to be told; return whether there was something."""
+        try:
+            tell = self._untold.popleft()
+        except IndexError:
+            return False
+        tell()
+        return True
 
     def _move_one(self) -> bool:
         if self._under_way:
@@ -131,11 +156,17 @@ class Works:
         return deadline is not None and deadline <= self._clock.now
 
     def _call_next(self) -> bool:
+        with self._at_work():
+            return any(call_next() for call_next in self.receivers)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Have time pass for nobody who waits on another thread."""
         me = threading.get_ident()
         with self._bell:
             self._busy.append(me)
         try:
-            return any(call_next() for call_next in self.receivers)
+            yield
         finally:
             with self._bell:
                 self._busy.remove(me)
@@ -165,6 +196,5 @@ class Works:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _pass(self, moment: float) -> None:
-        with self._lock:
+        with self._at_work():
             self._clock.move(moment)
-        self._ring()

@@ -1,6 +1,7 @@
 """Clients for asyncio in memory: what tasks wait for happens by itself; time passes when it is told to."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -238,6 +239,28 @@ def test_a_client_is_killed_by_its_callback(mezzenger_memory: Link, run: Run) ->
             assert seen == [("victim", 1), (1, 2), (2, 1)]
 
     run(main)
+
+
+def test_the_log_is_sent_on(mezzenger_memory: Link, run: Run) -> None:
+    """A handler of the log may send with a client without asyncio, and wait for the server."""
+    with_threads = mezzenger_memory.client()
+
+    class SendsOn(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with_threads.send_message("log", record.getMessage(), ack=1)
+
+    async def main() -> None:
+        async with mezzenger_memory.async_client() as mc:
+            mezzenger_memory.cut(mc)
+            await mezzenger_memory.advance("10s")
+            assert mezzenger_memory.stats().stored == 1
+
+    handler = SendsOn(logging.WARNING)
+    logging.getLogger("mezzenger.client").addHandler(handler)
+    try:
+        run(main)
+    finally:
+        logging.getLogger("mezzenger.client").removeHandler(handler)
 
 
 def test_a_crash(run: Run, tmp_path: Path) -> None:

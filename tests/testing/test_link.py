@@ -1,5 +1,6 @@
 """A server and its clients in memory behave as the real ones do, without a socket, a thread, or real time."""
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -191,6 +192,18 @@ class TestTime:
         with Link(clock=clock) as link:
             link.advance("1m")
             assert clock() == clock.now == 160.0
+
+    def test_an_alarm(self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger) -> None:
+        """It may do what a test may: break something, send and wait, and have time pass, at its moment."""
+        start = mezzenger_memory.clock.now
+        mezzenger_memory.clock.after(5, lambda: mezzenger_memory.cut(mezzenger_memory_client))
+        mezzenger_memory.clock.after(6, lambda: mezzenger_memory_client.send_message("jobs", 1, ack=1))
+        mezzenger_memory.clock.after(7, lambda: mezzenger_memory.advance("1s"))
+        mezzenger_memory.advance("5s")
+        assert mezzenger_memory_client.state is State.RECONNECTING
+        mezzenger_memory.advance("5s")
+        assert mezzenger_memory.clock.now - start == pytest.approx(10)
+        assert mezzenger_memory.stats().stored == 1
 
     @pytest.mark.parametrize("bad", ["soon", -1, "-1s", float("nan"), float("inf")], ids=repr)
     def test_a_bad_duration(self, mezzenger_memory: Link, bad: float | str) -> None:
@@ -438,6 +451,28 @@ class TestFaults:
         mezzenger_memory.cut(mezzenger_memory_client, "1m")
         mezzenger_memory.advance("2m")
         assert [text.split(" (")[0] for text in caplog.messages] == ["the connection is lost", "connected"]
+
+    def test_the_log_is_sent_on(
+        self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A handler of the log may send with the client whose connection is lost, and wait for the server."""
+        caplog.set_level("INFO", "mezzenger.client")
+
+        class SendsOn(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                mezzenger_memory_client.send_message("log", record.getMessage(), ack=1)
+
+        handler = SendsOn()
+        logging.getLogger("mezzenger.client").addHandler(handler)
+        try:
+            mezzenger_memory.cut(mezzenger_memory_client)
+            mezzenger_memory.advance("10s")
+        finally:
+            logging.getLogger("mezzenger.client").removeHandler(handler)
+        seen: list[str] = []
+        mezzenger_memory_client.subscribe("log", lambda payload, _msg: seen.append(payload.split(" (")[0]))
+        mezzenger_memory.settle()
+        assert sorted(seen) == ["connected", "the connection is lost"]
 
     def test_a_client_is_cut_off_for_long(self, mezzenger_memory: Link) -> None:
         """It raises when its patience is at an end, by the clock; afterwards it is served again."""
