@@ -1,6 +1,7 @@
 """``AsyncMezzenger`` in memory: what it sends is carried in the loop's next turn, and callbacks are its tasks."""
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 from mezzenger.client.aio import AsyncMezzenger
@@ -65,11 +66,14 @@ class MemoryAsyncPump(AsyncPump):
         self._home.move()
 
     def _take_in_soon(self) -> None:
-        """Take in what has arrived: at once, if this is the thread of the loop."""
-        if asyncio._get_running_loop() is self._own.loop:  # noqa: SLF001  # the public one raises
+        """Take in what has arrived: at once, if this is the thread of the loop; if that has ended, end too."""
+        if self.is_deserted:
+            self.close()
+        elif asyncio._get_running_loop() is self._own.loop:  # noqa: SLF001  # the public one raises
             self._take_in_now()
         else:
-            self._running_loop.call_soon_threadsafe(self._take_in_now)
+            with suppress(RuntimeError):  # the loop has ended just now
+                self._running_loop.call_soon_threadsafe(self._take_in_now)
 
     def _take_in_now(self) -> None:
         self._set_due()

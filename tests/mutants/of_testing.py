@@ -294,6 +294,15 @@ MUTANTS: Final = (
         (_FAULTS,),
     ),
     Mutant(
+        "deserted-client-stays",
+        "kit",
+        "a client whose loop has ended makes what others do raise",
+        "testing/async_client.py",
+        "        if self.is_deserted:\n            self.close()\n        elif",
+        "        if",
+        (_ASYNC,),
+    ),
+    Mutant(
         "end-of-the-test-swallowed",
         "kit",
         "what is to end the test is taken for a failure to handle a message",

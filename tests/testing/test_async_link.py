@@ -241,6 +241,28 @@ def test_a_client_is_killed_by_its_callback(mezzenger_memory: Link, run: Run) ->
     run(main)
 
 
+def test_a_loop_that_has_ended(mezzenger_memory: Link, run: Run) -> None:
+    """A client that was not stopped in it is gone; others, and another loop, are served as if it had stopped."""
+    left: list[AsyncMezzenger] = []
+    with_threads = mezzenger_memory.client()
+
+    async def leave() -> None:
+        left.append(await mezzenger_memory.async_client())
+        await left[0].subscribe("news", noted([]))
+
+    async def main() -> None:
+        async with mezzenger_memory.async_client() as mc:
+            await mc.send_message("news", 2, ack=1)
+            await mezzenger_memory.advance("2h")
+
+    asyncio.run(leave())
+    with_threads.send_message("news", 1, ack=1)
+    assert mezzenger_memory.stats().stored == 1
+    run(main)
+    assert left[0].state is State.CLOSED
+    assert (mezzenger_memory.stats().pending, mezzenger_memory.stats().peers) == (2, 1)
+
+
 def test_the_log_is_sent_on(mezzenger_memory: Link, run: Run) -> None:
     """A handler of the log may send with a client without asyncio, and wait for the server."""
     with_threads = mezzenger_memory.client()
