@@ -21,7 +21,7 @@ from mezzenger.testing.works import Works
 from mezzenger.units import Duration
 
 _HEARTBEATS: Final = {"heartbeat_interval": 3600.0, "heartbeat_timeout": 3 * 3600.0}
-"""Seconds, of clients that are not told otherwise: what breaks is noticed at once here, and days pass the faster."""
+"""Seconds, of clients that are told neither: what breaks is noticed at once here, and days pass the faster."""
 
 _DURATION: Final[TypeAdapter[float]] = TypeAdapter(Duration)
 
@@ -199,8 +199,9 @@ class Link:
         self.close()
 
     def _of_client(self, settings: dict[str, object]) -> ClientSettings:
-        given = self.settings.client.model_dump(exclude_unset=True)
-        values: dict[str, Any] = _HEARTBEATS | given | settings
+        values: dict[str, Any] = self.settings.client.model_dump(exclude_unset=True) | settings
+        if _HEARTBEATS.keys().isdisjoint(values):
+            values |= _HEARTBEATS
         return ClientSettings(**values)
 
     def _own(self, client: Mezzenger | AsyncMezzenger) -> MemoryMezzenger | MemoryAsyncMezzenger:

@@ -235,8 +235,8 @@ MUTANTS: Final = (
         "kit",
         "clients do not have the settings of their link",
         "testing/link.py",
-        "_HEARTBEATS | given | settings",
-        "_HEARTBEATS | settings",
+        "self.settings.client.model_dump(exclude_unset=True) | settings",
+        "settings",
         (_SETTINGS,),
     ),
     Mutant(
@@ -301,6 +301,15 @@ MUTANTS: Final = (
         "        if self.is_deserted:\n            self.close()\n        elif",
         "        if",
         (_ASYNC,),
+    ),
+    Mutant(
+        "heartbeats-mixed",
+        "kit",
+        "settings are refused in memory that hold for any other client",
+        "testing/link.py",
+        "        if _HEARTBEATS.keys().isdisjoint(values):\n            values |= _HEARTBEATS\n",
+        "        values = _HEARTBEATS | values\n",
+        (_SETTINGS,),
     ),
     Mutant(
         "end-of-the-test-swallowed",

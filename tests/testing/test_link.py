@@ -11,6 +11,7 @@ import zmq
 
 from mezzenger import (
     ChannelSettings,
+    ClientSettings,
     ConfigurationError,
     Message,
     Mezzenger,
@@ -585,6 +586,18 @@ class TestSettings:
             assert (client.settings.codec, client.settings.send_timeout) == ("json", 1.0)
             with pytest.raises(ConfigurationError, match=r"client\.codec"):
                 link.client(codec="xml")
+
+    @pytest.mark.parametrize("key", ["heartbeat_interval", "heartbeat_timeout"])
+    def test_heartbeats(self, key: str) -> None:
+        """What holds for any other client does here: one of the two settings may be given alone."""
+        usual = getattr(ClientSettings(), key) * 2
+        with Link(Settings.model_validate({"client": {key: usual}})) as link:
+            for client in (link.client(), link.client(**{key: usual})):
+                assert client.settings == ClientSettings(
+                    send_port=client.settings.send_port, sub_port=client.settings.sub_port, **{key: usual}
+                )
+            with pytest.raises(ConfigurationError, match="heartbeat_timeout"):
+                link.client(heartbeat_timeout=1, heartbeat_interval=2)
 
     def test_a_file_that_cannot_be_used(self, tmp_path: Path) -> None:
         """It is refused, as by any server; as soon as it can be used, another link does so."""
