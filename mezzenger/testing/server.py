@@ -34,6 +34,8 @@ class MemoryServer:
         """What is to be done with it; the clock's own may do anything, so they are not for this."""
         self._wires: dict[bytes, Wires] = {}
         self._acks_to_drop = 0
+        self.messages = 0
+        """Frames with messages that clients have sent, since the beginning."""
         self.is_up = False
         self.start()
 
@@ -130,6 +132,7 @@ class MemoryServer:
 
     def received(self, wires: Wires, frame: bytes) -> None:
         """Take what a client has sent."""
+        self.messages += not wire.is_control(frame)
         if self._acks_to_drop and _is_ack(frame):
             self._acks_to_drop -= 1
             wires.cut()

@@ -28,10 +28,11 @@ class Turns:
 
     async def settle(self) -> None:
         """Do all that is to be done, and let all tasks go on, as far as they can without that time passes."""
-        quiet = 0
+        quiet, began = 0, self._works.sent
         while quiet < _QUIET_TURNS:
             before = self._works.carried
             self._works.settle()
+            self._works.check_end(began)
             await asyncio.sleep(0)
             quiet = quiet + 1 if self._works.carried == before else 0
             if quiet == _QUIET_TURNS and await self._callbacks_go_on():

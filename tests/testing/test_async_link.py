@@ -241,6 +241,21 @@ def test_a_client_is_killed_by_its_callback(mezzenger_memory: Link, run: Run) ->
     run(main)
 
 
+def test_callbacks_without_end(mezzenger_memory: Link, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback that sends itself a message is told of, and does not hang the test."""
+    monkeypatch.setattr("mezzenger.testing.works._ENDLESS", 100)
+
+    async def main() -> None:
+        async with mezzenger_memory.async_client() as mc:
+            await mc.subscribe("again", lambda _payload, msg: mc.send_message(msg.name, 1))
+            await mc.send_message("again", 1)
+            with pytest.raises(MezzengerError, match="no end after 100 messages"):
+                await asyncio.wait_for(mezzenger_memory.settle(), 20)
+            await mc.unsubscribe("again")
+
+    run(main)
+
+
 def test_a_loop_that_has_ended(mezzenger_memory: Link, run: Run) -> None:
     """A client that was not stopped in it is gone; others, and another loop, are served as if it had stopped."""
     left: list[AsyncMezzenger] = []

@@ -332,9 +332,21 @@ class TestWaiting:
             "again", lambda _payload, msg: mezzenger_memory_client.send_message(msg.name, 1)
         )
         mezzenger_memory_client.send_message("again", 1)
-        with pytest.raises(MezzengerError, match="no end after 100 callbacks"):
+        with pytest.raises(MezzengerError, match="no end after 100 messages"):
             mezzenger_memory.settle()
         mezzenger_memory_client.unsubscribe("again")
+
+    def test_many_callbacks(
+        self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """There is an end to them, however many they are: they send nothing that makes another one run."""
+        monkeypatch.setattr("mezzenger.testing.works._ENDLESS", 100)
+        seen: Seen = []
+        for number in range(300):
+            mezzenger_memory_client.send_message("jobs", number, ack=1)
+        mezzenger_memory_client.subscribe("jobs", noted(seen))
+        mezzenger_memory.settle()
+        assert seen == [(number, 1) for number in range(300)]
 
     def test_threads(self, mezzenger_memory: Link) -> None:
         """Any thread may send and ask; nothing is lost between them."""
