@@ -94,6 +94,6 @@ class MemoryAsyncMezzenger(AsyncMezzenger):
         self.line = self._home.new_line(session)
         return MemoryAsyncPump(self.line, self._home)
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End it at once, and cancel the callbacks that run."""
         self._engine.kill()

@@ -89,12 +89,25 @@ class MemoryDispatcher(Dispatcher):
     _runner: int | None = None
     """The thread in which a callback runs."""
     _is_open = False
+    _is_over = False
+    """Whether the last callback has returned, after which the client ends."""
+    _is_forsaken = False
+    """Whether nobody is to wait for a callback that runs."""
     _end: BaseException | None = None
     """What is to end the test."""
 
     def start(self) -> None:
         """Have callbacks run from now on."""
         self._is_open = True
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a callback runs, at whose end the client ends if it was stopped."""
+        return not self._is_forsaken and (self._is_over or self._runner is not None)
+
+    def forsake(self) -> None:
+        """Have nobody wait for the callback that runs."""
+        self._is_forsaken = True
 
     def is_current_thread(self) -> bool:
         """Whether a callback is asking."""
@@ -131,8 +144,10 @@ class MemoryDispatcher(Dispatcher):
             if arrival is not None:
                 self._dispatch(arrival)
         finally:
-            self._runner = None
-            if self._is_stopping:
+            with self._lifecycle:
+                self._runner = None
+                self._is_over = self._is_stopping
+            if self._is_over:
                 self._ended()
         end, self._end = self._end, None
         if end is not None:
@@ -154,8 +169,9 @@ class MemoryMezzenger(Mezzenger):
         self.line = self._home.new_line(session)
         return MemoryPump(self.line, self._home)
 
-    def end(self) -> None:
-        """Stop it."""
+    def kill(self) -> None:
+        """End it at once, whatever its callback is doing."""
+        self._dispatcher.forsake()
         self.stop()
 
     def call_next(self) -> bool:

@@ -163,7 +163,7 @@ class Link:
         """
         own = self._own(client)
         self._works.do(lambda: own.line.cut(math.inf))
-        own.end()
+        own.kill()
 
     def crash_and_restart(self, down: float | str = 0.0) -> None:
         """Have the server end as if it was killed, and come back; clients connect again by themselves.
@@ -185,9 +185,9 @@ class Link:
     def close(self) -> None:
         """Stop all clients, then the server."""
         for client in self._async_clients:
-            client.end()
+            client.kill()
         for other in self._clients:
-            other.end()
+            other.stop()
         self._server.stop()
 
     def __enter__(self) -> Self:

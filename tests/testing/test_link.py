@@ -391,6 +391,35 @@ class TestWaiting:
         assert mezzenger_memory.clock.now == start
         thread.join(30)
 
+    @pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+    def test_a_client_whose_callback_runs_on_another_thread(self, mezzenger_memory: Link, is_killed: bool) -> None:
+        """Who stops it waits for the callback, and its ack is not lost; who kills it does not, and it is."""
+        has_begun, may_end = threading.Event(), threading.Event()
+        done: list[object] = []
+        client = mezzenger_memory.client()
+
+        def hold(payload: object, _msg: Message[object]) -> None:
+            has_begun.set()
+            assert may_end.wait(30)
+            done.append(payload)
+
+        client.subscribe("hold", hold)
+        client.send_message("hold", 1, ack=1)
+        thread = threading.Thread(target=mezzenger_memory.settle)
+        thread.start()
+        assert has_begun.wait(30)
+        if is_killed:
+            mezzenger_memory.kill(client)
+            assert done == []
+            may_end.set()
+        else:
+            threading.Timer(0.2, may_end.set).start()
+            client.stop()
+            assert done == [1]
+        thread.join(30)
+        assert client.state is State.CLOSED
+        assert (mezzenger_memory.stats().acked, mezzenger_memory.stats().pending) == (not is_killed, is_killed)
+
 
 class TestFaults:
     def test_an_ack_is_lost(self, mezzenger_memory: Link, mezzenger_memory_client: Mezzenger) -> None:
