@@ -256,6 +256,34 @@ def test_callbacks_without_end(mezzenger_memory: Link, run: Run, monkeypatch: py
     run(main)
 
 
+def test_a_callback_that_takes_long(mezzenger_memory: Link, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has time pass is waited for, though time passes for nobody else then; two do not wait for each other."""
+    monkeypatch.setattr("mezzenger.testing.turns._PATIENCE", 0.05)
+
+    async def main() -> None:
+        done: list[tuple[object, float]] = []
+        start = mezzenger_memory.clock.now
+
+        async def take_long(payload: object, _msg: Message[object]) -> None:
+            for _ in range(3):
+                await mezzenger_memory.advance("10s")
+            done.append((payload, round(mezzenger_memory.clock.now - start)))
+
+        async with mezzenger_memory.async_client() as mc, mezzenger_memory.async_client() as other:
+            await mc.subscribe("jobs", take_long)
+            await mc.send_messages("jobs", [1, 2, 3], ack=1)
+            await mezzenger_memory.settle()
+            assert done == [(1, 30), (2, 60), (3, 90)]
+            await other.subscribe("more", take_long)
+            await mc.send_message("jobs", 4, ack=1)
+            await mc.send_message("more", 5, ack=1)
+            await mezzenger_memory.settle()
+            assert {payload for payload, _ in done[3:]} == {4, 5}
+            assert mezzenger_memory.stats().acked == 5
+
+    run(main)
+
+
 def test_a_loop_that_has_ended(mezzenger_memory: Link, run: Run) -> None:
     """A client that was not stopped in it is gone; others, and another loop, are served as if it had stopped."""
     left: list[AsyncMezzenger] = []
