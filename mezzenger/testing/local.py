@@ -1,13 +1,28 @@
 """A real server for tests, on whatever ports are free."""
 
+import asyncio
 from typing import Any
 
 from mezzenger.client.aio import AsyncMezzenger
 from mezzenger.client.sync import Mezzenger
+from mezzenger.errors import ServerUnreachable
 from mezzenger.server.server import MezzengerServer
 from mezzenger.settings import ClientSettings, Settings
 
 _DRAIN_SECONDS = 1.0
+
+
+class _LocalAsyncMezzenger(AsyncMezzenger):
+    """A client that somebody else may end, too."""
+
+    def kill(self) -> None:
+        """End it at once, in its own loop if that runs, and cancel the callbacks that run."""
+        loop = self._engine.pump._own.loop  # noqa: SLF001  # for tests only, and of the same project
+        here = asyncio._get_running_loop()  # noqa: SLF001  # the public one raises
+        if loop is not None and loop.is_running() and loop is not here:
+            loop.call_soon_threadsafe(self._engine.kill)
+        else:
+            self._engine.kill()
 
 
 class LocalServer(MezzengerServer):
@@ -29,6 +44,7 @@ class LocalServer(MezzengerServer):
         super().__init__(server, settings.channels)
         self._of_clients = settings.client
         self._clients: list[Mezzenger] = []
+        self._async_clients: list[_LocalAsyncMezzenger] = []
 
     def client(self, **settings: object) -> Mezzenger:
         """Connect a client, which is stopped before the server.
@@ -38,7 +54,7 @@ class LocalServer(MezzengerServer):
 
         Raises:
             ConfigurationError: A setting is wrong.
-            ServerUnreachable: The server is not started, or was stopped.
+            ServerUnreachable: The server is not started yet, or was stopped.
         """
         client = Mezzenger(settings=self._of_client(settings))
         self._clients.append(client)
@@ -52,17 +68,26 @@ class LocalServer(MezzengerServer):
 
         Raises:
             ConfigurationError: A setting is wrong.
+            ServerUnreachable: The server is not started yet.
         """
-        return AsyncMezzenger(settings=self._of_client(settings))
+        client = _LocalAsyncMezzenger(settings=self._of_client(settings))
+        self._async_clients.append(client)
+        return client
 
     def environ(self) -> dict[str, str]:
-        """Return the variables with which ``Mezzenger.from_config()`` finds it, in this process and in others."""
+        """Return the variables with which ``Mezzenger.from_config()`` finds it, in this process and in others.
+
+        Raises:
+            ServerUnreachable: It is not started yet.
+        """
         return {f"MEZZENGER_CLIENT__{key.upper()}": str(value) for key, value in self._address().items()}
 
     def stop(self) -> None:
-        """Stop all clients, then the server."""
-        for client in self._clients:
-            client.stop()
+        """Stop all clients, then the server; those for asyncio that are not stopped yet end at once."""
+        for client in self._async_clients:
+            client.kill()
+        for other in self._clients:
+            other.stop()
         super().stop()
 
     def _of_client(self, settings: dict[str, object]) -> ClientSettings:
@@ -70,4 +95,6 @@ class LocalServer(MezzengerServer):
         return ClientSettings(**values)
 
     def _address(self) -> dict[str, object]:
+        if not self.recv_port:
+            raise ServerUnreachable("this server is not started yet, and has no ports; use it as a context manager")
         return {"server_address": "127.0.0.1", "send_port": self.recv_port, "sub_port": self.pub_port}

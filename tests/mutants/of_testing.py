@@ -11,6 +11,7 @@ _FAULTS: Final = "testing/test_link.py::TestFaults"
 _SETTINGS: Final = "testing/test_link.py::TestSettings"
 _CLOCK: Final = "testing/test_clock.py"
 _ASYNC: Final = "testing/test_async_link.py"
+_LOCAL: Final = "testing/test_local.py"
 _PLUGIN: Final = "testing/test_plugin.py"
 
 MUTANTS: Final = (
@@ -364,6 +365,15 @@ MUTANTS: Final = (
         "                self._end = end\n",
         "",
         (_WAITING,),
+    ),
+    Mutant(
+        "local-client-left",
+        "kit",
+        "a client for asyncio that was not stopped is there when its server is not",
+        "testing/local.py",
+        "            client.kill()\n",
+        "            pass\n",
+        (_LOCAL,),
     ),
     Mutant(
         "pytest-never-ends",
