@@ -33,7 +33,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-test: format-check lint types tests ## Check format, lint and types, run the tests
+test: format-check lint ## Check format, lint and types, run the tests
+	@# Types are checked beside the tests, of which many wait.
+	@$(MAKE) --no-print-directory --jobs=2 types tests
 
 format-check: $(INSTALLED)
 	$(BIN)/ruff format --check
