@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import IPv6Address
 from operator import ge, gt, ne
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
@@ -19,6 +19,13 @@ from mezzenger.settings.resend import ResendSettings
 from mezzenger.settings.section import Section, compared
 from mezzenger.settings.sources import Gathered, find_file
 from mezzenger.units import Duration, Size
+
+_LARGEST: Final = 2**31 - 1
+"""ZeroMQ keeps numbers in 31 bits, and times as milliseconds."""
+_LONGEST: Final = 20 * 86_400
+"""Seconds that are still fewer milliseconds than that."""
+_MOST: Final = 10**9
+"""Of what is multiplied before it is used."""
 
 
 def _can_both_be_bound(port: float, taken: float) -> bool:
@@ -85,18 +92,24 @@ class ServerSettings(Section):
     )
     max_groups: int = Field(10_000, ge=1, description="Groups that there may be at once.")
     max_peers: int = Field(10_000, ge=1, description="Clients that may be connected at once.")
-    send_queue: int = Field(100_000, ge=1, description="Frames queued for one subscriber; beyond it some are left out.")
+    send_queue: int = Field(
+        100_000, ge=1, le=_LARGEST, description="Frames queued for one subscriber; beyond it some are left out."
+    )
     send_queue_size: Size = Field(
         256 * 2**20, ge=2**16, description="Bytes queued for one client's connection; beyond it that is given up."
     )
-    credit: int = Field(4096, ge=1, description="ack=1 frames sent to one subscriber and not yet acknowledged.")
+    credit: int = Field(
+        4096, ge=1, le=_MOST, description="ack=1 frames sent to one subscriber and not yet acknowledged."
+    )
     resend: ResendSettings = Field(
         default_factory=ResendSettings,
         description="How often an ack=1 message is sent again until it is acknowledged.",
     )
-    heartbeat_interval: Duration = Field(1.0, gt=0, description="How often a silent client is asked whether it lives.")
+    heartbeat_interval: Duration = Field(
+        1.0, gt=0, le=_LONGEST, description="How often a silent client is asked whether it lives."
+    )
     heartbeat_timeout: Annotated[Duration, compared("heartbeat_interval", gt, "must be more than")] = Field(
-        3.0, description="How long its answer may take; after that it counts as gone."
+        3.0, le=_LONGEST, description="How long its answer may take; after that it counts as gone."
     )
     drain_timeout: Duration = Field(5.0, description="How long a stop waits for what is under way.")
 
@@ -111,8 +124,12 @@ class ClientSettings(Section):
     sub_port: Annotated[int, compared("send_port", ne, "must differ from")] = Field(
         7201, ge=1, le=65535, description="The server's pub_port."
     )
-    send_timeout: Duration = Field(2.0, gt=0, description="How long one attempt to send waits for the server.")
-    connection_retries: int = Field(5, ge=0, description="Further attempts before ServerUnreachable is raised.")
+    send_timeout: Duration = Field(
+        2.0, gt=0, le=_LONGEST, description="How long one attempt to send waits for the server."
+    )
+    connection_retries: int = Field(
+        5, ge=0, le=_MOST, description="Further attempts before ServerUnreachable is raised."
+    )
     auto_start: bool = Field(default=True, description="Start to receive at once, without a call of start().")
     verbose: bool = Field(default=False, description="Log what is sent and what is received.")
     codec: Literal["pickle", "msgpack", "json", "raw"] = Field(
@@ -122,10 +139,14 @@ class ClientSettings(Section):
         "loopback", description="Servers whose pickled payloads are un-pickled: loopback, always or never."
     )
     window: int = Field(1024, ge=1, description="ack=1 frames sent and not yet confirmed by the server.")
-    receive_queue: int = Field(100_000, ge=1, description="ack=0 messages waiting for a callback before dropping.")
-    heartbeat_interval: Duration = Field(1.0, gt=0, description="How often a silent server is asked whether it lives.")
+    receive_queue: int = Field(
+        100_000, ge=1, le=_LARGEST, description="ack=0 messages waiting for a callback before dropping."
+    )
+    heartbeat_interval: Duration = Field(
+        1.0, gt=0, le=_LONGEST, description="How often a silent server is asked whether it lives."
+    )
     heartbeat_timeout: Annotated[Duration, compared("heartbeat_interval", gt, "must be more than")] = Field(
-        3.0, description="How long its answer may take; after that it counts as gone."
+        3.0, le=_LONGEST, description="How long its answer may take; after that it counts as gone."
     )
     reconnect_min: Duration = Field(0.1, gt=0, description="Pause before the first attempt to connect again.")
     reconnect_max: Annotated[Duration, compared("reconnect_min", ge, "must be at least")] = Field(

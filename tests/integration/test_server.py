@@ -270,6 +270,18 @@ def test_ipv6_works() -> None:
         wait_for(lambda: arrived == [1])
 
 
+def test_the_largest_settings_work() -> None:
+    """What the settings take at most, the sockets of both ends take as well."""
+    longest = {"heartbeat_interval": "19d", "heartbeat_timeout": "20d"}
+    served = {"pub_port": 0, "recv_port": 0, "send_queue": 2**31 - 1, "credit": 10**9}
+    waits = {"send_timeout": "20d", "connection_retries": 10**9, "receive_queue": 2**31 - 1}
+    with MezzengerServer(ServerSettings.model_validate(served | longest)) as server:
+        ports = {"send_port": server.recv_port, "sub_port": server.pub_port}
+        with Mezzenger(settings=ClientSettings.model_validate(ports | waits | longest)) as client:
+            client.send_message("name", 1, ack=1)
+            client.flush()
+
+
 def test_an_address_of_another_machine_cannot_be_bound() -> None:
     """The error says so in plain words."""
     with pytest.raises(BindError, match=r"192\.0\.2\.1, pub_port 0: this machine does not have that address"):

@@ -294,6 +294,29 @@ class TestProblems:
             ("client: {window: 0}", "client.window: must be at least 1 (got 0)"),
             ("client: {receive_queue: 0}", "client.receive_queue: must be at least 1 (got 0)"),
             ("client: {reconnect_min: 0}", "client.reconnect_min: must be more than 0 (got 0)"),
+            # Else ZeroMQ would fail on them, without a word of which setting it is.
+            ("server: {send_queue: 10000000000}", "server.send_queue: must be at most 2147483647 (got 10000000000)"),
+            ("server: {credit: 1073741824}", "server.credit: must be at most 1000000000 (got 1073741824)"),
+            (
+                "client: {receive_queue: 2147483648}",
+                "client.receive_queue: must be at most 2147483647 (got 2147483648)",
+            ),
+            ("client: {send_timeout: 30d}", "client.send_timeout: must be at most 1728000 (got 2592000)"),
+            ("client: {send_timeout: 1.0e+308}", "client.send_timeout: must be at most 1728000 (got 1e+308)"),
+            (
+                "client: {heartbeat_interval: 21d, heartbeat_timeout: 9s}",
+                "client.heartbeat_interval: must be at most 1728000 (got 1814400)",
+            ),
+            ("client: {heartbeat_timeout: 30d}", "client.heartbeat_timeout: must be at most 1728000 (got 2592000)"),
+            (
+                "server: {heartbeat_interval: 21d, heartbeat_timeout: 9s}",
+                "server.heartbeat_interval: must be at most 1728000 (got 1814400)",
+            ),
+            ("server: {heartbeat_timeout: 30d}", "server.heartbeat_timeout: must be at most 1728000 (got 2592000)"),
+            (
+                f"client: {{connection_retries: 1{'0' * 18}}}",
+                f"client.connection_retries: must be at most 1000000000 (got 1{'0' * 18})",
+            ),
         ],
     )
     def test_a_value_is_refused(self, setting: str, problem: str) -> None:
