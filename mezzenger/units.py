@@ -7,7 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-_AMOUNT: Final = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+# Of more digits Python may refuse to make a number.
+_AMOUNT: Final = re.compile(r"(-?[0-9]{1,60}(?:\.[0-9]{1,60})?)\s*([A-Za-z]*)")
 
 # Decimals, for a float would turn 1.1kB into 1100.0000000000002 bytes, which is no whole number.
 _SECONDS: Final = {"": 1, "ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}

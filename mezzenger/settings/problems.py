@@ -60,6 +60,8 @@ def dotted(path: KeyPath) -> str:
 
 def shown(value: object) -> str:
     """Write a value as it stands in YAML, as far as that is short and plain."""
+    if isinstance(value, int) and abs(value) >= 10**_LONGEST_SHOWN:
+        return f"a number of more than {_LONGEST_SHOWN} digits"
     if value is None or isinstance(value, int | float):
         return json.dumps(value)
     if not isinstance(value, str):

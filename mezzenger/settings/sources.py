@@ -160,38 +160,49 @@ def find_file(path: str | Path | None, environ: Mapping[str, str]) -> str | None
 
 
 def _read(file: str, prefix: str) -> str:
+    if not file:
+        raise ConfigurationError(["the name of the settings file is empty"])
     try:
         return Path(file).read_text("utf-8-sig")
     except OSError as error:
         raise ConfigurationError([f"{prefix}{file}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigurationError([f"{prefix}{file}: is not UTF-8 text"]) from None
+    except ValueError as error:
+        raise ConfigurationError([f"{prefix}{file}: cannot be read: {error}"]) from None
 
 
 def _compose(file: str, text: str) -> yaml.Node:
     """Parse the text to nodes, which know their lines, as the values made from them do not."""
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise _invalid(f"{file}:{line}", error) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _invalid(f"{file}:{line}", error) from None
+    except RecursionError as error:
+        raise _invalid(f"{file}:{loader.line + 1}", error) from None
     return node or yaml.ScalarNode(_NULL, "")
 
 
 def _construct(origin: str, node: yaml.Node) -> object:
     try:
         value: object = yaml.SafeLoader("").construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  # what does not fit its tag may make PyYAML fail with anything
         raise _invalid(origin, error) from None
     return value
 
 
-def _invalid(origin: str, error: yaml.YAMLError | ValueError) -> ConfigurationError:
+def _invalid(origin: str, error: Exception) -> ConfigurationError:
     if isinstance(error, yaml.MarkedYAMLError):
         reason = ", ".join(part for part in (error.context, error.problem) if part)
-    else:
+    elif isinstance(error, yaml.YAMLError | ValueError):
         reason = str(error).splitlines()[0]
+    elif isinstance(error, RecursionError):
+        reason = "it is nested too deeply"
+    else:
+        reason = "a value does not fit its tag"
     return ConfigurationError([f"{origin}: is not valid YAML: {reason}"])

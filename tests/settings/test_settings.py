@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mezzenger.errors import ConfigurationError
 from mezzenger.settings import ClientSettings, ResendSettings, ServerSettings, Settings
@@ -171,6 +172,19 @@ class TestFiles:
             Settings.load("nowhere.yaml", environ={})
         assert caught.value.problems == ["nowhere.yaml: cannot be read: No such file or directory"]
 
+    @pytest.mark.parametrize(
+        ("file", "problem"),
+        [
+            ("", "the name of the settings file is empty"),
+            ("a\0b", "a\0b: cannot be read: embedded null byte"),
+        ],
+    )
+    def test_a_name_must_be_one(self, file: str, problem: str) -> None:
+        """What no file can be called is refused like a file that is missing."""
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.load(file, environ={})
+        assert caught.value.problems == [problem]
+
     def test_a_file_of_the_variable_must_exist(self) -> None:
         """The same for the variable, and the error says who named the file."""
         assert problems_of_variables(CONFIG="nowhere.yaml") == [
@@ -207,6 +221,11 @@ class TestYaml:
             ("--- {}\n--- {}\n", 2, "expected a single document in the stream, but found another document"),
             ("server:\n  bind: !env X\n", 2, "could not determine a constructor for the tag '!env'"),
             ("server:\n  credit: !!int x\n", 2, "invalid literal for int() with base 10: 'x'"),
+            ("server:\n  credit: !!int ''\n", 2, "a value does not fit its tag"),
+            ("server:\n  drain_timeout: !!float ''\n", 2, "a value does not fit its tag"),
+            ("server:\n  verbose: !!bool maybe\n", 2, "a value does not fit its tag"),
+            ("server:\n  bind: !!timestamp foo\n", 2, "a value does not fit its tag"),
+            (f"server:\n  bind: {'[' * 3000}\n", 2, "it is nested too deeply"),
         ],
     )
     def test_text_that_is_no_yaml(self, text: str, line: int, reason: str) -> None:
@@ -232,6 +251,17 @@ class TestYaml:
     def test_yaml_of_the_wrong_shape(self, text: str, problem: str) -> None:
         """A file holds sections, a section holds keys, and each of them once."""
         assert problems_of_yaml(text) == [problem]
+
+    def test_a_value_of_many_lists(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What can be parsed, and is too deep to become a value, is refused with its line, too."""
+
+        def fail(_loader: object, _node: object) -> None:
+            raise RecursionError
+
+        monkeypatch.setattr(yaml.SafeLoader, "construct_document", fail)
+        assert problems_of_yaml("server:\n  bind: [[]]\n") == [
+            "mezzenger.yaml:2: is not valid YAML: it is nested too deeply"
+        ]
 
     def test_all_are_told(self) -> None:
         """A second mistake in the shape of a file does not wait for the repair of the first."""
@@ -500,6 +530,12 @@ class TestHosts:
 
 class TestConstruction:
     """Settings made in Python, without any source."""
+
+    def test_a_number_of_many_digits(self) -> None:
+        """It is refused like any other, though Python writes no number of so many."""
+        with pytest.raises(ConfigurationError) as caught:
+            ServerSettings(pub_port=10**5000)
+        assert str(caught.value).endswith(" (got a number of more than 60 digits)")
 
     def test_a_wrong_value(self) -> None:
         """The constructor raises our error, not pydantic's."""
