@@ -18,6 +18,7 @@ _FILE_VARIABLE: Final = "MEZZENGER_CONFIG"
 _PLACES: Final = ("mezzenger.yaml", "~/.config/mezzenger/mezzenger.yaml", "/etc/mezzenger/mezzenger.yaml")
 
 _NULL: Final = "tag:yaml.org,2002:null"
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 _NEARLY: Final = 0.9
 """As similar as a setting must be to a variable that may be another program's, such as MEZZENGER_SERVER_PORT."""
@@ -79,6 +80,19 @@ class Gathered:
                 self._add((*path, key), _construct(origin, value) if key in section.keys else None, origin)
 
     def _entries(self, file: str, path: KeyPath, node: yaml.Node) -> Iterator[tuple[str, str, yaml.Node]]:
+        """Yield key, origin and value of a mapping, then those that it lacks of the mappings under its key ``<<``."""
+        # Not by PyYAML, which would not tell a key that is there twice from one that replaces another.
+        waiting, taken, keys = [node], set[yaml.Node](), set[str]()
+        while waiting:
+            mapping = waiting.pop(0)
+            taken.add(mapping)
+            for key, origin, value in self._own_entries(file, path, mapping):
+                if key not in keys:
+                    keys.add(key)
+                    yield key, origin, value
+            waiting[:0] = (merged for merged in _merged_by(mapping) if merged not in taken)
+
+    def _own_entries(self, file: str, path: KeyPath, node: yaml.Node) -> Iterator[tuple[str, str, yaml.Node]]:
         """Yield key, origin and value of a mapping; note as a problem what is none, and a key that is there twice."""
         if node.tag == _NULL:
             return
@@ -88,6 +102,8 @@ class Gathered:
             return
         first_lines: dict[str, int] = {}
         for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                continue
             line = key_node.start_mark.line + 1
             origin = f"{file}:{line}"
             if not isinstance(key_node, yaml.ScalarNode):
@@ -186,6 +202,13 @@ def _compose(file: str, text: str) -> yaml.Node:
     except RecursionError as error:
         raise _invalid(f"{file}:{loader.line + 1}", error) from None
     return node or yaml.ScalarNode(_NULL, "")
+
+
+def _merged_by(node: yaml.Node) -> Iterator[yaml.Node]:
+    """Yield what stands under the key ``<<`` of a mapping."""
+    for key_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key_node.tag == _MERGE:
+            yield from value_node.value if isinstance(value_node, yaml.SequenceNode) else (value_node,)
 
 
 def _construct(origin: str, node: yaml.Node) -> object:

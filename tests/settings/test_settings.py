@@ -6,7 +6,14 @@ import pytest
 import yaml
 
 from mezzenger.errors import ConfigurationError
-from mezzenger.settings import ClientSettings, ResendSettings, ServerSettings, Settings
+from mezzenger.settings import (
+    ChannelResendSettings,
+    ChannelSettings,
+    ClientSettings,
+    ResendSettings,
+    ServerSettings,
+    Settings,
+)
 from tests.settings.sources import (
     DURATION_RULE,
     HOST_RULE,
@@ -114,6 +121,74 @@ class TestSources:
             write("server: {heartbeat_timeout: &t 9s}\nclient: {heartbeat_timeout: *t}\n"), environ={}
         )
         assert loaded.client.heartbeat_timeout == 9
+
+
+class TestMerging:
+    """YAML's key ``<<``, by which a mapping takes what another one has."""
+
+    def test_what_is_lacking_is_taken(self) -> None:
+        """A key of one's own wins, whichever of both comes first; a section is replaced as a whole."""
+        loaded = Settings.load(
+            write(
+                "channels:\n"
+                "  a: &a {ttl: 1h, delay: 1s, resend: {initial: 2s, max: 9s}}\n"
+                "  b:\n    ttl: 5s\n    <<: *a\n    resend: {initial: 3s}\n"
+            ),
+            environ={},
+        )
+        assert loaded.channels["b"] == ChannelSettings(ttl=5, delay=1, resend=ChannelResendSettings(initial=3))
+
+    def test_several(self) -> None:
+        """Of several the first wins, and what that has taken itself counts as its own."""
+        loaded = Settings.load(
+            write(
+                "channels:\n"
+                "  a: &a {ttl: 1, max_pending: 1}\n"
+                "  b: &b {<<: *a, delay: 2}\n"
+                "  c: &c {ttl: 3, delay: 3, retain: last}\n"
+                "  d: {<<: [*b, *c]}\n"
+            ),
+            environ={},
+        )
+        assert loaded.channels["d"] == ChannelSettings(ttl=1, max_pending=1, delay=2, retain="last")
+
+    def test_sections_and_channels(self) -> None:
+        """It may stand in any mapping; of channels one's own come first."""
+        loaded = Settings.load(
+            write(
+                "server: &s {heartbeat_interval: 2s, heartbeat_timeout: 9s}\n"
+                "client: {<<: *s, window: 3}\n"
+                "channels:\n  <<: &c {b: {ttl: 2}, a: {ttl: 2}}\n  a: {ttl: 1}\n"
+            ),
+            environ={},
+        )
+        assert loaded.client == ClientSettings(heartbeat_interval=2, heartbeat_timeout=9, window=3)
+        assert [(name, channel.ttl) for name, channel in loaded.channels.items()] == [("a", 1), ("b", 2)]
+
+    def test_nothing(self) -> None:
+        """A mapping may take nothing, or even itself."""
+        assert Settings.load(write("server: &s {<<: *s, credit: 1, <<: }\n"), environ={}).server.credit == 1
+
+    def test_in_quotes_it_is_a_key(self) -> None:
+        """Who wants a name that is written that way puts it in quotes."""
+        assert list(Settings.load(write("channels: {'<<': {ttl: 1}}\n"), environ={}).channels) == ["<<"]
+
+    def test_a_mistake_has_the_line_where_it_is_written(self) -> None:
+        """That is not the line of the mapping that takes it."""
+        assert problems_of_yaml("channels:\n  a: &a\n    ttl: -1\n    tl: 5\n  b:\n    <<: *a\n    delay: x\n") == [
+            "mezzenger.yaml:3: channels.a.ttl: must not be negative (got -1)",
+            "mezzenger.yaml:4: channels.a.tl: unknown key; did you mean ttl?",
+            "mezzenger.yaml:3: channels.b.ttl: must not be negative (got -1)",
+            f"mezzenger.yaml:7: channels.b.delay: {DURATION_RULE} (got x)",
+            "mezzenger.yaml:4: channels.b.tl: unknown key; did you mean ttl?",
+        ]
+
+    def test_what_cannot_be_taken(self) -> None:
+        """Only a mapping has keys."""
+        assert problems_of_yaml("server:\n  <<: 5\nclient:\n  <<: [{}, []]\n") == [
+            "mezzenger.yaml:2: server: must hold keys with values",
+            "mezzenger.yaml:4: client: must hold keys with values",
+        ]
 
 
 class TestFiles:
