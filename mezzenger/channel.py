@@ -42,7 +42,8 @@ class Channel(Generic[T]):
 
     Args:
         name: As ``send_message`` takes it; with wildcards, as ``subscribe`` takes it, the channel is for subscribing.
-        type_: Whatever pydantic can validate: a model, a dataclass, a ``TypedDict``, ``list[int]``, a union.
+        type_: Whatever pydantic can validate: a model, a dataclass, a ``TypedDict``, ``list[int]``, a union. In quotes,
+            or with names in quotes, it may be defined later, before the channel is used.
         codec: How payloads are written: ``msgpack``, ``json``, ``pickle`` or ``raw``, which is for bytes. What arrives
             is read with the codec that it was written with.
 
@@ -56,7 +57,7 @@ class Channel(Generic[T]):
     def __init__(self, name: str, type_: TypeForm[T], *, codec: CodecName = "msgpack") -> None:
         self.name: Final = check_pattern(name)
         """What its messages are called."""
-        if codec not in BY_NAME:
+        if not isinstance(codec, str) or codec not in BY_NAME:
             raise InvalidChannel(f"channel {name!r}: the codec must be one of {', '.join(BY_NAME)}, not {codec!r}")
         self.codec: Final = BY_NAME[codec]
         """How its payloads are written."""
@@ -66,8 +67,8 @@ class Channel(Generic[T]):
             # Two frames further up than usual is who wrote the type, perhaps with names in quotes.
             self.adapter: Final[TypeAdapter[T]] = TypeAdapter(type_, _parent_depth=3)
             """What pydantic knows of the type."""
-        except (PydanticUserError, SyntaxError) as error:
-            raise InvalidChannel(f"channel {name!r}: pydantic cannot validate {type_!r}: {_text(error)}") from error
+        except Exception as error:  # a type in quotes is run as code
+            raise self._unfit(error) from error
         self._write: Final = _writer(self.codec, self.adapter)
         # From these it comes back as something new, and it is to be seen whether that can be made.
         self._reads_back: Final = self.codec in {MSGPACK, JSON}
@@ -82,6 +83,7 @@ class Channel(Generic[T]):
         Raises:
             PayloadInvalid: It is not of the channel's type, or would not be when it is read back.
             PayloadNotEncodable: The codec cannot write it.
+            InvalidChannel: The type was given in quotes, and is not defined.
         """
         try:
             data = self._write(payload)
@@ -106,6 +108,7 @@ class Channel(Generic[T]):
         Raises:
             PayloadNotDecodable: The bytes are not of that codec, or name a class that this process does not have.
             PayloadInvalid: What they hold is not of the channel's type.
+            InvalidChannel: The type was given in quotes, and is not defined.
         """
         codec = codec or self.codec
         try:
@@ -119,6 +122,8 @@ class Channel(Generic[T]):
                 value = validator.validate_python(plain, by_alias=True, by_name=True)
         except ValidationError as error:
             raise self._invalid(error) from error
+        except PydanticUserError as error:
+            raise self._unfit(error) from error
         return value
 
     def json_schema(self) -> dict[str, Any]:
@@ -138,6 +143,11 @@ class Channel(Generic[T]):
             self.adapter.validate_python(payload)
         except ValidationError as error:
             raise self._invalid(error) from error
+        except PydanticUserError as error:
+            raise self._unfit(error) from error
+
+    def _unfit(self, error: Exception) -> InvalidChannel:
+        return InvalidChannel(f"channel {self.name!r}: pydantic cannot validate {self.type!r}: {_text(error)}")
 
     def _invalid(self, error: ValidationError) -> PayloadInvalid:
         return PayloadInvalid(f"channel {self.name!r}: {_text(error)}")

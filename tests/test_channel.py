@@ -412,11 +412,25 @@ class TestMaking:
         with pytest.raises(InvalidChannel, match="one of raw, pickle, msgpack, json, not 'xml'"):
             Channel("a", int, codec="xml")  # type: ignore[arg-type]  # the point
 
-    @pytest.mark.parametrize("type_", [5, range, "not a type"])
+    def test_a_codec_that_is_no_name(self) -> None:
+        """It is refused like any other."""
+        with pytest.raises(InvalidChannel, match=re.escape("not ['json']")):
+            Channel("a", int, codec=["json"])  # type: ignore[arg-type]  # the point
+
+    @pytest.mark.parametrize("type_", [5, range, "not a type", "int.foo", "1/0", "len()", {"a": int}])
     def test_a_type_that_pydantic_does_not_know(self, type_: Any) -> None:
         """It is refused at once, and the error names it."""
         with pytest.raises(InvalidChannel, match=re.escape(f"channel 'a': pydantic cannot validate {type_!r}: ")):
             Channel("a", type_)
+
+    def test_a_type_that_is_not_there_yet(self) -> None:
+        """A type in quotes may be defined behind the channel; when it is used without, the error names both."""
+        channel: Channel[Any] = Channel("a", list["Missing"])  # type: ignore[name-defined]  # noqa: F821  # the point
+        refused = pytest.raises(InvalidChannel, match=r"^channel 'a': .* is not fully defined; ")
+        with refused:
+            channel.encode([5])
+        with refused:
+            channel.decode(MSGPACK.dumps([5]))
 
     def test_a_type_in_quotes(self) -> None:
         """It is looked up where the channel is made."""
