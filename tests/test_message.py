@@ -230,6 +230,10 @@ class TestFrozenHeaders:
         assert headers == {"a": "b"}
         assert json.dumps(headers) == '{"a": "b"}'
 
+    def test_they_are_a_key(self) -> None:
+        """Equal ones are one key, in whatever order they were written."""
+        assert len({Headers(a="b", c="d"), Headers(c="d", a="b"), Headers(a="b")}) == 2
+
 
 class TestFields:
     """Reading a message."""
