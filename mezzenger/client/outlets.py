@@ -12,6 +12,8 @@ from mezzenger.protocol.gathering import Outlet
 _LARGE: Final = 64 * 2**10
 """Bytes of a payload from which on it is written as a large one."""
 _REMEMBERED: Final = 65_536
+_CHANNELS_REMEMBERED: Final = 1024
+"""What pydantic knows of the type of one may take kilobytes."""
 
 
 class PayloadOutlet(Outlet):
@@ -75,13 +77,16 @@ class Outlets(dict[str | Channel[Any], PayloadOutlet]):
     def __init__(self, codec: Codec) -> None:
         super().__init__()
         self._codec = codec
+        self._channels = 0
 
     def __missing__(self, msg_name: str | Channel[Any]) -> PayloadOutlet:
         if isinstance(msg_name, Channel):
             outlet = PayloadOutlet(check_name(msg_name.name), msg_name.codec, msg_name.encode)
         else:
             outlet = PayloadOutlet(check_name(msg_name), self._codec)
-        if len(self) >= _REMEMBERED:
+        if len(self) >= _REMEMBERED or self._channels >= _CHANNELS_REMEMBERED:
             self.clear()
+            self._channels = 0
+        self._channels += isinstance(msg_name, Channel)
         self[msg_name] = outlet
         return outlet

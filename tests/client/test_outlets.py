@@ -85,3 +85,15 @@ def test_not_all_names_are_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) 
         assert payloads.outlet(f"a.{number}").name == f"a.{number}"
         assert payloads.outlet(Channel("a", int)).name == "a"
         assert len(payloads.outlets) <= 10
+
+
+def test_of_channels_fewer_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who makes a channel for each message does not fill the memory with what pydantic knows of their types."""
+    monkeypatch.setattr(outlets, "_CHANNELS_REMEMBERED", 10)
+    payloads = Payloads(ClientSettings())
+    for number in range(25):
+        payloads.outlet(Channel("a", int))
+        assert len(payloads.outlets) == number % 10 + 1
+    for number in range(100):
+        payloads.outlet(f"a.{number}")
+    assert len(payloads.outlets) == 105
