@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final
@@ -28,8 +29,6 @@ _CONTENT_TYPES: Final = {
     "pickle": "application/x-python-serialize",
     "raw": "application/octet-stream",
 }
-_WILDCARDS: Final = {"*": ("part{}", "One token."), ">": ("rest", "One token or more, with dots between them.")}
-
 Document = dict[str, Any]
 """A part of what is written as JSON or YAML."""
 
@@ -87,21 +86,32 @@ def channels_of(module: ModuleType) -> dict[str, Channel[Any]]:
     for key, value in vars(module).items():
         if isinstance(value, Channel) and value not in found.values():
             # Other letters may not stand in what the document refers to.
-            found[key if key.isascii() else f"channel{len(found) + 1}"] = value
+            numbered = (f"channel{number}" for number in count(len(found) + 1))
+            taken = vars(module).keys() | found.keys()
+            found[key if key.isascii() else next(name for name in numbered if name not in taken)] = value
     return found
 
 
 def _channel(key: str, channel: Channel[Any]) -> Document:
-    tokens, parameters = [], {}
-    for position, token in enumerate(channel.name.split("."), 1):
-        if token in _WILDCARDS:
-            name, description = _WILDCARDS[token]
-            parameters[name.format(position)] = {"description": description}
-            tokens.append(f"{{{name.format(position)}}}")
-        else:
-            tokens.append(token)
+    parts, parameters = channel.name.split("."), {}
+    for index, part in enumerate(parts):
+        is_rest = part == ">" and index == len(parts) - 1
+        if (parameter := _parameter(part, is_rest=is_rest)) is not None:
+            name = "rest" if is_rest else f"part{index + 1}"
+            parameters[name] = parameter
+            parts[index] = f"{{{name}}}"
     messages = {key: {"$ref": f"#/components/messages/{key}"}}
-    return {"address": ".".join(tokens), "messages": messages} | ({"parameters": parameters} if parameters else {})
+    return {"address": ".".join(parts), "messages": messages} | ({"parameters": parameters} if parameters else {})
+
+
+def _parameter(part: str, *, is_rest: bool) -> Document | None:
+    """Return what is told of a part of a name if it is a parameter of the address."""
+    if is_rest:
+        return {"description": "One token or more, with dots between them."}
+    if part == "*":
+        return {"description": "One token."}
+    # An address knows no other braces than those of parameters.
+    return {"enum": [part]} if "{" in part or "}" in part else None
 
 
 def _message(channel: Channel[Any], payload: Document) -> Document:

@@ -5,12 +5,15 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
+from mezzenger import Channel
+from mezzenger.cli.asyncapi import describe
 from tests.cli.processes import TOOL, Commands
 
 SHOP = '''"""What the shop tells.
@@ -144,6 +147,40 @@ def test_the_schemas_hold(payload: object, is_good: bool, commands: Commands, sh
     document = written(commands, "shop")
     schema = document["components"]["messages"]["ORDERS"]["payload"] | {"components": document["components"]}
     assert jsonschema.Draft7Validator(schema).is_valid(payload) == is_good
+
+
+def test_every_channel_has_a_key() -> None:
+    """What a variable in other letters is called in the document is no other variable's name."""
+    module = ModuleType("shop")
+    for name in ("türen", "channel1", "töre", "channel2", "fënster"):
+        setattr(module, name, Channel(f"of {name}", int))
+    addresses = {key: channel["address"] for key, channel in describe(module, "Shop")["channels"].items()}
+    assert addresses == {
+        "channel3": "of türen",
+        "channel1": "of channel1",
+        "channel4": "of töre",
+        "channel2": "of channel2",
+        "channel5": "of fënster",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "parameters"),
+    [
+        ("a.>.b", "a.>.b", {}),
+        (">", "{rest}", {"rest": None}),
+        ("*.>", "{part1}.{rest}", {"part1": None, "rest": None}),
+        ("a.{b}.c", "a.{part2}.c", {"part2": ["{b}"]}),
+        ("a.b}.*", "a.{part2}.{part3}", {"part2": ["b}"], "part3": None}),
+    ],
+)
+def test_what_is_a_parameter(name: str, address: str, parameters: dict[str, list[str] | None]) -> None:
+    """A wildcard is; and so is a token with braces, which could not be told from one, with a single value."""
+    module = ModuleType("shop")
+    setattr(module, "orders", Channel(name, int))  # noqa: B010  # a type checker refuses the plain assignment
+    described = describe(module, "Shop")["channels"]["orders"]
+    assert described["address"] == address
+    assert {key: told.get("enum") for key, told in described.get("parameters", {}).items()} == parameters
 
 
 def test_yaml_title_and_file(commands: Commands, shop: Path) -> None:
