@@ -242,7 +242,7 @@ _BIND_PROBLEMS: Final = {
     errno.EADDRINUSE: "the port is in use",
     errno.EACCES: "only a privileged process may use that port",
     errno.EADDRNOTAVAIL: "this machine does not have that address",
-    errno.ENODEV: "this machine does not have that address",
+    errno.ENODEV: "it is neither localhost, nor an address of this machine, nor one of its network interfaces",
 }
 
 

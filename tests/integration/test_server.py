@@ -288,6 +288,12 @@ def test_an_address_of_another_machine_cannot_be_bound() -> None:
         MezzengerServer(ServerSettings(bind="192.0.2.1", pub_port=0, recv_port=0)).start()
 
 
+def test_a_name_cannot_be_bound() -> None:
+    """ZeroMQ looks up no names for that; the error says what can stand there."""
+    with pytest.raises(BindError, match=r"on example\.org, pub_port 0: .* an address of this machine"):
+        MezzengerServer(ServerSettings(bind="example.org", pub_port=0, recv_port=0)).start()
+
+
 def test_a_large_message_travels(connect: Connect) -> None:
     """60 MiB arrive whole, with ack=0 and ack=1."""
     client = connect()
