@@ -24,7 +24,8 @@ def read_all(descriptor: int, may_read: MayRead) -> str:
 def read_lines(descriptor: int, may_read: MayRead) -> Iterator[list[str]]:
     """Yield all complete lines that are there already, without their ends, whenever there are any.
 
-    The rest after the last newline is a line of its own, unless ``may_read`` cut it short.
+    A line ends with a newline, or a carriage return before one. The rest after the last newline is a line of its own,
+    unless ``may_read`` cut it short.
 
     Raises:
         MezzengerError: It cannot be read.
@@ -44,7 +45,7 @@ def read_lines(descriptor: int, may_read: MayRead) -> Iterator[list[str]]:
 
 def _decoded(text: bytearray) -> list[str]:
     # Not splitlines, to which a form feed ends a line too.
-    return text.decode(errors="replace").split("\n")
+    return [line.removesuffix("\r") for line in text.decode(errors="replace").split("\n")]
 
 
 def _chunks(descriptor: int, may_read: MayRead) -> Iterator[bytes]:

@@ -59,6 +59,8 @@ def pub(
 ) -> None:
     """Send a message: PAYLOAD, or all of stdin, or with --lines each line of stdin.
 
+    Stdin is read as UTF-8; bytes that are none arrive as U+FFFD, a question mark in a diamond.
+
     With --lines, Ctrl-C and SIGTERM end the input: what was read is sent, and the exit code is 0.
     """
     signals = StopSignals()

@@ -60,6 +60,7 @@ def arrived(server: MezzengerServer) -> Iterator[list[Message[Any]]]:
         ((), "two\nlines\n", ["two\nlines\n"]),
         (("--json",), "[1,\n2]\n", [[1, 2]]),
         (("--lines",), "a\n\nc\x0cc\nlast", ["a", "", "c\x0cc", "last"]),
+        (("--lines",), "a\r\n\r\nb\rc\r\r\nlast\r", ["a", "", "b\rc\r", "last"]),
         (("--lines", "--json"), '1\n"b"\n', [1, "b"]),
         (("--lines",), "", []),
     ],
