@@ -48,12 +48,15 @@ class ChannelDecorator(Protocol[T]):
         """Decorate it."""
 
 
-def _check_alone(arguments: Mapping[str, object]) -> None:
+def _check_alone(settings: object, arguments: Mapping[str, object]) -> None:
     """Refuse what is given beside settings; one that is what it is anyway cannot be told from one that is not given.
 
     Raises:
-        ConfigurationError: Some are given.
+        ConfigurationError: Some are given, or the settings are none of a client.
     """
+    if not isinstance(settings, ClientSettings):
+        text = f"settings must be ClientSettings, not {type(settings).__name__}; of Settings, give settings.client"
+        raise ConfigurationError([text])
     fields = ClientSettings.model_fields
     problems = [
         f"{key}: cannot be given beside settings; set it there: ClientSettings({key}={value!r}, ...)"
@@ -96,7 +99,7 @@ class Client(ABC):
         if settings is None:
             settings = ClientSettings(**arguments)
         else:
-            _check_alone(arguments)
+            _check_alone(settings, arguments)
         self.settings = settings
         self._registered: list[Subscription] = []
         """Of callbacks that are decorated, and not subscribed yet."""

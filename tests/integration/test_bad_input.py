@@ -31,6 +31,7 @@ from mezzenger import (
     RemoteError,
     ServerSettings,
     ServerUnreachable,
+    Settings,
     UsedAfterFork,
 )
 from mezzenger.broker.connections import Connections
@@ -472,6 +473,13 @@ def test_client_settings_are_checked_at_construction(construct: Callable[[], Mez
     """Ports out of range or equal, and the like, are refused before anything is connected."""
     with pytest.raises(ConfigurationError, match=f"argument: client.{key}"):
         construct()
+
+
+def test_settings_of_something_else() -> None:
+    """Who has loaded all settings, and gives all, is told what to give."""
+    everything: Any = Settings()
+    with pytest.raises(ConfigurationError, match=r"must be ClientSettings, not Settings; .* give settings\.client"):
+        Mezzenger(settings=everything)
 
 
 def hear(socket: zmq.Socket[bytes]) -> str:
