@@ -155,9 +155,10 @@ class Gatherer:
             raise error
 
     def unsent(self) -> int:
-        """Return how many messages have not left yet that no call waits for."""
+        """Return how many messages have not left that no call waits for, nor was told of."""
         with self._lock:
-            return len(self._gathering) + sum(waiter.messages for waiter in self._held if not waiter.is_done)
+            held = [waiter.messages for waiter in self._held if waiter.error is not None or not waiter.is_done]
+            return len(self._gathering) + sum(held)
 
     def leaves_by(self) -> float | None:
         """Return when what waits must have left, if anything does; takes no lock."""

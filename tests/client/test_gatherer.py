@@ -81,8 +81,7 @@ class Failed(Waiter):
         raise NotImplementedError
 
     def notify(self) -> None:
-        """Nobody asks for this."""
-        raise NotImplementedError
+        """Do nothing: nobody waits meanwhile."""
 
 
 @pytest.fixture
@@ -154,6 +153,19 @@ def test_all_that_was_not_sent_is_told() -> None:
     assert told.value.__notes__ == [f"{number} messages that were to leave together were not sent" for number in (3, 2)]
     assert gatherer.unsent() == 0
     run_now(gatherer.settle())
+
+
+def test_what_has_failed_and_was_not_told() -> None:
+    """It counts among what was not sent, until a call tells of it."""
+    recorder, failed = Recorder(), Failed(3, ServerUnreachable("no answer"))
+    recorder.waiters = [failed]
+    gatherer = Gatherer(Payloads(ClientSettings()), recorder, lambda _: None, 1.0)
+    gatherer.leave()
+    failed.finish(ServerUnreachable("no answer"), None)
+    assert gatherer.unsent() == 3
+    with pytest.raises(ServerUnreachable):
+        run_now(gatherer.check())
+    assert gatherer.unsent() == 0
 
 
 def test_what_failed_before_an_interrupt_is_told_later() -> None:
