@@ -165,8 +165,6 @@ class World:
             client.kill()
             self._replace(client)
         heir = self._new_client()
-        for name in RULES:
-            heir.subscribe(name)
         self._operator.client = heir
         self._join_all(heir)
         self._make_room()
@@ -179,7 +177,10 @@ class World:
         )
 
     def _join_all(self, heir: Client) -> None:
-        """Have somebody in each group, also in those that are found to be there later."""
+        """Have somebody subscribe to each name, and be in each group that is found to be there, until that succeeds."""
+        for name in RULES:
+            if name not in heir.names:
+                heir.subscribe(name)
         for queue in sorted(self._ledger.groups - heir.groups):
             heir.join(queue)
         self.clock.after(1.0, lambda: self._join_all(heir))
