@@ -52,15 +52,17 @@ def check_text(name: str) -> str:
     return name
 
 
-def check_characters(text: str, what: str) -> None:
-    """Do nothing if ``text`` is no longer than a name and holds nothing that a name must not hold.
+def check_characters(text: str, what: str) -> str:
+    """Return ``text``, as a plain ``str``, if it is no longer than a name and holds nothing that a name must not hold.
 
     Args:
         what: What the text is, for the error.
 
     Raises:
-        InvalidName: It is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
+        InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
     """
+    if not isinstance(text, str):
+        raise InvalidName(f"a {what} must be a str, not {type(text).__name__}: {text!r}")
     if not text:
         raise InvalidName(f"a {what} must not be empty")
     try:
@@ -74,6 +76,7 @@ def check_characters(text: str, what: str) -> None:
     for character in text:
         if unicodedata.category(character) == "Cc":
             raise InvalidName(f"{what} {text!r} holds the control character {character!r}; remove it")
+    return plain(text)
 
 
 def check_ack(ack: object) -> object:

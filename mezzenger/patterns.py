@@ -7,8 +7,7 @@ matches the name that is written the same.
 
 from typing import Final
 
-from mezzenger.errors import InvalidName
-from mezzenger.message import check_characters, plain
+from mezzenger.message import check_characters
 
 ONE: Final = "*"
 REST: Final = ">"
@@ -20,10 +19,7 @@ def check_pattern(pattern: str) -> str:
     Raises:
         InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
     """
-    if not isinstance(pattern, str):
-        raise InvalidName(f"a pattern must be a str, not {type(pattern).__name__}: {pattern!r}")
-    check_characters(pattern, "pattern")
-    return plain(pattern)
+    return check_characters(pattern, "pattern")
 
 
 def is_wild(pattern: str) -> bool:

@@ -6,8 +6,7 @@ called ``PATTERN|GROUP``; neither holds ``|`` itself, so a queue's name tells wh
 
 from typing import Final
 
-from mezzenger.errors import InvalidName
-from mezzenger.message import check_characters, plain
+from mezzenger.message import check_characters
 
 MARK: Final = "|"
 
@@ -18,10 +17,7 @@ def check_group(group: str) -> str:
     Raises:
         InvalidName: It is not a ``str``, is empty, is over 255 bytes of UTF-8, or holds ``|`` or a control character.
     """
-    if not isinstance(group, str):
-        raise InvalidName(f"a group's name must be a str, not {type(group).__name__}: {group!r}")
-    check_characters(group, "group's name")
-    return plain(group)
+    return check_characters(group, "group's name")
 
 
 def queue_of(pattern: str, group: str | None) -> str:

@@ -117,7 +117,7 @@ class AsyncSender(Client):
                 way, which may be lost then.
         """
         self._engine.check_usable()
-        await self._engine.flush(None if timeout is None else check_timeout(timeout))
+        await self._engine.flush(check_timeout(timeout))
 
     @overload
     async def request(

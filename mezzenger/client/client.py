@@ -184,8 +184,7 @@ class Client(ABC):
     ) -> tuple[str, Item, int, Extra, float | None]:
         self._engine.check_usable()
         outlet = self._payloads.outlet(msg_name)
-        if timeout is not None:
-            timeout = check_timeout(timeout)
+        timeout = check_timeout(timeout)
         item = (time.time(), outlet.encode(payload))
         return outlet.name, item, outlet.codec, extra_of(0, headers, None, None), timeout
 
@@ -205,8 +204,12 @@ class Client(ABC):
         channel = msg_name if isinstance(msg_name, Channel) else None
         name = check_pattern(name_of(msg_name))
         check_callback(name, callback, takes_coroutines=self._takes_coroutines)
-        handler = Handler(callback, channel, check_concurrency(concurrency))
+        handler = self._new_handler(callback, channel, check_concurrency(concurrency))
         return name, handler, membership(group, prefetch, max_runtime, order_by)
+
+    def _new_handler(self, callback: Callback, channel: Channel[Any] | None, concurrency: int) -> Handler:
+        """Make what is done with the messages of a subscription."""
+        return Handler(callback, channel, concurrency)
 
     def _place(self, msg_name: str | Channel[Any], group: str | None) -> tuple[str, str | None]:
         """Return the name and the group of a subscription."""

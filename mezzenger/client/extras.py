@@ -45,12 +45,14 @@ def extra_of(ack: int, headers: Mapping[str, str] | None, ttl: float | None, del
     return Extra(written, ttl=seconds[0], delay=seconds[1])
 
 
-def check_timeout(timeout: float) -> float:
-    """Return a timeout, in seconds, if something may take so long.
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a timeout, in seconds, if something may take so long; None if none is given.
 
     Raises:
         InvalidMessage: It is no number, or not more than 0.
     """
+    if timeout is None:
+        return None
     if not (_is_number(timeout) and 0 < timeout <= MAX_SECONDS):
         raise InvalidMessage(f"timeout must be more than 0 and at most {MAX_SECONDS:g} seconds, not {timeout!r}")
     return float(timeout)

@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
-from weakref import ReferenceType, ref
+from weakref import WeakSet
 
 from mezzenger.client.shares import LeftOut
 from mezzenger.errors import ClientStopped, MezzengerError
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 AckMode = Literal["auto", "manual"]
 
-_consumed: ContextVar[tuple["ReferenceType[Messages[Any]]", ...]] = ContextVar("consumed", default=())
+_consumed: ContextVar["WeakSet[Messages[Any]]"] = ContextVar("consumed", default=WeakSet())  # noqa: B039  # nobody changes it
 """Those over which a task loops, or has when it left the loop; the tasks that it makes have the same."""
 
 
@@ -203,7 +203,7 @@ class Messages(Generic[T]):
         """Do the same; a message is waited for only if another task is at work with it, and will ask for the next."""
         self.end()
         consumer = self._consumer
-        if not self._is_auto or consumer is None or consumer.done() or self in _all_consumed():
+        if not self._is_auto or consumer is None or consumer.done() or self in _consumed.get():
             for outcome in self._outcomes:
                 _fail(outcome, ClientStopped("the client was stopped before the message was acknowledged"))
 
@@ -222,7 +222,7 @@ class Messages(Generic[T]):
 
     async def _iterate(self) -> AsyncGenerator[MessageInHand[T], None]:
         async with nullcontext() if self._is_subscribed else self:
-            _consumed.set((*map(ref, _all_consumed() - {self}), ref(self)))
+            _consumed.set(_consumed.get() | {self})
             try:
                 while (message := await self._next()) is not None:
                     try:
@@ -235,7 +235,7 @@ class Messages(Generic[T]):
                     if self._is_auto:
                         await message.ack()
             finally:
-                _consumed.set((*map(ref, _all_consumed() - {self}),))
+                _consumed.set(_consumed.get() - {self})
 
     async def _next(self) -> MessageInHand[T] | None:
         while True:
@@ -250,7 +250,3 @@ class Messages(Generic[T]):
                 return None
             self._arrived.clear()
             await self._arrived.wait()
-
-
-def _all_consumed() -> set[Messages[Any]]:
-    return {one for reference in _consumed.get() if (one := reference()) is not None}

@@ -161,7 +161,7 @@ class Mezzenger(Client):
                 way, which may be lost then.
         """
         self._engine.check_usable()
-        run_now(self._engine.flush(None if timeout is None else check_timeout(timeout)))
+        run_now(self._engine.flush(check_timeout(timeout)))
 
     @overload
     def request(

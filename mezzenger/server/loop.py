@@ -339,7 +339,7 @@ class ServerLoop:
     def _fail(self, error: Exception) -> None:
         """End: a server that is not able to go on must not look as if it were."""
         self._failure = error
-        self._stop_requested.set()
+        self.request_stop()
 
     async def _report_forever(self) -> None:
         while True:

@@ -5,9 +5,10 @@ import logging
 import random
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -98,9 +99,7 @@ class MezzengerServer:
         """Finish what is under way, for ``drain_timeout`` at most, and stop; does nothing if it is not running."""
         if self._thread is not None:
             self._ready.wait()  # another thread may be about to start it
-        if self._loop is not None and self._asyncio_loop is not None:
-            with suppress(RuntimeError):  # it has ended, perhaps just now
-                self._asyncio_loop.call_soon_threadsafe(self._loop.request_stop)
+        self._in_loop(ServerLoop.request_stop)
         if self._thread is not None:
             self._thread.join()
 
@@ -110,11 +109,9 @@ class MezzengerServer:
         Raises:
             MezzengerError: It does not run in a thread of this process.
         """
-        loop, thread = self._loop, self._thread
+        thread = self._thread
         answer: Future[BrokerStats] = Future()
-        if loop is not None and self._asyncio_loop is not None:
-            with suppress(RuntimeError):  # it has ended, perhaps just now
-                self._asyncio_loop.call_soon_threadsafe(lambda: answer.set_result(loop.stats()))
+        self._in_loop(lambda loop: answer.set_result(loop.stats()))
         # Who ends does not come to answer.
         while thread is not None and thread.is_alive():
             with suppress(TimeoutError):
@@ -129,6 +126,12 @@ class MezzengerServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _in_loop(self, act: Callable[[ServerLoop], None]) -> None:
+        """Have the loop do something, if it runs."""
+        if self._loop is not None and self._asyncio_loop is not None:
+            with suppress(RuntimeError):  # it has ended, perhaps just now
+                self._asyncio_loop.call_soon_threadsafe(partial(act, self._loop))
 
     def _run_in_thread(self) -> None:
         try:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from mezzenger.channel import Channel
-from mezzenger.client.client import Subscription
 from mezzenger.client.dispatch import Dispatcher
-from mezzenger.client.handlers import Callback
+from mezzenger.client.handlers import Callback, Handler
 from mezzenger.client.pump import Blocked, Pump
 from mezzenger.client.sync import Mezzenger
 from mezzenger.client.threads import Parts, ThreadEngine
@@ -185,17 +184,5 @@ class MemoryMezzenger(Mezzenger):
             raise TypeError("this is not made of the parts that it was given")
         return dispatcher
 
-    def _subscription(  # noqa: PLR0913, PLR0917  # those of what it replaces
-        self,
-        msg_name: str | Channel[Any],
-        callback: Callback,
-        group: str | None,
-        prefetch: int,
-        max_runtime: float | None,
-        order_by: str | None,
-        concurrency: int = 1,
-    ) -> Subscription:
-        name, handler, membership = super()._subscription(
-            msg_name, callback, group, prefetch, max_runtime, order_by, concurrency
-        )
-        return name, handler._replace(callback=self._dispatcher.minding_ends(handler.callback)), membership
+    def _new_handler(self, callback: Callback, channel: Channel[Any] | None, concurrency: int) -> Handler:
+        return super()._new_handler(self._dispatcher.minding_ends(callback), channel, concurrency)

@@ -168,8 +168,8 @@ MUTANTS: Final = (
         "P3",
         "who stops a server that is stopping already ends its wait for acks",
         "server/server.py",
-        "call_soon_threadsafe(self._loop.request_stop)\n",
-        "call_soon_threadsafe(self._loop.interrupt)\n",
+        "self._in_loop(ServerLoop.request_stop)\n",
+        "self._in_loop(ServerLoop.interrupt)\n",
         ("integration/test_server.py::test_who_stops_a_server_that_is_stopping",),
     ),
 )
